@@ -1,0 +1,1 @@
+"""Corelane: a Kafka-compatible streaming log broker, one process per core."""

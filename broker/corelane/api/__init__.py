@@ -1,0 +1,1 @@
+"""One table of Kafka APIs and one module for each."""

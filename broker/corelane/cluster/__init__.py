@@ -1,0 +1,1 @@
+"""The controller's fold: topics, configurations, producer ids."""

@@ -1,0 +1,1 @@
+"""Values that every layer speaks: ids, limits, errors, configuration, metrics."""

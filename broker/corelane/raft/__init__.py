@@ -1,0 +1,1 @@
+"""One raft group as a function of its inputs."""

@@ -1,0 +1,1 @@
+"""The only trio in the broker: carries bytes and time, decides nothing."""

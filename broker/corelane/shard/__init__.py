@@ -1,0 +1,1 @@
+"""One core's whole world as a synchronous, deterministic step."""

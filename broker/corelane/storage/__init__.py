@@ -1,0 +1,1 @@
+"""The write-ahead log, segments, checkpoints and recovery of one core."""

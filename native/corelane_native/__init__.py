@@ -1,0 +1,1 @@
+"""The one Python door to the C core."""
