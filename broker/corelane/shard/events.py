@@ -1,0 +1,57 @@
+"""What can happen to a core: everything `Shard.step` is ever told."""
+
+from corelane.model.ids import ConnId, JobId
+from corelane.model.record import record
+from corelane.storage.effects import DiskDone
+
+
+@record
+class Opened:
+    """A client connected; *listener* is the token its listening socket was registered with."""
+
+    conn: ConnId
+    listener: int
+    peer: str
+
+
+@record
+class Closed:
+    """A connection is gone (closed by either side); its id is never used again."""
+
+    conn: ConnId
+    reason: str
+
+
+@record
+class Request:
+    """One complete request frame, without its length prefix.
+
+    `address` and `size_bytes` borrow memory that is valid during this step only. The first
+    eight bytes (key, version, correlation id) are parsed already; nothing else is.
+    """
+
+    conn: ConnId
+    address: int
+    size_bytes: int
+    api_key: int
+    api_version: int
+    correlation_id: int
+
+
+@record
+class WorkDone:
+    """The answer to a `Work` effect: what the function returned, or the text of its failure."""
+
+    job: JobId
+    value: object
+    failure: str | None
+
+
+@record
+class Drained:
+    """A connection that could not take everything it was sent has now taken it."""
+
+    conn: ConnId
+
+
+Event = Opened | Closed | Request | Drained | DiskDone | WorkDone
