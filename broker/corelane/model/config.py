@@ -1,0 +1,400 @@
+"""The configuration of a node: one tree of records, parsed and checked once.
+
+`parse` reports every fault of a file together, in sentences; what it returns is valid and is
+never changed. Nothing here reads a file or the environment: the text is handed in.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import field
+from typing import Annotated, Any, Final, Literal, cast
+
+import msgspec
+
+from corelane.model import limits
+from corelane.model.config_keys import FACTORS, HINTS, KEYS, KEYS_BY_NAME, Key, Value
+from corelane.model.record import record
+
+
+@record
+class NodeConfig:
+    """This machine."""
+
+    id: int
+    rack: str
+    data_dir: str
+    core_count: int
+    pin_cores: bool
+
+
+@record
+class NetworkConfig:
+    """Addresses and connections."""
+
+    bind_host: str
+    advertised_host: str
+    port: int
+    core_port_base: int
+    peer_port: int
+    admin_port: int
+    advertise: str
+    listen_backlog: int
+    connections_max: int
+    connection_idle_ms: int
+    request_bytes_max: int
+    receive_bytes: int
+
+
+@record
+class StorageConfig:
+    """Memory and the write-ahead log of each core."""
+
+    arena_bytes: int
+    wal_dir: str
+    wal_file_first_bytes: int
+    wal_file_bytes: int
+    wal_files_max: int
+    wal_flight_bytes_max: int
+    checkpoint_bytes: int
+    checkpoint_interval_ms: int
+
+
+@record
+class TopicsConfig:
+    """What topics are made of when nobody says."""
+
+    auto_create_enable: bool
+    delete_enable: bool
+    partition_count_default: int
+    replication_factor_default: int
+
+
+@record
+class LogConfig:
+    """What a topic does unless its own configuration says other (`cluster/topic_config.py`)."""
+
+    message_bytes_max: int
+    segment_bytes: int
+    roll_ms: int
+    roll_jitter_ms: int
+    retention_ms: int
+    retention_bytes: int
+    retention_check_interval_ms: int
+    segment_delete_delay_ms: int
+    cleanup_policy: str
+    delete_retention_ms: int
+    compression_type: str
+    timestamp_type: str
+    timestamp_before_max_ms: int
+    timestamp_after_max_ms: int
+    replicas_in_sync_min: int
+    strict_validation: bool
+
+
+@record
+class FetchConfig:
+    """Reading."""
+
+    bytes_max: int
+
+
+@record
+class ProducersConfig:
+    """Idempotent producers."""
+
+    id_expiration_ms: int
+
+
+@record
+class Config:
+    """Everything an operator may choose. Equality ignores which keys were written down."""
+
+    node: NodeConfig
+    network: NetworkConfig
+    storage: StorageConfig
+    topics: TopicsConfig
+    log: LogConfig
+    fetch: FetchConfig
+    producers: ProducersConfig
+    given: frozenset[str] = field(default=frozenset(), compare=False)
+    """The keys that the file or the command line named."""
+
+
+@record
+class Fault:
+    """One thing wrong with a configuration; *key* is empty when it is the file as a whole."""
+
+    key: str
+    sentence: str
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used, with everything that is wrong with it."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        assert faults
+        self.faults = faults
+        lines = [
+            f"{fault.key}: {fault.sentence}" if fault.key else fault.sentence for fault in faults
+        ]
+        super().__init__("\n".join(lines))
+
+
+_ANY_ADDRESS: Final = ("0.0.0.0", "::")  # noqa: S104 (refused, not bound)
+
+_SECTIONS: Final[dict[str, type[Any]]] = {
+    "node": NodeConfig,
+    "network": NetworkConfig,
+    "storage": StorageConfig,
+    "topics": TopicsConfig,
+    "log": LogConfig,
+    "fetch": FetchConfig,
+    "producers": ProducersConfig,
+}
+
+
+def parse(text: str, overrides: Mapping[str, Value] | None = None) -> Config:
+    """Return the configuration that TOML *text* and then *overrides* ask for.
+
+    Keys may be dotted (`num.partitions = 3`), quoted or in tables; all mean the same. Overrides
+    come from a command line, so numbers and truth values may be text there. Raises ConfigError.
+    """
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([Fault("", f"this is not TOML: {error}")]) from None
+    faults: list[Fault] = []
+    chosen: dict[str, Value] = {}
+    _read(dict(_flatten(tree, "")), chosen, faults, is_strict=True)
+    _read(dict(overrides or {}), chosen, faults, is_strict=False)
+    config = _build({key.name: chosen.get(key.name, key.default) for key in KEYS}, set(chosen))
+    faults += _relations(config)
+    if faults:
+        raise ConfigError(faults)
+    return config
+
+
+def defaults() -> Config:
+    """Return what an empty file means."""
+    return parse("")
+
+
+def values(config: Config) -> dict[str, Value]:
+    """Return every setting by the name it has in a file."""
+    return {key.name: _at(config, key.path) for key in KEYS}
+
+
+def core_port_base(config: Config) -> int:
+    """Return the port of core 0; 0 when ports are chosen freely."""
+    if config.network.core_port_base >= 0:
+        return config.network.core_port_base
+    return config.network.port + 10_000 if config.network.port else 0
+
+
+@record
+class MemoryPlan:
+    """What one core may use; never more than configured."""
+
+    arena_bytes: int
+    receive_bytes: int
+    request_bytes_max: int
+
+
+def fit_memory(config: Config, memory_bytes: int | None, core_count: int) -> MemoryPlan:
+    """Share *memory_bytes* (of machine or container; None: unknown) among *core_count* cores.
+
+    Arena and receive memory together take at most half of a core's share: the rest is the
+    interpreter, indexes, and the page cache that readers of old data live from.
+    Raises ConfigError when that is too little to run on.
+    """
+    assert core_count > 0
+    arena_bytes = config.storage.arena_bytes
+    receive_bytes = config.network.receive_bytes
+    wanted_bytes = arena_bytes + receive_bytes
+    if memory_bytes is not None and memory_bytes // core_count // 2 < wanted_bytes:
+        share_bytes = memory_bytes // core_count // 2
+        arena_bytes = share_bytes * arena_bytes // wanted_bytes
+        receive_bytes = share_bytes - arena_bytes
+    if arena_bytes < limits.ARENA_BYTES_MIN or receive_bytes < limits.RECEIVE_BYTES_MIN:
+        needed = 4 * (limits.ARENA_BYTES_MIN + limits.RECEIVE_BYTES_MIN) // limits.MIB
+        sentence = (
+            f"{core_count} cores do not fit into {(memory_bytes or 0) // limits.MIB} MiB of"
+            f" memory; start fewer of them (about {needed} MiB are needed for each)"
+        )
+        raise ConfigError([Fault("corelane.cores", sentence)])
+    request_bytes_max = min(config.network.request_bytes_max, receive_bytes, arena_bytes // 2)
+    return MemoryPlan(arena_bytes, receive_bytes, request_bytes_max)
+
+
+def _flatten(table: Mapping[str, object], prefix: str) -> Iterator[tuple[str, object]]:
+    """Yield (dotted name, value); an empty table is yielded too, so that it is not overlooked."""
+    for name, value in table.items():
+        if isinstance(value, dict) and value:
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _read(
+    raw: Mapping[str, object], chosen: dict[str, Value], faults: list[Fault], *, is_strict: bool
+) -> None:
+    """Check each of *raw* alone and put the good ones into *chosen*."""
+    read: dict[str, str] = {}
+    for name, value in raw.items():
+        target, factor = FACTORS.get(name, (name, 1))
+        key = KEYS_BY_NAME.get(target)
+        if key is None:
+            faults.append(Fault(name, _unknown(name)))
+        elif target in read:
+            faults.append(Fault(name, f"{read[target]} says the same; keep one of them"))
+        else:
+            read[target] = name
+            try:
+                checked = _check(key, value, factor, is_strict=is_strict)
+            except msgspec.ValidationError:
+                faults.append(Fault(name, _explain(key, value)))
+            else:
+                chosen[target] = checked
+
+
+def _check(key: Key, value: object, factor: int, *, is_strict: bool) -> Value:
+    if factor != 1:
+        # -1 stays -1: "no limit" is the same in every unit.
+        count = msgspec.convert(value, int, strict=is_strict)
+        value = count if count < 0 else count * factor
+    return cast("Value", msgspec.convert(value, _type_of(key), strict=is_strict))
+
+
+def _type_of(key: Key) -> Any:
+    """Return the type that msgspec checks a value of *key* against."""
+    if isinstance(key.default, bool):
+        return bool
+    if isinstance(key.default, int):
+        return Annotated[int, msgspec.Meta(ge=key.minimum, le=key.maximum)]
+    return Literal[key.choices] if key.choices else str
+
+
+def _unknown(name: str) -> str:
+    if name in HINTS:
+        return f"not a setting here: {HINTS[name]}"
+    near = difflib.get_close_matches(name, [*KEYS_BY_NAME, *FACTORS], n=1, cutoff=0.5)
+    return f"unknown setting; did you mean {near[0]}?" if near else "unknown setting"
+
+
+def _explain(key: Key, value: object) -> str:
+    if key.choices:
+        allowed = "one of " + ", ".join(key.choices)
+    elif isinstance(key.default, bool):
+        allowed = "true or false"
+    elif isinstance(key.default, int):
+        allowed = f"a whole number from {key.minimum} to {key.maximum}"
+    else:
+        allowed = "text in quotes"
+    unit = f" ({key.unit})" if key.unit else ""
+    return f"must be {allowed}{unit}, not {value!r}"
+
+
+def _build(by_name: Mapping[str, Value], given: set[str]) -> Config:
+    sections: dict[str, dict[str, Value]] = {name: {} for name in _SECTIONS}
+    for key in KEYS:
+        section, attribute = key.path.split(".")
+        sections[section][attribute] = by_name[key.name]
+    built: dict[str, Any] = {name: make(**sections[name]) for name, make in _SECTIONS.items()}
+    return Config(**built, given=frozenset(given))
+
+
+def _at(config: Config, path: str) -> Value:
+    section, attribute = path.split(".")
+    return cast("Value", getattr(getattr(config, section), attribute))
+
+
+def _relations(config: Config) -> list[Fault]:
+    """Return what is wrong between settings that are each right alone."""
+    network, storage, log = config.network, config.storage, config.log
+    faults: list[Fault] = []
+
+    def require(is_right: bool, key: str, sentence: str) -> None:
+        if not is_right:
+            faults.append(Fault(key, sentence))
+
+    for key in ("corelane.data.dir", "corelane.bind.host", "corelane.advertised.host"):
+        require(bool(_at(config, KEYS_BY_NAME[key].path)), key, "must not be empty")
+    require(
+        network.advertised_host not in _ANY_ADDRESS,
+        "corelane.advertised.host",
+        "is told to clients, who cannot connect to it; name a host or address of this machine",
+    )
+    for name in ("corelane.wal.first.file.bytes", "corelane.wal.file.bytes"):
+        size = cast("int", _at(config, KEYS_BY_NAME[name].path))
+        require(size % limits.BLOCK_BYTES == 0, name, f"must be a multiple of {limits.BLOCK_BYTES}")
+    require(
+        storage.wal_file_first_bytes <= storage.wal_file_bytes,
+        "corelane.wal.first.file.bytes",
+        "must not be larger than corelane.wal.file.bytes",
+    )
+    wal_bytes = storage.wal_file_bytes * storage.wal_files_max
+    require(
+        2 * storage.checkpoint_bytes <= wal_bytes,
+        "corelane.checkpoint.bytes",
+        f"must be at most half of the write-ahead log ({wal_bytes} bytes), which would fill"
+        " up while a checkpoint is written",
+    )
+    require(
+        network.request_bytes_max <= network.receive_bytes,
+        "socket.request.max.bytes",
+        "must not be larger than corelane.receive.bytes: the request could never arrive",
+    )
+    require(
+        2 * network.request_bytes_max <= storage.arena_bytes,
+        "socket.request.max.bytes",
+        "must not be larger than half of corelane.arena.bytes, where its records must fit",
+    )
+    require(
+        log.message_bytes_max <= network.request_bytes_max,
+        "message.max.bytes",
+        "must not be larger than socket.request.max.bytes: no request could carry the batch",
+    )
+    require(
+        log.roll_jitter_ms <= log.roll_ms,
+        "log.roll.jitter.ms",
+        "must not be larger than log.roll.ms",
+    )
+    faults += _port_faults(config)
+    return faults
+
+
+def _port_faults(config: Config) -> list[Fault]:
+    network = config.network
+    base = core_port_base(config)
+    faults: list[Fault] = []
+    end = base + max(config.node.core_count, 1)
+    if end > limits.PORT_MAX + 1:
+        sentence = f"the last core would listen on port {end - 1}; the highest is {limits.PORT_MAX}"
+        faults.append(Fault("corelane.core.port.base", sentence))
+    used: dict[int, str] = {}
+    for name, port in (
+        ("corelane.port", network.port),
+        ("corelane.peer.port", network.peer_port),
+        ("corelane.admin.port", network.admin_port),
+    ):
+        if port and port in used:
+            faults.append(Fault(name, f"port {port} is taken by {used[port]}"))
+        elif base and base <= port < end:
+            faults.append(Fault(name, f"port {port} is taken by core {port - base}"))
+        used[port] = name
+    return faults
+
+
+def _check_table() -> None:
+    """The table and the records above name the same attributes, in types that agree."""
+    for name, make in _SECTIONS.items():
+        attributes = [key.path.split(".")[1] for key in KEYS if key.path.startswith(name + ".")]
+        annotations = make.__annotations__
+        assert sorted(attributes) == sorted(annotations), name
+        for key in KEYS:
+            section, attribute = key.path.split(".")
+            assert section != name or annotations[attribute] is type(key.default), key.path
+
+
+_check_table()

@@ -1,0 +1,250 @@
+"""The one table of settings: name, place, kind, default, unit, reload, range and reason of each.
+
+`config.py` parses by it, `config/corelane.toml` is its printed form, DescribeConfigs and
+`corelane config explain` answer from it. Settings that Kafka has carry Kafka's name and meaning;
+only our own start with `corelane.`.
+"""
+
+from enum import Enum
+from typing import Final
+
+from corelane.model import limits
+from corelane.model.record import record
+
+Value = bool | int | str
+
+_DAY_MS = 24 * 60 * 60 * 1000
+
+
+class Reload(Enum):
+    """When a changed value acts; the text is what an operator reads."""
+
+    RESTART = "at the next start"
+    LIVE = "at once"
+    NEW = "for what is made from then on"
+
+
+@record
+class Key:
+    """One setting. `minimum` and `maximum` are inclusive; `choices` empty means any text."""
+
+    name: str
+    path: str
+    """Where `Config` has it: "section.attribute"."""
+    default: Value
+    unit: str
+    reload: Reload
+    reason: str
+    minimum: int | None = None
+    maximum: int | None = None
+    choices: tuple[str, ...] = ()
+
+
+_RESTART = Reload.RESTART
+_LIVE = Reload.LIVE
+_NEW = Reload.NEW
+
+# A table reads best with one setting a paragraph.
+# fmt: off
+_NODE: Final = (
+    Key("node.id", "node.id", 1, "", _RESTART,
+        "Names this machine in the cluster; broker ids are node.id * 1000 + core.",
+        1, limits.NODE_ID_MAX),
+    Key("broker.rack", "node.rack", "", "", _RESTART,
+        "The failure domain of this machine; empty: the machine is a domain of its own."),
+    Key("corelane.data.dir", "node.data_dir", "./data", "path", _RESTART,
+        "Everything durable is under it; relative to the directory the broker is started in."),
+    Key("corelane.cores", "node.core_count", 0, "processes", _RESTART,
+        "One pinned process and one Kafka broker per core; 0: every CPU this process may use.",
+        0, limits.CORES_MAX),
+    Key("corelane.pin.cores", "node.pin_cores", True, "", _RESTART,
+        "Binds each process to its CPU, which keeps its caches warm and its tail flat."),
+)
+
+_NETWORK: Final = (
+    Key("corelane.bind.host", "network.bind_host", "127.0.0.1", "address", _RESTART,
+        "Where all ports listen. Local by default: there is no authentication unless configured."),
+    Key("corelane.advertised.host", "network.advertised_host", "127.0.0.1", "host", _RESTART,
+        "What clients are told to connect to; they must be able to reach it."),
+    Key("corelane.port", "network.port", 9092, "port", _RESTART,
+        "The bootstrap port; 0: every port is chosen freely and written to ports.json.",
+        0, limits.PORT_MAX),
+    Key("corelane.core.port.base", "network.core_port_base", -1, "port", _RESTART,
+        "Core i listens on this + i; -1: the bootstrap port + 10000.",
+        -1, limits.PORT_MAX),
+    Key("corelane.peer.port", "network.peer_port", 9192, "port", _RESTART,
+        "Where other nodes connect.",
+        0, limits.PORT_MAX),
+    Key("corelane.admin.port", "network.admin_port", 9644, "port", _RESTART,
+        "HTTP: health, metrics, status.",
+        0, limits.PORT_MAX),
+    Key("corelane.advertise", "network.advertise", "core", "", _RESTART,
+        "core: clients connect to the core that owns the partition, with no hop inside."
+        " node: one address for the whole node, for NAT and containers.",
+        choices=("core", "node")),
+    Key("socket.listen.backlog.size", "network.listen_backlog", 1024, "connections", _RESTART,
+        "Connections the kernel keeps waiting; Kafka's 50 drops some when all clients reconnect.",
+        1, limits.INT16_MAX),
+    Key("max.connections", "network.connections_max", limits.CONNECTIONS_MAX, "connections", _LIVE,
+        "Per core; a further one is closed at once and everyone else is served.",
+        1, limits.CONNECTIONS_MAX),
+    Key("connections.max.idle.ms", "network.connection_idle_ms", 600_000, "ms", _LIVE,
+        "A connection with no request for so long is closed; Kafka's ten minutes.",
+        1_000, limits.INT64_MAX),
+    Key("socket.request.max.bytes", "network.request_bytes_max",
+        limits.REQUEST_BYTES_MAX, "bytes", _RESTART,
+        "A larger request closes its connection.",
+        limits.BATCH_BYTES_DEFAULT, limits.REQUEST_BYTES_MAX),
+    Key("corelane.receive.bytes", "network.receive_bytes", 128 * limits.MIB, "bytes", _RESTART,
+        "Per core, for requests that are arriving; beyond, connections wait to be read."
+        " Lowered at the start to fit the memory this machine or container allows.",
+        limits.RECEIVE_BYTES_MIN, limits.INT64_MAX),
+)
+
+_STORAGE: Final = (
+    Key("corelane.arena.bytes", "storage.arena_bytes", 256 * limits.MIB, "bytes", _RESTART,
+        "Per core, the tail of the log in memory; beyond, Produce requests wait to be read."
+        " Lowered at the start to fit the memory this machine or container allows.",
+        limits.ARENA_BYTES_MIN, limits.INT64_MAX),
+    Key("corelane.wal.dir", "storage.wal_dir", "", "path", _RESTART,
+        "Another device for the write-ahead log; empty: in the data directory."),
+    Key("corelane.wal.first.file.bytes", "storage.wal_file_first_bytes",
+        limits.WAL_FILE_FIRST_BYTES, "bytes", _NEW,
+        "Small, because the first start waits until it is filled with zeros.",
+        limits.MIB, limits.GIB),
+    Key("corelane.wal.file.bytes", "storage.wal_file_bytes", limits.WAL_FILE_BYTES, "bytes", _NEW,
+        "Of every later file; they are filled in the background and used again.",
+        limits.MIB, limits.GIB),
+    Key("corelane.wal.files.max", "storage.wal_files_max", limits.WAL_FILES_MAX, "files", _RESTART,
+        "Per core; with the size above it bounds the log's disk space and the time of a restart.",
+        3, 1_024),
+    Key("corelane.wal.flight.max.bytes", "storage.wal_flight_bytes_max",
+        limits.WAL_FLIGHT_BYTES_MAX, "bytes", _RESTART,
+        "Per core, handed to the disk and not yet durable; beyond, no Produce request is read.",
+        limits.MIB, limits.CORE_UNCOMMITTED_BYTES_MAX),
+    Key("corelane.checkpoint.bytes", "storage.checkpoint_bytes", 64 * limits.MIB, "bytes", _LIVE,
+        "Log written since the last checkpoint that starts another: what a restart reads again.",
+        limits.MIB, limits.INT64_MAX),
+    Key("corelane.checkpoint.interval.ms", "storage.checkpoint_interval_ms", 60_000, "ms", _LIVE,
+        "The longest time with writes and no checkpoint, as Kafka's recovery point.",
+        100, _DAY_MS),
+)
+
+_TOPICS: Final = (
+    Key("auto.create.topics.enable", "topics.auto_create_enable", True, "", _LIVE,
+        "A topic that a client asks for by name is made, if the client allows it too."),
+    Key("delete.topic.enable", "topics.delete_enable", True, "", _LIVE,
+        "False refuses every DeleteTopics request."),
+    Key("num.partitions", "topics.partition_count_default", 1, "partitions", _LIVE,
+        "Of topics made without saying how many.",
+        1, limits.TOPIC_PARTITIONS_MAX),
+    Key("default.replication.factor", "topics.replication_factor_default", 1, "replicas", _LIVE,
+        "Of topics made without saying how many.",
+        1, limits.REPLICAS_MAX),
+)
+
+_LOG: Final = (
+    Key("message.max.bytes", "log.message_bytes_max", limits.BATCH_BYTES_DEFAULT, "bytes", _LIVE,
+        "The largest record batch as sent; larger ones are refused, and clients split them.",
+        0, limits.INT32_MAX),
+    Key("log.segment.bytes", "log.segment_bytes", limits.GIB, "bytes", _LIVE,
+        "A segment file is closed at this size; retention removes whole files.",
+        limits.SEGMENT_BYTES_MIN, limits.SEGMENT_BYTES_MAX),
+    Key("log.roll.ms", "log.roll_ms", 7 * _DAY_MS, "ms", _LIVE,
+        "A segment file is closed at this age, so that quiet partitions can be trimmed too.",
+        1, limits.INT64_MAX),
+    Key("log.roll.jitter.ms", "log.roll_jitter_ms", 0, "ms", _LIVE,
+        "The age is lowered by up to this much, so that not all partitions roll at once.",
+        0, limits.INT64_MAX),
+    Key("log.retention.ms", "log.retention_ms", 7 * _DAY_MS, "ms", _LIVE,
+        "Records older than this are trimmed; -1 keeps them for ever.",
+        -1, limits.INT64_MAX),
+    Key("log.retention.bytes", "log.retention_bytes", -1, "bytes", _LIVE,
+        "Per partition, what is beyond is trimmed; -1 sets no such limit.",
+        -1, limits.INT64_MAX),
+    Key("log.retention.check.interval.ms", "log.retention_check_interval_ms", 300_000, "ms", _LIVE,
+        "How often a core looks for something to trim.",
+        1, limits.INT64_MAX),
+    Key("log.segment.delete.delay.ms", "log.segment_delete_delay_ms", 60_000, "ms", _LIVE,
+        "Trimmed files stay on disk this long, for reads that have begun.",
+        0, limits.INT64_MAX),
+    Key("log.cleanup.policy", "log.cleanup_policy", "delete", "", _LIVE,
+        "delete trims by age and size; compact keeps the last record of each key; or both.",
+        choices=("delete", "compact", "compact,delete", "delete,compact")),
+    Key("log.cleaner.delete.retention.ms", "log.delete_retention_ms", _DAY_MS, "ms", _LIVE,
+        "How long the mark of a deleted key stays readable in a compacted topic.",
+        0, limits.INT64_MAX),
+    Key("compression.type", "log.compression_type", "producer", "", _LIVE,
+        "producer keeps what the producer sent, and is the only one that costs nothing.",
+        choices=("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd")),
+    Key("log.message.timestamp.type", "log.timestamp_type", "CreateTime", "", _LIVE,
+        "CreateTime keeps the producer's time; LogAppendTime is the time of arrival here.",
+        choices=("CreateTime", "LogAppendTime")),
+    Key("log.message.timestamp.before.max.ms", "log.timestamp_before_max_ms",
+        limits.INT64_MAX, "ms", _LIVE,
+        "A record with a time further in the past is refused (CreateTime only).",
+        0, limits.INT64_MAX),
+    Key("log.message.timestamp.after.max.ms", "log.timestamp_after_max_ms", 3_600_000, "ms", _LIVE,
+        "A record with a time further in the future is refused: it would defeat retention.",
+        0, limits.INT64_MAX),
+    Key("min.insync.replicas", "log.replicas_in_sync_min", 1, "replicas", _LIVE,
+        "Raised to the majority, which every acknowledged write waits for in any case.",
+        1, limits.REPLICAS_MAX),
+    Key("corelane.strict.validation", "log.strict_validation", False, "", _LIVE,
+        "Also decompresses batches to check every record; costs CPU on compressed topics."),
+)
+
+_CLIENTS: Final = (
+    Key("fetch.max.bytes", "fetch.bytes_max", 55 * limits.MIB, "bytes", _LIVE,
+        "The most one Fetch is answered with (one whole batch is always allowed); as Kafka.",
+        1_024, limits.REQUEST_BYTES_MAX),
+    Key("producer.id.expiration.ms", "producers.id_expiration_ms", _DAY_MS, "ms", _LIVE,
+        "A producer unused for so long, by the time in the log, is no longer protected"
+        " from writing a record twice.",
+        1, limits.INT32_MAX),
+)
+# fmt: on
+
+KEYS: Final = _NODE + _NETWORK + _STORAGE + _TOPICS + _LOG + _CLIENTS
+KEYS_BY_NAME: Final = {key.name: key for key in KEYS}
+HEADINGS: Final = {
+    "node": "This machine",
+    "network": "Addresses and connections",
+    "storage": "Memory and the write-ahead log",
+    "topics": "New topics",
+    "log": "What a topic does unless its own configuration says other",
+    "fetch": "Reading",
+    "producers": "Idempotent producers",
+}
+
+FACTORS: Final = {
+    "log.retention.minutes": ("log.retention.ms", 60_000),
+    "log.retention.hours": ("log.retention.ms", 3_600_000),
+    "log.roll.hours": ("log.roll.ms", 3_600_000),
+    "log.roll.jitter.hours": ("log.roll.jitter.ms", 3_600_000),
+}
+"""Kafka's other spellings of a setting: the key they stand for and what to multiply by."""
+
+HINTS: Final = {
+    "broker.id": "the machine is named by node.id",
+    "log.dir": "the data directory is corelane.data.dir",
+    "log.dirs": "there is one data directory, corelane.data.dir",
+    "listeners": "use corelane.bind.host and corelane.port",
+    "advertised.listeners": "use corelane.advertised.host and corelane.core.port.base",
+    "port": "the bootstrap port is corelane.port",
+    "host.name": "use corelane.bind.host",
+    "process.roles": "every node is broker and controller; leave it out",
+    "controller.quorum.voters": "the controller needs no setting on one node; leave it out",
+    "zookeeper.connect": "there is no ZooKeeper here; leave it out",
+    "num.network.threads": "there are no thread pools; the number of processes is corelane.cores",
+    "num.io.threads": "there are no thread pools; the number of processes is corelane.cores",
+}
+"""Kafka settings people bring along, and what to write instead."""
+
+assert len(KEYS_BY_NAME) == len(KEYS)
+assert len({key.path for key in KEYS}) == len(KEYS)
+assert not any(a != b and b.startswith(a + ".") for a in KEYS_BY_NAME for b in KEYS_BY_NAME), (
+    "a TOML file could not hold both"
+)
+assert all(target in KEYS_BY_NAME for target, _ in FACTORS.values())
+assert not (HINTS.keys() | FACTORS.keys()) & KEYS_BY_NAME.keys()

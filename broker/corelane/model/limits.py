@@ -1,0 +1,184 @@
+"""Every bound in the system in one place, with the relations that must hold between them.
+
+A bound here is a promise about memory, time or format that no setting can lift. What an operator
+may choose is in `config.py`; its ranges end here. Sizes are bytes, times are milliseconds.
+"""
+
+import re
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+GIB: Final = 1024 * MIB
+
+# --- numbers of the wire format ------------------------------------------------------------
+
+INT16_MAX: Final = 2**15 - 1
+INT32_MAX: Final = 2**31 - 1
+INT64_MAX: Final = 2**63 - 1
+UINT64_MAX: Final = 2**64 - 1
+
+BATCH_HEADER_BYTES: Final = 61
+"""A record batch v2 without its records."""
+
+BATCH_CONTROL_RECORDS_MAX: Final = 1
+
+# --- a request and its connection ----------------------------------------------------------
+
+REQUEST_HEADER_BYTES_MIN: Final = 8
+"""Key, version, correlation id: a shorter frame cannot even be refused."""
+
+REQUEST_BYTES_MAX: Final = 100 * MIB
+"""Kafka's default of `socket.request.max.bytes`; one request is never larger."""
+
+REQUEST_ROWS_MAX: Final = 100_000
+"""Partitions, topics or keys one request may name; more closes the connection."""
+
+CONNECTIONS_MAX: Final = 20_000
+"""Connections of one core; the next one is closed as soon as it is accepted."""
+
+CONNECTION_REQUESTS_MAX: Final = 256
+"""Requests of one connection that may wait for their answers; then it is not read."""
+
+CONNECTION_BACKLOG_BYTES_MAX: Final = 1 * MIB
+"""Unsent answer bytes above which a connection is not read: a client that never reads stops."""
+
+CONNECTION_NAME_CHARACTERS_MAX: Final = 256
+"""Of a client id or client software name that is kept for logs and metrics."""
+
+# --- a turn of the loop --------------------------------------------------------------------
+
+TURN_MS_MAX: Final = 2
+"""The budget of one turn: what is left keeps its ready mark, so heartbeats never wait long."""
+
+TURN_BYTES_MAX: Final = 1 * MIB
+"""Request bytes taken from one connection in one turn (the first frame is always taken)."""
+
+TURN_FRAMES_MAX: Final = 64
+"""Frames taken from one connection in one turn."""
+
+TURN_EVENTS_MAX: Final = 512
+"""Events one drain hands to a step."""
+
+TICK_MS: Final = 10
+
+# --- memory --------------------------------------------------------------------------------
+
+BLOCK_BYTES: Final = 4 * KIB
+"""What O_DIRECT aligns to: of WAL writes, segment writes and arena chunks."""
+
+CHUNK_BYTES: Final = 1 * MIB
+"""An ordinary arena chunk; a batch that does not fit gets a bigger one."""
+
+WAL_RECORD_HEADER_BYTES: Final = 64
+
+ARENA_BYTES_MIN: Final = 16 * MIB
+RECEIVE_BYTES_MIN: Final = 8 * MIB
+"""Below this a core cannot serve even a handful of clients with default batches."""
+
+CORE_UNCOMMITTED_BYTES_MAX: Final = 64 * MIB
+"""Entries of all groups of a core that are not committed; beyond: NOT_ENOUGH_REPLICAS."""
+
+GROUP_UNCOMMITTED_BYTES_MAX: Final = 16 * MIB
+"""The same for one group. One batch is always allowed, however large."""
+
+# --- records and produce -------------------------------------------------------------------
+
+BATCH_BYTES_MAX: Final = REQUEST_BYTES_MAX
+"""`max.message.bytes` may be set higher, but no request can carry more."""
+
+BATCH_RECORDS_MAX: Final = INT32_MAX
+"""As the wire has it; a walked batch is bounded by its bytes (a record has at least 7)."""
+
+BATCH_BYTES_DEFAULT: Final = 1_048_588
+"""Kafka's `message.max.bytes`: 1 MiB and the 12 bytes of offset and length."""
+
+PRODUCER_WINDOW_BATCHES: Final = 5
+"""Kafka's NUM_BATCHES_TO_RETAIN; clients keep at most five produce requests in flight."""
+
+PRODUCERS_PER_PARTITION_MAX: Final = 5_000
+"""Producer ids remembered per partition; the one unused longest in log order is forgotten."""
+
+PRODUCER_ID_BLOCK_COUNT: Final = 1_000
+"""Producer ids the controller grants at once, as in Kafka."""
+
+SEQUENCE_MAX: Final = INT32_MAX
+"""After this sequence number comes 0."""
+
+PRODUCER_EPOCH_MAX: Final = INT16_MAX - 1
+"""Kafka never hands out the last int16: it is kept to fence a producer for good."""
+
+# --- the log -------------------------------------------------------------------------------
+
+WAL_FILE_FIRST_BYTES: Final = 4 * MIB
+"""Small, so that a start is quick; later files are filled in the background."""
+
+WAL_FILE_BYTES: Final = 64 * MIB
+WAL_FILES_MAX: Final = 8
+WAL_FLIGHT_BYTES_MAX: Final = 32 * MIB
+"""WAL bytes handed to the disk and not yet durable; beyond, no Produce frame is read."""
+
+SEGMENT_BYTES_MIN: Final = 1 * MIB
+"""Kafka's lowest `segment.bytes` since 4.0."""
+
+SEGMENT_BYTES_MAX: Final = INT32_MAX
+SEGMENT_WRITE_BYTES_MAX: Final = 4 * MIB
+"""One segment write: large enough for the disk, small enough not to hold up the next group."""
+
+OPEN_FILES_MAX: Final = 512
+"""Files each native thread keeps open."""
+
+# --- topics and the cluster ----------------------------------------------------------------
+
+TOPIC_NAME_CHARACTERS_MAX: Final = 249
+"""With `-` and the partition a directory name stays within 255 (Kafka's rule, kept)."""
+
+TOPIC_NAME_PATTERN: Final = re.compile(r"[a-zA-Z0-9._-]+\Z")
+
+TOPICS_MAX: Final = 100_000
+TOPIC_PARTITIONS_MAX: Final = 10_000
+CORE_PARTITIONS_MAX: Final = 100_000
+REPLICAS_MAX: Final = 7
+"""Voters of one group; more would only slow its commits."""
+
+TOPIC_CONFIGS_MAX: Final = 128
+CONFIG_NAME_BYTES_MAX: Final = 256
+CONFIG_VALUE_BYTES_MAX: Final = 4 * KIB
+
+NODE_ID_MAX: Final = 2_000_000
+"""Broker ids are node * 1000 + core and must fit 31 bits."""
+
+CORES_MAX: Final = 998
+NODES_MAX: Final = 1_000
+ENDPOINTS_MAX: Final = 1_024
+HOST_CHARACTERS_MAX: Final = 255
+RACK_CHARACTERS_MAX: Final = 255
+PORT_MAX: Final = 65_535
+
+COMMAND_BYTES_MAX: Final = 8 * MIB
+"""One entry of the controller's log."""
+
+assert CHUNK_BYTES % BLOCK_BYTES == 0
+assert BLOCK_BYTES % WAL_RECORD_HEADER_BYTES == 0
+assert WAL_FILE_FIRST_BYTES % BLOCK_BYTES == 0
+assert WAL_FILE_BYTES % BLOCK_BYTES == 0
+assert SEGMENT_WRITE_BYTES_MAX % BLOCK_BYTES == 0
+assert WAL_FILE_FIRST_BYTES <= WAL_FILE_BYTES
+assert BATCH_BYTES_DEFAULT < REQUEST_BYTES_MAX
+assert BATCH_BYTES_MAX <= REQUEST_BYTES_MAX
+assert BATCH_BYTES_DEFAULT + WAL_RECORD_HEADER_BYTES < ARENA_BYTES_MIN
+assert RECEIVE_BYTES_MIN >= 2 * TURN_BYTES_MAX
+assert GROUP_UNCOMMITTED_BYTES_MAX <= CORE_UNCOMMITTED_BYTES_MAX
+assert WAL_FLIGHT_BYTES_MAX <= CORE_UNCOMMITTED_BYTES_MAX
+assert REQUEST_BYTES_MAX <= SEGMENT_BYTES_MAX, "the largest batch fits an empty segment"
+assert SEGMENT_BYTES_MIN <= SEGMENT_BYTES_MAX
+assert TURN_FRAMES_MAX <= CONNECTION_REQUESTS_MAX
+assert TURN_MS_MAX < TICK_MS
+assert NODE_ID_MAX * 1_000 + 999 <= INT32_MAX
+assert TOPIC_NAME_CHARACTERS_MAX + len("-99999") <= 255
+assert TOPIC_PARTITIONS_MAX <= CORE_PARTITIONS_MAX
+assert TOPIC_PARTITIONS_MAX * (8 + 1 + 4 * REPLICAS_MAX) <= COMMAND_BYTES_MAX
+assert TOPIC_CONFIGS_MAX * (CONFIG_NAME_BYTES_MAX + CONFIG_VALUE_BYTES_MAX) <= COMMAND_BYTES_MAX
+assert PRODUCER_WINDOW_BATCHES * (REQUEST_BYTES_MAX // 7) < SEQUENCE_MAX, (
+    "a window never spans all sequence numbers, so a range names one batch"
+)
