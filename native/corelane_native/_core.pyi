@@ -1,0 +1,140 @@
+# Types of the cffi extension: the functions of core.cdef.h, as this package calls them.
+
+from typing import Final, TypeAlias
+
+from corelane_native.memory import Readable
+
+class ffi:  # noqa: N801 - the name cffi gives it
+    NULL: Final[ffi.CData]
+
+    class CData:
+        def __len__(self) -> int: ...
+        def __int__(self) -> int: ...
+        def __getitem__(self, index: slice, /) -> bytes: ...
+
+    class buffer:  # noqa: N801 - the name cffi gives it
+        def __init__(self, data: ffi.CData, size: int = ...) -> None: ...
+        def __len__(self) -> int: ...
+        def __getitem__(self, index: slice, /) -> bytes: ...
+        def __buffer__(self, flags: int, /) -> memoryview: ...
+
+    @staticmethod
+    def new(declaration: str, value: object = ...) -> ffi.CData: ...
+    @staticmethod
+    def cast(declaration: str, value: ffi.CData | int) -> ffi.CData: ...
+    @staticmethod
+    def gc(data: ffi.CData, destructor: object) -> ffi.CData: ...
+    @staticmethod
+    def from_buffer(buffer: Readable) -> ffi.CData: ...
+    @staticmethod
+    def string(data: ffi.CData, size_max: int = ...) -> bytes: ...
+    @staticmethod
+    def sizeof(data: ffi.CData | str) -> int: ...
+
+_Memory: TypeAlias = bytes | ffi.CData
+
+class lib:  # noqa: N801 - the name cffi gives it
+    CL_BATCH_ABSENT: Final[int]
+    CL_BATCH_SHORT: Final[int]
+    CL_BATCH_CUT: Final[int]
+    CL_BATCH_TRAILING: Final[int]
+    CL_BATCH_OLD_FORMAT: Final[int]
+    CL_BATCH_UNKNOWN_FORMAT: Final[int]
+    CL_BATCH_TOO_LARGE: Final[int]
+    CL_BATCH_CRC_WRONG: Final[int]
+    CL_BATCH_BASE_OFFSET_SET: Final[int]
+    CL_BATCH_COUNT_WRONG: Final[int]
+    CL_BATCH_CONTROL_SET: Final[int]
+    CL_BATCH_TIMESTAMP_TYPE_SET: Final[int]
+    CL_BATCH_DELETE_HORIZON_SET: Final[int]
+    CL_BATCH_UNKNOWN_CODEC: Final[int]
+    CL_BATCH_ZSTD_TOO_EARLY: Final[int]
+    CL_BATCH_SEQUENCE_NEGATIVE: Final[int]
+    CL_BATCH_EPOCH_NEGATIVE: Final[int]
+    CL_BATCH_TRANSACTION_WITHOUT_PRODUCER: Final[int]
+    CL_RECORD_LENGTH_WRONG: Final[int]
+    CL_RECORD_TIMESTAMP_WRONG: Final[int]
+    CL_RECORD_DELTA_WRONG: Final[int]
+    CL_RECORD_KEY_WRONG: Final[int]
+    CL_RECORD_VALUE_WRONG: Final[int]
+    CL_RECORD_HEADERS_WRONG: Final[int]
+    CL_RECORD_TRAILING: Final[int]
+    CL_RECORDS_TRAILING: Final[int]
+    CL_CHECK_REFUSE_ZSTD: Final[int]
+    CL_CHECK_STORED: Final[int]
+    CL_CHECK_NO_WALK: Final[int]
+
+    @staticmethod
+    def cl_source_digest() -> ffi.CData: ...
+    @staticmethod
+    def cl_crc32c(crc: int, data: _Memory, size: int, /) -> int: ...
+    @staticmethod
+    def cl_crc32c_select(portable: int, /) -> int: ...
+    @staticmethod
+    def cl_arena_new(bytes_max: int, chunk_bytes: int, /) -> ffi.CData: ...
+    @staticmethod
+    def cl_arena_free(arena: ffi.CData, /) -> None: ...
+    @staticmethod
+    def cl_arena_chunk_new(arena: ffi.CData, bytes_min: int, /) -> int: ...
+    @staticmethod
+    def cl_arena_address(arena: ffi.CData, chunk: int, /) -> int: ...
+    @staticmethod
+    def cl_arena_capacity(arena: ffi.CData, chunk: int, /) -> int: ...
+    @staticmethod
+    def cl_arena_references(arena: ffi.CData, chunk: int, /) -> int: ...
+    @staticmethod
+    def cl_arena_retain(arena: ffi.CData, chunk: int, /) -> int: ...
+    @staticmethod
+    def cl_arena_release(arena: ffi.CData, chunk: int, /) -> int: ...
+    @staticmethod
+    def cl_arena_bytes_in_use(arena: ffi.CData, /) -> int: ...
+    @staticmethod
+    def cl_arena_bytes_mapped(arena: ffi.CData, /) -> int: ...
+    @staticmethod
+    def cl_arena_trim(arena: ffi.CData, bytes_kept: int, /) -> None: ...
+    @staticmethod
+    def cl_arena_put_record(
+        arena: ffi.CData,
+        chunk: int,
+        position: int,
+        record: ffi.CData,
+        payload_address: int,
+        payload_bytes: int,
+        /,
+    ) -> int: ...
+    @staticmethod
+    def cl_arena_put_batch(
+        arena: ffi.CData,
+        chunk: int,
+        position: int,
+        record: ffi.CData,
+        payload_address: int,
+        payload_bytes: int,
+        /,
+    ) -> int: ...
+    @staticmethod
+    def cl_arena_pad(arena: ffi.CData, chunk: int, position: int, /) -> int: ...
+    @staticmethod
+    def cl_arena_write(
+        arena: ffi.CData, chunk: int, position: int, data: _Memory, size: int, /
+    ) -> int: ...
+    @staticmethod
+    def cl_arena_gather(
+        arena: ffi.CData, chunk: int, position: int, ranges: _Memory, range_count: int, /
+    ) -> int: ...
+    @staticmethod
+    def cl_entries_search(rows_address: int, row_count: int, column: int, key: int, /) -> int: ...
+    @staticmethod
+    def cl_check_batch(
+        address: int, size: int, bytes_max: int, flags: int, row: ffi.CData, /
+    ) -> None: ...
+    @staticmethod
+    def cl_walk_records(
+        records: _Memory,
+        size: int,
+        record_count: int,
+        base_timestamp: int,
+        timestamp_wanted: int,
+        walk: ffi.CData,
+        /,
+    ) -> None: ...
