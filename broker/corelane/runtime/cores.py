@@ -1,0 +1,355 @@
+"""One core as the supervisor sees it: its lives, one after the other."""
+
+import contextlib
+import logging
+import math
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from pathlib import Path
+from typing import Final, assert_never
+
+import trio
+
+from corelane.model.record import record
+from corelane.runtime import data_directory, failures, messages
+from corelane.runtime.control import ControlSocket, PeerGoneError
+from corelane.runtime.failures import StartError
+from corelane.runtime.messages import (
+    Connections,
+    Exited,
+    Failed,
+    Forked,
+    FromCore,
+    Heartbeat,
+    Kill,
+    Ready,
+    Spawn,
+    StatsAnswer,
+    StatsRequest,
+    Stop,
+    ToForkServer,
+)
+from corelane.runtime.restart import GiveUp, RestartPolicy
+
+SILENT_S_MAX: Final = 10.0
+"""A serving core that sent no heartbeat for so long is killed: its loop hangs."""
+SILENT_CHECK_S: Final = 0.5
+STARTING_LOG_S: Final = 10.0
+LOCK_WAIT_S_MAX: Final = 10.0
+LOCK_POLL_S: Final = 0.005
+LAST_WORDS_S_MAX: Final = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class CoreState(Enum):
+    """Where a core is in its life."""
+
+    DOWN = "down"
+    STARTING = "starting"
+    UP = "up"
+    STOPPING = "stopping"
+
+
+@record
+class CorePlan:
+    """What stays the same through all lives of a core."""
+
+    core: int
+    cpu: int
+    directory: Path
+    listener: socket.socket
+    port: int
+    bootstrap_port: int
+    cluster_uuid: str
+
+
+SendToForkServer = Callable[[ToForkServer, list[int]], Awaitable[None]]
+"""How a core asks for its process or for its death."""
+
+
+class Bell:
+    """Wakes whoever waits for the state of some core to change."""
+
+    def __init__(self) -> None:
+        self._rung = trio.Event()
+
+    def ring(self) -> None:
+        """Wake all who wait now."""
+        self._rung.set()
+        self._rung = trio.Event()
+
+    async def wait(self) -> None:
+        """Wait for the next ring."""
+        await self._rung.wait()
+
+
+class Life:
+    """One process of a core, from the wish for it to its reaped end."""
+
+    def __init__(self, boot: int, control: ControlSocket) -> None:
+        self.boot = boot
+        self.control = control
+        self.pid: int | None = None
+        self.ready_s: float | None = None
+        self.heard_s = trio.current_time()
+        self.failed: Failed | None = None
+        self.heartbeat = Heartbeat(0, 0, 0)
+        self.handed_connections = 0
+        """Handed over since the last heartbeat, which did not count them yet."""
+        self.status: int | None = None
+        self.reaped = trio.Event()
+        self.last_words = trio.Event()
+
+    @property
+    def connections(self) -> int:
+        """Return how many connections the core has, as far as is known here."""
+        return self.heartbeat.connections + self.handed_connections
+
+
+class Core:
+    """Keeps one core alive: starts it, listens to it, kills it when it hangs, starts it again."""
+
+    def __init__(self, plan: CorePlan, to_fork_server: SendToForkServer, bell: Bell) -> None:
+        self.plan = plan
+        self._bell = bell
+        self.state = CoreState.DOWN
+        self.life: Life | None = None
+        self.restarts = 0
+        self.is_stopping = False
+        self._to_fork_server = to_fork_server
+        self._policy = RestartPolicy()
+        self._boot = 0
+        self._stats_request = 0
+        self._stats: dict[int, tuple[dict[str, float], trio.Event]] = {}
+
+    async def keep(self) -> None:
+        """Live again and again until stopped; raises `StartError` when that is hopeless."""
+        while True:
+            await self._wait_for_lock()
+            if self.is_stopping:
+                break
+            life = await self._start_life()
+            await self._live(life)
+            self._set_state(CoreState.DOWN)
+            if self.is_stopping:
+                break
+            await self._after(life)
+            self.restarts += 1
+
+    async def _start_life(self) -> Life:
+        self._boot += 1
+        ours, theirs = messages.pair()
+        life = Life(self._boot, ControlSocket(ours))
+        self.life = life
+        plan = self.plan
+        spawn = Spawn(
+            core=plan.core,
+            boot=life.boot,
+            cpu=plan.cpu,
+            port=plan.port,
+            bootstrap_port=plan.bootstrap_port,
+            cluster_uuid=plan.cluster_uuid,
+        )
+        self._set_state(CoreState.STARTING)
+        with theirs:
+            await self._to_fork_server(spawn, [theirs.fileno(), plan.listener.fileno()])
+        return life
+
+    async def _wait_for_lock(self) -> None:
+        """Wait until nobody writes in the core's directory: the old process may be dying."""
+        lock = self.plan.directory / "lock"
+        with trio.move_on_after(LOCK_WAIT_S_MAX):
+            # Only asking tells when a lock of another process is free.
+            while not self.is_stopping and not data_directory.is_lock_free(lock):  # noqa: ASYNC110
+                await trio.sleep(LOCK_POLL_S)
+            return
+        raise StartError(
+            f"cannot start core {self.plan.core}",
+            f"another process holds {lock}",
+            "Find it (fuser shows it) and stop it; then start again.",
+            failures.EXIT_IN_USE,
+        )
+
+    async def _live(self, life: Life) -> None:
+        """Listen to a process until it is reaped and its last words are read."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._listen, life)
+            nursery.start_soon(self._watch, life)
+            await life.reaped.wait()
+            with trio.move_on_after(LAST_WORDS_S_MAX):
+                await life.last_words.wait()
+            nursery.cancel_scope.cancel()
+        life.control.close()
+        for values, done in self._stats.values():
+            values.clear()
+            done.set()
+        self._stats.clear()
+
+    async def _listen(self, life: Life) -> None:
+        while True:
+            received = await life.control.receive()
+            if received is None:
+                break
+            packet, descriptors = received
+            assert not descriptors
+            self._hear(life, messages.from_core.decode(packet))
+        self._set_state(CoreState.DOWN)
+        life.last_words.set()
+        # A core that closed its control socket can neither be stopped nor watched.
+        with trio.move_on_after(LAST_WORDS_S_MAX):
+            await life.reaped.wait()
+        if not life.reaped.is_set():
+            await self.kill()
+
+    def _hear(self, life: Life, message: FromCore) -> None:
+        life.heard_s = trio.current_time()
+        match message:
+            case Heartbeat():
+                life.heartbeat = message
+                life.handed_connections = 0
+            case Ready():
+                life.ready_s = life.heard_s
+                self._set_state(CoreState.STOPPING if self.is_stopping else CoreState.UP)
+            case Failed():
+                life.failed = message
+            case StatsAnswer():
+                self._hear_stats(message)
+            case _:
+                assert_never(message)
+
+    async def _watch(self, life: Life) -> None:
+        """Kill a core whose loop hangs. A long recovery is not a hang, but is told of."""
+        told_s = life.heard_s
+        while True:
+            await trio.sleep(SILENT_CHECK_S)
+            now_s = trio.current_time()
+            if life.ready_s is not None and now_s - life.heard_s > SILENT_S_MAX:
+                _log.error(
+                    "core %d has been silent for %.0f s and is killed",
+                    self.plan.core,
+                    now_s - life.heard_s,
+                )
+                await self.kill()
+                await trio.sleep(math.inf)
+            if life.ready_s is None and now_s - told_s > STARTING_LOG_S:
+                told_s = now_s
+                _log.info("core %d is still recovering", self.plan.core)
+
+    async def _after(self, life: Life) -> None:
+        """Say that a process died and wait as long as the policy wants, or give up."""
+        assert life.status is not None
+        served_ms = None
+        if life.ready_s is not None:
+            served_ms = round((trio.current_time() - life.ready_s) * 1000)
+        reason = describe(life)
+        is_permanent = life.failed is not None and life.failed.is_permanent
+        decision = self._policy.exited(served_ms, is_permanent=is_permanent)
+        if isinstance(decision, GiveUp):
+            raise self._hopeless(life, reason)
+        _log.error("core %d died (%s); starting it again", self.plan.core, reason)
+        await trio.sleep(decision.delay_ms / 1000)
+
+    def _hopeless(self, life: Life, reason: str) -> StartError:
+        failed = life.failed
+        if failed is not None:
+            return StartError(failed.what, failed.why, failed.next_step, failed.code)
+        return StartError(
+            f"cannot start core {self.plan.core}",
+            f"it ended {self._policy.exits_before_ready} times before it served ({reason})",
+            "The lines above say what happened.",
+            failures.EXIT_BUG,
+        )
+
+    def forked(self, message: Forked) -> None:
+        """Note the pid of the process."""
+        if self.life is not None and self.life.boot == message.boot:
+            self.life.pid = message.pid
+
+    def exited(self, message: Exited) -> None:
+        """Note that the process is reaped."""
+        if self.life is not None and self.life.boot == message.boot:
+            self.life.status = message.status
+            self.life.reaped.set()
+
+    async def kill(self) -> None:
+        """Kill the process of the current life, if it still lives."""
+        if self.life is not None and not self.life.reaped.is_set():
+            await self._to_fork_server(Kill(self.plan.core), [])
+
+    async def stop(self) -> None:
+        """Ask for a clean end, and wait for it; no new life begins."""
+        self.is_stopping = True
+        life = self.life
+        if life is None or life.reaped.is_set():
+            return
+        if life.ready_s is None:
+            await self.kill()  # A recovery may be killed at any step.
+        else:
+            with contextlib.suppress(PeerGoneError):  # It is dying already then.
+                await life.control.send(Stop(), [])
+        self._set_state(CoreState.STOPPING)
+        await life.reaped.wait()
+
+    def hand_over(self, peers: list[str], descriptors: list[int]) -> bool:
+        """Give accepted connections to the core; False when it cannot take them now."""
+        life = self.life
+        if self.state is not CoreState.UP or life is None:
+            return False
+        try:
+            is_sent = life.control.send_now(Connections(peers), descriptors)
+        except PeerGoneError:
+            return False
+        if is_sent:
+            life.handed_connections += len(peers)
+        return is_sent
+
+    async def stats(self, wait_s_max: float) -> dict[str, float] | None:
+        """Pull the counters of the running process; None when it does not answer in time."""
+        life = self.life
+        if self.state is not CoreState.UP or life is None:
+            return None
+        self._stats_request += 1
+        number = self._stats_request
+        values: dict[str, float] = {}
+        done = trio.Event()
+        self._stats[number] = (values, done)
+        try:
+            with trio.move_on_after(wait_s_max):
+                await life.control.send(StatsRequest(number), [])
+                await done.wait()
+                return values or None
+            return None
+        except PeerGoneError:
+            return None
+        finally:
+            self._stats.pop(number, None)
+
+    def _hear_stats(self, answer: StatsAnswer) -> None:
+        waiting = self._stats.get(answer.request)
+        if waiting is not None:  # Nobody waits for it any more otherwise.
+            values, done = waiting
+            values.update(answer.values)
+            if answer.is_last:
+                done.set()
+
+    def _set_state(self, state: CoreState) -> None:
+        self.state = state
+        self._bell.ring()
+
+
+def describe(life: Life) -> str:
+    """Return how a process ended, in words."""
+    assert life.status is not None
+    if life.failed is not None:
+        return f"{life.failed.what}: {life.failed.why}"
+    if life.status >= 0:
+        return f"it exited with code {life.status}"
+    try:
+        name = signal.Signals(-life.status).name
+    except ValueError:
+        name = f"signal {-life.status}"
+    hint = "; dmesg says whether memory ran out" if life.status == -signal.SIGKILL else ""
+    return f"killed by {name}{hint}"

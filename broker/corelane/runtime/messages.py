@@ -1,0 +1,148 @@
+"""What the processes of one node say to each other: small JSON packets over unix sockets.
+
+SOCK_SEQPACKET keeps packets whole and carries descriptors with them (SCM_RIGHTS), and its end
+tells that the other side is gone. Between supervisor and fork server: `Spawn`, `Kill`, `Forked`,
+`Exited`. Between supervisor and a core, on that core's control socket: the rest.
+"""
+
+import array
+import os
+import socket
+from typing import Final
+
+import msgspec
+
+PACKET_BYTES_MAX: Final = 128 * 1024
+DESCRIPTORS_MAX: Final = 64
+"""Descriptors in one packet; the kernel allows 253 (SCM_MAX_FD)."""
+
+
+class Spawn(msgspec.Struct, frozen=True, tag="spawn"):
+    """Fork core *core*; its control socket and its listening socket come with the packet."""
+
+    core: int
+    boot: int
+    """Counts the lives of this core since the supervisor started; never used twice."""
+    cpu: int
+    port: int
+    bootstrap_port: int
+    cluster_uuid: str
+
+
+class Kill(msgspec.Struct, frozen=True, tag="kill"):
+    """Kill a core. Only its parent can: it alone knows that the pid is still that core's."""
+
+    core: int
+
+
+class Forked(msgspec.Struct, frozen=True, tag="forked"):
+    """A core's process exists."""
+
+    core: int
+    boot: int
+    pid: int
+
+
+class Exited(msgspec.Struct, frozen=True, tag="exited"):
+    """A core's process is reaped. *status* as `os.waitstatus_to_exitcode` gives it."""
+
+    core: int
+    boot: int
+    status: int
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """A core has recovered and serves."""
+
+    pid: int
+    recovery_ms: int
+
+
+class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
+    """A core's loop is alive: once a second."""
+
+    connections: int
+    loop_lag_ms: int
+    """The longest time since the last heartbeat between two looks at the clock."""
+    groups_offline: int
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """A core is about to exit, and this is why."""
+
+    what: str
+    why: str
+    next_step: str
+    code: int
+    is_permanent: bool
+    """True when another try cannot help."""
+
+
+class StatsAnswer(msgspec.Struct, frozen=True, tag="stats"):
+    """A part of a core's counters and gauges; the last part says so."""
+
+    request: int
+    values: dict[str, float]
+    is_last: bool
+
+
+class Connections(msgspec.Struct, frozen=True, tag="connections"):
+    """Accepted client connections; one descriptor for each peer comes with the packet."""
+
+    peers: list[str]
+
+
+class StatsRequest(msgspec.Struct, frozen=True, tag="stats_request"):
+    """Send the counters."""
+
+    request: int
+
+
+class Stop(msgspec.Struct, frozen=True, tag="stop"):
+    """Accept nothing more, finish with a clean checkpoint, exit 0."""
+
+
+ToForkServer = Spawn | Kill
+FromForkServer = Forked | Exited
+ToCore = Connections | StatsRequest | Stop
+FromCore = Ready | Heartbeat | Failed | StatsAnswer
+
+_encoder: Final = msgspec.json.Encoder()
+to_fork_server: Final = msgspec.json.Decoder(ToForkServer)
+from_fork_server: Final = msgspec.json.Decoder(FromForkServer)
+to_core: Final = msgspec.json.Decoder(ToCore)
+from_core: Final = msgspec.json.Decoder(FromCore)
+
+
+def encode(message: ToForkServer | FromForkServer | ToCore | FromCore) -> bytes:
+    """Return a message as a packet."""
+    packet = _encoder.encode(message)
+    assert len(packet) <= PACKET_BYTES_MAX
+    return packet
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Return both ends of a control socket."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def rights(descriptors: list[int]) -> list[tuple[int, int, "array.array[int]"]]:
+    """Return the ancillary data that carries *descriptors*."""
+    assert len(descriptors) <= DESCRIPTORS_MAX
+    if not descriptors:
+        return []
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+
+
+RIGHTS_SPACE_BYTES: Final = socket.CMSG_SPACE(DESCRIPTORS_MAX * array.array("i").itemsize)
+
+
+def received_descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    """Return the descriptors a packet brought; they belong to the caller and are close-on-exec."""
+    descriptors = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    return list(descriptors)

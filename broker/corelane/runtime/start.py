@@ -1,0 +1,207 @@
+"""`corelane start`: everything from a configuration to a running, and then a stopped, node."""
+
+import importlib.metadata
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from corelane.model.config import Config, ConfigError, core_port_base, fit_memory
+from corelane.runtime import (
+    data_directory,
+    failures,
+    forkserver,
+    listener,
+    log,
+    memory,
+    processes,
+)
+from corelane.runtime.failures import StartError
+from corelane.runtime.forkserver import LoadCoreMain
+from corelane.runtime.listener import Address
+from corelane.runtime.supervisor import Sockets, Supervisor, SupervisorPlan
+
+CORES_SUPPORTED_MAX: Final = 1
+
+Announce = Callable[[Supervisor], None]
+"""Called when the node serves."""
+
+_log = logging.getLogger(__name__)
+
+
+def run(config: Config, announce: Announce | None = None) -> int:
+    """Run a node until it is stopped and return the exit code; says on stderr why it cannot."""
+    try:
+        return serve(config, announce)
+    except StartError as error:
+        say(error)
+        return error.code
+
+
+def say(error: StartError) -> None:
+    """Write the sentence: what, why, next step."""
+    sys.stderr.write(f"corelane: {error.what}: {error.why}.\n{error.next_step}\n")
+    sys.stderr.flush()
+
+
+def serve(
+    config: Config, announce: Announce | None = None, load: LoadCoreMain | None = None
+) -> int:
+    """Run a node until it is stopped; raises `StartError`. *load* is for tests of this layer."""
+    started_s = time.monotonic()
+    if not __debug__:
+        raise StartError(
+            "cannot start",
+            "python -O removes the checks that protect the data",
+            "Start without -O, and without PYTHONOPTIMIZE.",
+            failures.EXIT_CONFIG,
+        )
+    log.set_up()
+    core_count = _core_count(config)
+    _check_memory(config, core_count)
+    # First of all, while this process has no threads, locks or sockets to inherit.
+    fork_server = forkserver.start(load or _load_core_main(config))
+    with fork_server.channel:
+        path = Path(config.node.data_dir)
+        directory = data_directory.open_data_directory(path, config.node.id)
+        try:
+            processes.raise_open_files()
+            plan = SupervisorPlan(
+                directory=directory,
+                sockets=_bind(config, core_count),
+                fork_server=fork_server,
+                cpus=_cpus(config, core_count, directory.device),
+                announce=announce or _Announcement(started_s, config),
+            )
+            return _run_supervisor(plan)
+        finally:
+            os.close(directory.lock_fd)
+
+
+def _load_core_main(config: Config) -> LoadCoreMain:
+    def load() -> forkserver.CoreMain:
+        # Imported in the fork server only: the supervisor needs none of it.
+        from corelane.runtime import core_process
+
+        return core_process.core_main(config)
+
+    return load
+
+
+def _run_supervisor(plan: SupervisorPlan) -> int:
+    try:
+        return trio.run(Supervisor(plan).run)
+    except BaseExceptionGroup as group:
+        refusals, rest = group.split(StartError)
+        if rest is not None or refusals is None:
+            raise
+        raise _first(refusals) from None
+    finally:
+        plan.sockets.close()
+
+
+def _first(group: BaseExceptionGroup[StartError]) -> StartError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _core_count(config: Config) -> int:
+    """Return how many cores to start; 0 in the configuration means as many as we can."""
+    count = config.node.core_count or CORES_SUPPORTED_MAX
+    if count > CORES_SUPPORTED_MAX:
+        raise StartError(
+            f"cannot start {count} cores",
+            "this version runs one core per node",
+            "Start with --cores 1.",
+            failures.EXIT_CONFIG,
+        )
+    return count
+
+
+def _check_memory(config: Config, core_count: int) -> None:
+    try:
+        fit_memory(config, memory.limit_bytes(), core_count)
+    except ConfigError as error:
+        fault = error.faults[0]
+        raise StartError(
+            "cannot start", fault.sentence, f"Correct {fault.key}.", failures.EXIT_CONFIG
+        ) from error
+
+
+def _cpus(config: Config, core_count: int, device: int) -> Sequence[int]:
+    """Return the CPU of each core."""
+    allowed = os.sched_getaffinity(0)
+    order = processes.cpu_order(allowed, device, processes.read_interrupts())
+    if core_count > len(order):
+        raise StartError(
+            f"cannot start {core_count} cores",
+            f"this process may use {len(order)} CPUs",
+            f"Start with --cores {len(order)} or fewer.",
+            failures.EXIT_CONFIG,
+        )
+    return order[:core_count] if config.node.pin_cores else [-1] * core_count
+
+
+def _bind(config: Config, core_count: int) -> Sockets:
+    network = config.network
+    host, backlog = network.bind_host, network.listen_backlog
+    admin_port = network.admin_port
+    if network.port == 0 and "corelane.admin.port" not in config.given:
+        admin_port = 0
+    base = core_port_base(config)
+    addresses = [
+        Address(host, network.port, "clients", "--port"),
+        Address(host, admin_port, "the admin pages", "--admin-port"),
+    ]
+    for core in range(core_count):
+        port = base + core if base else 0
+        addresses.append(Address(host, port, f"core {core}", "--core-port-base"))
+    bound = []
+    try:
+        for address in addresses:
+            bound.append(listener.bind(address, backlog))  # noqa: PERF401 (closed on failure)
+    except StartError:
+        for each in bound:
+            each.close()
+        raise
+    bootstrap, admin, *cores = bound
+    return Sockets(host, bootstrap, admin, cores)
+
+
+class _Announcement:
+    """The lines a person waits for."""
+
+    def __init__(self, started_s: float, config: Config) -> None:
+        self._started_s = started_s
+        self._config = config
+
+    def __call__(self, supervisor: Supervisor) -> None:
+        seconds = time.monotonic() - self._started_s
+        plan = supervisor.plan
+        host = plan.sockets.host
+        identity = plan.directory.identity
+        version = importlib.metadata.version("corelane")
+        cores = ", ".join(
+            f"core {core.plan.core} {host}:{core.plan.port}" for core in supervisor.cores
+        )
+        _log.info(
+            "data in %s (node %d, cluster %s)",
+            plan.directory.path,
+            identity.node_id,
+            identity.cluster_uuid,
+        )
+        _log.info(
+            "corelane %s serves clients on %s:%d after %.2f s; %s; http://%s:%d/health",
+            version,
+            host,
+            listener.port_of(plan.sockets.bootstrap),
+            seconds,
+            cores,
+            host,
+            listener.port_of(plan.sockets.admin),
+        )

@@ -1,0 +1,238 @@
+"""The supervisor: keeps the cores alive, accepts, answers the admin port, drains on a signal."""
+
+import json
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final, assert_never
+
+import trio
+
+from corelane.model.record import record
+from corelane.runtime import data_directory, failures, listener, messages
+from corelane.runtime.acceptor import Acceptor
+from corelane.runtime.admin import AdminServer, Page
+from corelane.runtime.control import ControlSocket, PeerGoneError
+from corelane.runtime.cores import Bell, Core, CorePlan, CoreState
+from corelane.runtime.data_directory import DataDirectory
+from corelane.runtime.exporter import Exporter
+from corelane.runtime.failures import StartError
+from corelane.runtime.forkserver import ForkServer
+from corelane.runtime.messages import Exited, Forked, ToForkServer
+
+DRAIN_S_MAX: Final = 1.5
+"""After a stop signal; a core that is not done then is killed, and the log repairs it."""
+KILL_S_MAX: Final = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+@record
+class Sockets:
+    """Everything the broker listens on. The supervisor keeps all of them for its whole life.
+
+    A core's clients wait in the kernel's queue while that core restarts, on the same port.
+    """
+
+    host: str
+    bootstrap: socket.socket
+    admin: socket.socket
+    cores: list[socket.socket]
+
+    def ports(self) -> dict[str, object]:
+        """Return the content of ports.json."""
+        return {
+            "host": self.host,
+            "bootstrap": listener.port_of(self.bootstrap),
+            "cores": [listener.port_of(core) for core in self.cores],
+            "admin": listener.port_of(self.admin),
+        }
+
+    def stop_listening(self) -> None:
+        """Refuse new connections, also on the copies that cores hold."""
+        for each in (self.bootstrap, *self.cores):
+            listener.stop_listening(each)
+
+    def close(self) -> None:
+        """Close what is still open."""
+        for each in (self.bootstrap, *self.cores, self.admin):
+            each.close()
+
+
+@record
+class SupervisorPlan:
+    """What a supervisor is made of."""
+
+    directory: DataDirectory
+    sockets: Sockets
+    fork_server: ForkServer
+    cpus: Sequence[int]
+    """The CPU of each core."""
+    announce: Callable[["Supervisor"], None]
+    """Called once, when every core serves for the first time."""
+
+
+class Supervisor:
+    """One node's processes. `run` returns the exit code or raises `StartError`."""
+
+    def __init__(self, plan: SupervisorPlan) -> None:
+        self.plan = plan
+        self.bell = Bell()
+        self._channel = ControlSocket(plan.fork_server.channel)
+        identity = plan.directory.identity
+        ports = [listener.port_of(each) for each in plan.sockets.cores]
+        self.cores = [
+            Core(
+                CorePlan(
+                    core=number,
+                    cpu=cpu,
+                    directory=data_directory.core_directory(plan.directory.path, number),
+                    listener=plan.sockets.cores[number],
+                    port=ports[number],
+                    bootstrap_port=listener.port_of(plan.sockets.bootstrap),
+                    cluster_uuid=identity.cluster_uuid,
+                ),
+                self._to_fork_server,
+                self.bell,
+            )
+            for number, cpu in enumerate(plan.cpus)
+        ]
+        self.acceptor = Acceptor(plan.sockets.bootstrap, self.cores, self.bell)
+        self.exporter = Exporter(self.cores, self.acceptor)
+        self.is_draining = False
+        self._accepting = trio.CancelScope()
+
+    async def run(self) -> int:
+        """Run the node until it is stopped."""
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with trio.open_nursery() as background:
+                background.start_soon(self._listen_to_fork_server)
+                background.start_soon(self._obey, signals, background)
+                background.start_soon(self._serve_clients)
+                background.start_soon(self._announce)
+                background.start_soon(self._serve_admin)
+                async with trio.open_nursery() as lives:
+                    for core in self.cores:
+                        lives.start_soon(core.keep)
+                background.cancel_scope.cancel()
+        return failures.EXIT_OK
+
+    async def _to_fork_server(self, message: ToForkServer, descriptors: list[int]) -> None:
+        try:
+            await self._channel.send(message, descriptors)
+        except PeerGoneError:
+            # Whoever listens to the fork server ends the broker; nothing else can be done here.
+            await trio.sleep_forever()
+
+    async def _listen_to_fork_server(self) -> None:
+        while True:
+            received = await self._channel.receive()
+            if received is None:
+                break
+            packet, descriptors = received
+            assert not descriptors
+            message = messages.from_fork_server.decode(packet)
+            match message:
+                case Forked():
+                    self.cores[message.core].forked(message)
+                case Exited():
+                    self.cores[message.core].exited(message)
+                case _:
+                    assert_never(message)
+        raise StartError(
+            "the broker stopped",
+            "its fork server died, and the cores with it",
+            "Start it again; the log repairs what was not finished.",
+            failures.EXIT_SYSTEM,
+        )
+
+    async def _serve_clients(self) -> None:
+        with self._accepting:
+            await self.acceptor.serve()
+
+    async def _announce(self) -> None:
+        """Write the ports and say so when every core serves."""
+        while not self._is_up():
+            await self.bell.wait()
+        ports = json.dumps(self.plan.sockets.ports(), indent=2) + "\n"
+        path = self.plan.directory.ports_path
+        data_directory.write_file_atomically(path, ports.encode())
+        self.plan.announce(self)
+
+    async def _obey(self, signals: AsyncIterator[int], background: trio.Nursery) -> None:
+        """First signal: drain. Second: stop at once."""
+        async for number in signals:
+            name = signal.Signals(number).name
+            if self.is_draining:
+                _log.warning("%s again: stopping at once", name)
+                await self._kill_all()
+                return
+            _log.info("%s: stopping", name)
+            self.is_draining = True
+            self._accepting.cancel()
+            self.plan.directory.ports_path.unlink(missing_ok=True)
+            self.plan.sockets.stop_listening()
+            background.start_soon(self._drain)
+
+    async def _drain(self) -> None:
+        """Let the cores finish; kill those that do not."""
+        with trio.move_on_after(DRAIN_S_MAX):
+            async with trio.open_nursery() as stops:
+                for core in self.cores:
+                    stops.start_soon(core.stop)
+            return
+        _log.warning("stopping took longer than %.1f s: killing what is left", DRAIN_S_MAX)
+        await self._kill_all()
+
+    async def _kill_all(self) -> None:
+        """Kill every core. One that the kernel cannot end (a hung disk) is left to it."""
+        for core in self.cores:
+            core.is_stopping = True
+            await core.kill()
+        await trio.sleep(KILL_S_MAX)
+        raise StartError(
+            "the broker stopped",
+            "a core does not die, since its disk does not answer",
+            "Look at the kernel's log (dmesg) before starting again.",
+            failures.EXIT_DISK,
+        )
+
+    def _is_up(self) -> bool:
+        return all(core.state is CoreState.UP for core in self.cores)
+
+    async def _serve_admin(self) -> None:
+        pages = {"/health": self._health, "/metrics": self.exporter.page}
+        await AdminServer(self.plan.sockets.admin, pages).serve()
+
+    async def _health(self) -> Page:
+        identity = self.plan.directory.identity
+        is_healthy = self._is_up() and self.groups_offline() == 0
+        body = {
+            "status": "ok" if is_healthy else "degraded",
+            "node_id": identity.node_id,
+            "cluster_uuid": identity.cluster_uuid,
+            "groups_offline": self.groups_offline(),
+            "cores": [self._core_health(core) for core in self.cores],
+        }
+        text = json.dumps(body, indent=2) + "\n"
+        return Page(200 if is_healthy else 503, "application/json", text.encode())
+
+    def groups_offline(self) -> int:
+        """Return how many raft groups the cores said they do not serve."""
+        lives = [core.life for core in self.cores if core.life is not None]
+        return sum(life.heartbeat.groups_offline for life in lives)
+
+    def _core_health(self, core: Core) -> dict[str, object]:
+        life = core.life
+        now_s = trio.current_time()
+        return {
+            "core": core.plan.core,
+            "state": core.state.value,
+            "port": core.plan.port,
+            "cpu": core.plan.cpu,
+            "pid": life.pid if life else None,
+            "restarts": core.restarts,
+            "connections": life.connections if life else 0,
+            "up_s": round(now_s - life.ready_s, 3) if life and life.ready_s is not None else None,
+        }

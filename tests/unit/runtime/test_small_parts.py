@@ -1,0 +1,114 @@
+"""The parts of the runtime that only compute."""
+
+from pathlib import Path
+
+import pytest
+
+from corelane.model import config as configuration
+from corelane.runtime import failures, listener, memory, processes, start
+from corelane.runtime.failures import StartError
+from corelane.runtime.listener import Address
+from corelane.runtime.restart import Again, GiveUp, RestartPolicy
+from corelane.runtime.throttle import LINE_EVERY_S, Throttle
+
+
+def test_a_core_that_never_serves_is_tried_a_few_times() -> None:
+    policy = RestartPolicy()
+    delays = [policy.exited(None, is_permanent=False) for _ in range(4)]
+    assert delays == [Again(0), Again(100), Again(250), Again(500)]
+    assert policy.exited(None, is_permanent=False) == GiveUp()
+
+
+def test_serving_once_wipes_out_the_failed_tries() -> None:
+    policy = RestartPolicy()
+    for _ in range(4):
+        policy.exited(None, is_permanent=False)
+    assert policy.exited(5_000, is_permanent=False) == Again(0)
+    assert policy.exited(None, is_permanent=False) == Again(0)
+
+
+def test_a_core_that_dies_right_after_each_start_is_slowed_down_but_not_given_up() -> None:
+    policy = RestartPolicy()
+    delays = [policy.exited(10, is_permanent=False) for _ in range(20)]
+    assert delays[:4] == [Again(50), Again(100), Again(200), Again(400)]
+    assert delays[4:] == [Again(500)] * 16
+    assert policy.exited(1_000, is_permanent=False) == Again(0)
+
+
+def test_a_reason_that_another_try_cannot_help_ends_the_tries() -> None:
+    assert RestartPolicy().exited(None, is_permanent=True) == GiveUp()
+
+
+def test_one_line_per_reason_in_ten_seconds_and_the_rest_are_counted() -> None:
+    throttle = Throttle()
+    assert throttle.ask("a", 0.0) == 0
+    assert [throttle.ask("a", 1.0) for _ in range(5)] == [None] * 5
+    assert throttle.ask("b", 1.0) == 0
+    assert throttle.ask("a", LINE_EVERY_S) == 5
+    assert throttle.ask("a", 3 * LINE_EVERY_S) == 0
+
+
+def test_the_cpu_that_takes_the_disks_interrupts_comes_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(processes, "_device_interrupt_names", lambda _: ["virtio1-"])
+    lines = [
+        "           CPU0       CPU1       CPU2",
+        " 36:          5         90         99  PCI-MSIX-0000:00:02.0  1-edge  virtio1-req.0",
+        " 37:       9000          0          0  PCI-MSIX-0000:00:03.0  1-edge  virtio2-input.0",
+        "LOC:      35628      56609      40000  Local timer interrupts",
+    ]
+    assert processes.cpu_order({0, 1}, 0, lines) == [1, 0]
+    assert processes.cpu_order({0, 1, 2, 3}, 0, lines) == [2, 1, 0, 3]
+    assert processes.cpu_order({3, 2}, 0, []) == [2, 3]
+
+
+def test_the_lowest_memory_limit_on_the_way_to_the_root_counts(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.write_text("0::/a/b\n")
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "memory.max").write_text("max\n")
+    (tmp_path / "a" / "memory.max").write_text("1048576\n")
+    (tmp_path / "memory.max").write_text("2097152\n")
+    assert memory.limit_bytes(tmp_path, own) == 1048576
+    own.write_text("0::/\n")
+    assert memory.limit_bytes(tmp_path, own) == 2097152
+    machine = memory.limit_bytes(tmp_path, tmp_path / "missing")
+    assert machine is not None
+    assert machine > 2097152
+
+
+def test_the_memory_limit_of_cgroup_v1_is_found(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.write_text("5:cpu:/x\n4:memory:/x\n")
+    (tmp_path / "memory" / "x").mkdir(parents=True)
+    (tmp_path / "memory" / "x" / "memory.limit_in_bytes").write_text("4096\n")
+    assert memory.limit_bytes(tmp_path, own) == 4096
+
+
+def test_a_port_in_use_is_refused_with_the_option_to_change() -> None:
+    with listener.bind(Address("127.0.0.1", 0, "clients", "--port"), 16) as first:
+        port = listener.port_of(first)
+        with pytest.raises(StartError) as caught:
+            listener.bind(Address("127.0.0.1", port, "clients", "--port"), 16)
+    assert str(caught.value) == (
+        f"cannot listen on 127.0.0.1:{port} for clients: another program listens there. "
+        "Stop that program, or choose another port with --port."
+    )
+    assert caught.value.code == failures.EXIT_PORT
+
+
+def test_an_address_that_is_not_ours_is_refused() -> None:
+    with pytest.raises(StartError, match="this machine has no such address"):
+        listener.bind(Address("192.0.2.1", 0, "clients", "--port"), 16)
+
+
+def test_a_host_that_is_no_address_is_refused() -> None:
+    with pytest.raises(StartError, match="is no address"):
+        listener.bind(Address("no such host", 0, "clients", "--port"), 16)
+
+
+def test_more_cores_than_this_version_runs_are_refused() -> None:
+    config = configuration.parse("", {"corelane.cores": 2})
+    with pytest.raises(StartError, match="cannot start 2 cores: this version runs one core"):
+        start.serve(config)
