@@ -1,0 +1,71 @@
+"""The rules of elections as calculations: roles, the up-to-date check, rounds, delays."""
+
+from enum import Enum, auto
+from typing import Final
+
+from corelane.model.ids import Index, NodeId, Term
+from corelane.raft.config import RaftSettings
+from corelane.raft.log_view import LogView
+from corelane.raft.quorum import RoundResult, round_result
+
+
+class Role(Enum):
+    """What a replica is in its current term."""
+
+    FOLLOWER = auto()
+    PRE_CANDIDATE = auto()
+    CANDIDATE = auto()
+    LEADER = auto()
+
+
+TRANSITIONS: Final = {
+    Role.FOLLOWER: {Role.FOLLOWER, Role.PRE_CANDIDATE},
+    Role.PRE_CANDIDATE: {Role.FOLLOWER, Role.PRE_CANDIDATE, Role.CANDIDATE},
+    Role.CANDIDATE: {Role.FOLLOWER, Role.PRE_CANDIDATE, Role.LEADER},
+    Role.LEADER: {Role.FOLLOWER},
+}
+"""From each role, the roles that may come next (figure 4, with the pre-vote before it)."""
+
+
+class Round:
+    """One round of voting. A group has at most one; its id is in every request and answer.
+
+    Two rounds of one candidate at a time once left a group without a leader for ten minutes
+    (redpanda issue 21345).
+    """
+
+    __slots__ = ("granted", "number", "rejected", "voters")
+
+    def __init__(self, number: int, voters: tuple[NodeId, ...]) -> None:
+        self.number = number
+        self.voters = voters
+        self.granted: set[NodeId] = set()
+        self.rejected: set[NodeId] = set()
+
+    def count(self, voter: NodeId, granted: bool) -> RoundResult:
+        """Count one answer; the first of a voter stands."""
+        assert voter in self.voters
+        if voter not in self.granted and voter not in self.rejected:
+            (self.granted if granted else self.rejected).add(voter)
+        return round_result(len(self.voters), self.granted, self.rejected)
+
+
+def is_up_to_date(last_index: Index, last_term: Term, log: LogView) -> bool:
+    """Say whether a candidate's log is at least as up-to-date as *log* (section 5.4.1)."""
+    if last_term != log.last_term:
+        return last_term > log.last_term
+    return last_index >= log.last_index
+
+
+def election_delay_ms(settings: RaftSettings, rank: int, random_ms: int) -> int:
+    """Return how long this voter waits for its leader before it asks for votes."""
+    assert 0 <= random_ms <= settings.election_jitter_ms
+    return settings.election_timeout_ms + rank * settings.election_rank_ms + random_ms
+
+
+def retry_delay_ms(settings: RaftSettings, rank: int, rounds_failed: int, random_ms: int) -> int:
+    """Return how long a round may last, and so when the next one follows a failed one."""
+    assert 0 <= random_ms <= settings.election_jitter_ms
+    doubled = settings.round_timeout_ms << min(rounds_failed, 16)
+    base = min(doubled, settings.election_timeout_ms)
+    return base + rank * settings.election_rank_ms + random_ms

@@ -1,0 +1,108 @@
+"""What exists only while a replica leads: its followers' progress, and what to send them next.
+
+It computes; `core` decides when to ask, and turns the answers into effects.
+"""
+
+# performance-critical: see STYLE.md
+
+from collections.abc import Iterable
+
+from corelane.model.ids import Index, NodeId, Term
+from corelane.raft import replication
+from corelane.raft.config import RaftSettings
+from corelane.raft.log_view import LogView
+from corelane.raft.messages import Append, Appended, AppendRejected
+from corelane.raft.progress import Progress, ProgressState
+from corelane.raft.quorum import quorum_value
+
+
+class Leadership:
+    """One term of one leader. Its own entries begin at `term_start_index`."""
+
+    __slots__ = ("_log", "_settings", "followers", "term", "term_start_index")
+
+    def __init__(self, term: Term, log: LogView, settings: RaftSettings) -> None:
+        self.term = term
+        self._log = log
+        self._settings = settings
+        self.term_start_index = Index(log.last_index + 1)
+        self.followers: dict[NodeId, Progress] = {}
+
+    def add_followers(self, nodes: Iterable[NodeId], now_ms: int) -> None:
+        """Begin with the guess that they all have the whole log (figure 2, nextIndex)."""
+        for node in nodes:
+            self.followers[node] = Progress(self.term_start_index, now_ms)
+
+    def committed_by_quorum(self, durable_index: Index) -> Index:
+        """Return what a quorum has durably, but not more than this replica itself (R2).
+
+        0 while that is an entry of an earlier term: a later leader may still overwrite it,
+        however many replicas have it (section 5.4.2, figure 8).
+        """
+        committed = durable_index
+        if self.followers:
+            matches = [progress.match_index for progress in self.followers.values()]
+            matches.append(durable_index)
+            committed = Index(min(committed, quorum_value(matches)))
+        return committed if committed >= self.term_start_index else Index(0)
+
+    def quorum_heard_ms(self, now_ms: int) -> int:
+        """Return the last time by which a quorum, this replica included, had been heard."""
+        contacts_ms = [progress.heard_ms for progress in self.followers.values()]
+        return quorum_value([*contacts_ms, now_ms])
+
+    def acknowledged(self, sender: NodeId, answer: Appended, now_ms: int) -> Progress:
+        """Take in that a follower has more, or still has what it had."""
+        assert answer.held_index <= self._log.last_index, "a follower is ahead of its leader"
+        progress = self.followers[sender]
+        progress.heard_ms = now_ms
+        progress.acknowledged(answer.match_index, answer.held_index)
+        return progress
+
+    def rejected(self, sender: NodeId, answer: AppendRejected, now_ms: int) -> Progress:
+        """Take in that a follower's log differs from ours, unless that is long settled."""
+        progress = self.followers[sender]
+        progress.heard_ms = now_ms
+        if not progress.is_stale(answer.prev_index):
+            progress.back_up(replication.next_after_rejection(self._log, answer))
+        return progress
+
+    def alive(self, sender: NodeId, now_ms: int, committed_index: Index) -> list[Append]:
+        """Take in a heartbeat's answer; return what finds out whether an append was lost."""
+        progress = self.followers[sender]
+        progress.resume(now_ms)
+        if progress.match_index >= self._log.last_index:
+            return []
+        appends: list[Append] = []
+        if progress.state is ProgressState.REPLICATE and self._is_within_log(progress):
+            end_index = Index(progress.next_index - 1)
+            appends.append(self._append(progress, end_index, committed_index))
+        appends += self.stream(progress, committed_index)
+        return appends
+
+    def stream(self, progress: Progress, committed_index: Index) -> list[Append]:
+        """Return the appends with entries that the follower's window has room for."""
+        log = self._log
+        settings = self._settings
+        appends: list[Append] = []
+        while (
+            progress.next_index <= log.last_index
+            and progress.has_room(settings)
+            and self._is_within_log(progress)
+        ):
+            last_index, size_bytes = log.span(progress.next_index, settings.append_bytes_max)
+            appends.append(self._append(progress, last_index, committed_index))
+            progress.sent(last_index, size_bytes)
+        return appends
+
+    def _is_within_log(self, progress: Progress) -> bool:
+        """False when what the follower needs was trimmed: only a snapshot can bring it."""
+        return progress.next_index >= self._log.first_index
+
+    def _append(self, progress: Progress, last_index: Index, committed_index: Index) -> Append:
+        """Make the append from `next_index` to *last_index*; without entries when that is less."""
+        log = self._log
+        prev_index = Index(progress.next_index - 1)
+        prev_term = log.term_at(prev_index)
+        runs = replication.term_runs(log, progress.next_index, last_index)
+        return Append(self.term, prev_index, prev_term, last_index, runs, committed_index)
