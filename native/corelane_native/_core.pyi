@@ -138,3 +138,25 @@ class lib:  # noqa: N801 - the name cffi gives it
         walk: ffi.CData,
         /,
     ) -> None: ...
+    @staticmethod
+    def cl_decode_produce(
+        address: int,
+        size: int,
+        body_at: int,
+        version: int,
+        out: ffi.CData,
+        rows: ffi.CData,
+        rows_max: int,
+        /,
+    ) -> int: ...
+    @staticmethod
+    def cl_decode_fetch(
+        address: int,
+        size: int,
+        body_at: int,
+        version: int,
+        out: ffi.CData,
+        rows: ffi.CData,
+        rows_max: int,
+        /,
+    ) -> int: ...

@@ -132,7 +132,7 @@ enum {
 
 enum {
     CL_CHECK_REFUSE_ZSTD = 1, /* Produce below version 7 */
-    CL_CHECK_STORED = 2,      /* a batch of the log: offsets, timestamp type and control bit are ours */
+    CL_CHECK_STORED = 2,      /* of the log: offsets, timestamp type, control bit are ours */
     CL_CHECK_NO_WALK = 4      /* header and CRC only */
 };
 
@@ -177,3 +177,56 @@ typedef struct {
  * them, offset deltas 0, 1, 2..., every length exact. */
 void cl_walk_records(const void *records, uint64_t size, int32_t record_count,
                      int64_t base_timestamp, int64_t timestamp_wanted, cl_walk *walk);
+
+/* ---- Produce and Fetch requests ------------------------------------------------------------ */
+
+/* The head of a Produce request; positions count from the frame's first byte. */
+typedef struct {
+    int32_t acks;
+    int32_t timeout_ms;
+    int32_t transactional_at;
+    int32_t transactional_bytes; /* -1: null */
+    int32_t row_count;
+    int32_t zero;
+} cl_produce;
+
+/* The head of a Fetch request. */
+typedef struct {
+    int32_t max_wait_ms;
+    int32_t min_bytes;
+    int32_t max_bytes;
+    int32_t isolation;
+    int32_t session_id;
+    int32_t session_epoch;
+    int32_t rack_at;
+    int32_t rack_bytes;
+    int32_t row_count;
+    int32_t zero;
+} cl_fetch;
+
+/* One partition of a Fetch request; from version 13 the topic is its 16-byte id. Fields that a
+ * version does not have are -1. */
+typedef struct {
+    int32_t topic_at;
+    int32_t topic_bytes;
+    int32_t partition;
+    int32_t current_leader_epoch;
+    int64_t fetch_offset;
+    int32_t last_fetched_epoch;
+    int32_t zero;
+    int64_t log_start_offset;
+    int32_t partition_max_bytes;
+    int32_t zero_too;
+} cl_fetch_row;
+
+/* Decode the body of a Produce request, versions 3 to 11, that starts at body_at of a frame of
+ * size bytes, and judge every batch in it (as cl_check_batch, without a size limit): one bad
+ * partition never spoils another. Returns 0; -EBADMSG if the request is malformed (nothing of out
+ * or rows counts); -ENOSPC if it has more than rows_max partitions, before any batch is judged. */
+int cl_decode_produce(uint64_t address, uint64_t size, uint64_t body_at, int version,
+                      cl_produce *out, cl_produce_row *rows, uint32_t rows_max);
+
+/* Decode the body of a Fetch request, versions 4 to 17; errors as above. Forgotten topics are
+ * checked for form only: sessions are refused. */
+int cl_decode_fetch(uint64_t address, uint64_t size, uint64_t body_at, int version, cl_fetch *out,
+                    cl_fetch_row *rows, uint32_t rows_max);

@@ -13,7 +13,7 @@
 
 #include "core.cdef.h"
 
-static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "file formats are stored as the CPU has them");
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "files hold numbers as we do");
 static_assert(sizeof(void *) == 8, "addresses travel as uint64_t");
 
 #define CL_BLOCK_BYTES 4096u

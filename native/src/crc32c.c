@@ -12,6 +12,11 @@ typedef uint32_t crc_function(uint32_t crc, const uint8_t *data, size_t size);
 
 static uint32_t slices[8][256];
 
+static inline uint32_t crc_byte(uint32_t crc, uint8_t byte)
+{
+    return (crc >> 8) ^ slices[0][(crc ^ byte) & 0xff];
+}
+
 static void slices_fill(void)
 {
     for (uint32_t byte = 0; byte < 256; byte++) {
@@ -22,7 +27,7 @@ static void slices_fill(void)
     }
     for (uint32_t byte = 0; byte < 256; byte++)
         for (int slice = 1; slice < 8; slice++)
-            slices[slice][byte] = (slices[slice - 1][byte] >> 8) ^ slices[0][slices[slice - 1][byte] & 0xff];
+            slices[slice][byte] = crc_byte(slices[slice - 1][byte], 0);
 }
 
 static uint32_t crc_portable(uint32_t crc, const uint8_t *data, size_t size)
@@ -32,12 +37,12 @@ static uint32_t crc_portable(uint32_t crc, const uint8_t *data, size_t size)
         uint64_t word;
         memcpy(&word, data, sizeof word);
         word ^= crc;
-        crc = slices[7][word & 0xff] ^ slices[6][(word >> 8) & 0xff] ^ slices[5][(word >> 16) & 0xff] ^
-              slices[4][(word >> 24) & 0xff] ^ slices[3][(word >> 32) & 0xff] ^ slices[2][(word >> 40) & 0xff] ^
-              slices[1][(word >> 48) & 0xff] ^ slices[0][word >> 56];
+        crc = 0;
+        for (int slice = 7; slice >= 0; slice--, word >>= 8)
+            crc ^= slices[slice][word & 0xff];
     }
     for (; size > 0; size--, data++)
-        crc = (crc >> 8) ^ slices[0][(crc ^ *data) & 0xff];
+        crc = crc_byte(crc, *data);
     return ~crc;
 }
 
@@ -67,12 +72,14 @@ HARDWARE static inline uint64_t load(const uint8_t *from)
 
 HARDWARE static inline uint64_t shifted(uint64_t crc, uint32_t constant)
 {
-    __m128i product = _mm_clmulepi64_si128(_mm_cvtsi64_si128((int64_t)crc), _mm_cvtsi64_si128((int64_t)constant), 0);
+    __m128i factor = _mm_cvtsi64_si128((int64_t)constant);
+    __m128i product = _mm_clmulepi64_si128(_mm_cvtsi64_si128((int64_t)crc), factor, 0);
     return _mm_crc32_u64(0, (uint64_t)_mm_cvtsi128_si64(product));
 }
 
 /* Run three neighbouring lanes at once and join them; returns the CRC after 3 * lane bytes. */
-HARDWARE static inline uint64_t lanes(uint64_t crc, const uint8_t *data, size_t lane, uint32_t by_two, uint32_t by_one)
+HARDWARE static inline uint64_t lanes(uint64_t crc, const uint8_t *data, size_t lane,
+                                      uint32_t by_two, uint32_t by_one)
 {
     uint64_t second = 0, third = 0;
     for (size_t at = 0; at < lane; at += 8) {
@@ -132,7 +139,7 @@ uint32_t cl_crc32c_copy(uint32_t crc, uint8_t *to, const uint8_t *from, size_t s
 {
     assert(to != NULL);
     assert(from != NULL || size == 0);
-    const size_t piece_max = 3 * LANE_LONG; /* small enough to be still in the first cache when summed */
+    const size_t piece_max = 3 * LANE_LONG; /* still in the first cache when summed */
     while (size > 0) {
         size_t piece = size < piece_max ? size : piece_max;
         memcpy(to, from, piece);

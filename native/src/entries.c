@@ -20,7 +20,7 @@ bool cl_entries_row_matches(const uint8_t *row, int column, int64_t key)
 uint64_t cl_entries_first(const uint8_t *rows, uint64_t row_count, int column, int64_t key)
 {
     assert(rows != NULL || row_count == 0);
-    uint64_t low = 0, high = row_count; /* every row below low fails, every row from high on matches */
+    uint64_t low = 0, high = row_count; /* rows below low fail, rows from high on match */
     while (low < high) {
         uint64_t middle = low + (high - low) / 2;
         if (cl_entries_row_matches(rows + middle * CL_ENTRY_ROW_BYTES, column, key))
