@@ -1,0 +1,100 @@
+"""What the tests ask of every Python client: one small vocabulary, three dialects."""
+
+from typing import Protocol
+
+from corelane.model.record import record
+from tests.conformance.probe import Address
+
+Header = tuple[str, bytes | None]
+
+TIMEOUT_S = 20
+"""For everything a client is asked to do; a healthy broker needs a hundredth of it."""
+
+
+@record
+class Sent:
+    """A record on its way to a broker. A `timestamp_ms` of None is the client's own clock."""
+
+    value: bytes | None
+    key: bytes | None = None
+    headers: tuple[Header, ...] = ()
+    timestamp_ms: int | None = None
+
+
+@record
+class Received:
+    """A record as a consumer got it."""
+
+    offset: int
+    value: bytes | None
+    key: bytes | None
+    headers: tuple[Header, ...]
+    timestamp_ms: int
+    is_append_time: bool
+
+
+@record
+class Place:
+    """Where to read from."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@record
+class Producing:
+    """How a producer is set up."""
+
+    acks: int = -1
+    is_idempotent: bool = False
+    codec: str = "none"
+    request_bytes_max: int = 1_000_000
+    batch_bytes: int = 100_000
+
+
+class ClientError(Exception):
+    """A broker's answer with an error, by Kafka's code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"Kafka error {code}")
+        self.code = code
+
+
+class Client(Protocol):
+    """A Kafka client; every call connects anew and closes what it opened."""
+
+    name: str
+
+    def create_topic(self, topic: str, partitions: int, configs: dict[str, str]) -> None:
+        """Create *topic*; raises ClientError."""
+
+    def delete_topic(self, topic: str) -> None:
+        """Delete *topic*; raises ClientError."""
+
+    def topics(self) -> set[str]:
+        """Return all topics."""
+
+    def partitions(self, topic: str) -> set[int]:
+        """Return the partitions of an existing topic."""
+
+    def configs(self, topic: str) -> dict[str, str]:
+        """Return the configuration of a topic as DescribeConfigs has it."""
+
+    def produce(self, topic: str, partition: int, records: list[Sent], how: Producing) -> list[int]:
+        """Send *records* in order and return their offsets (-1 with acks=0); raises ClientError."""
+
+    def consume(self, place: Place, count: int) -> list[Received]:
+        """Return the next *count* records from *place*, by assignment; waits for them."""
+
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        """Return (earliest, latest) offset."""
+
+    def offset_at(self, topic: str, partition: int, timestamp_ms: int) -> int | None:
+        """Return the offset of the first record at or after *timestamp_ms*, if there is one."""
+
+
+class MakeClient(Protocol):
+    """Makes a client that bootstraps from an address."""
+
+    def __call__(self, bootstrap: Address) -> Client: ...

@@ -1,0 +1,140 @@
+"""kafka-python: the pure Python client, whose record code is a second opinion on ours."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import kafka
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
+from kafka.errors import BrokerResponseError
+
+from tests.conformance.clients.base import TIMEOUT_S, ClientError, Place, Producing, Received, Sent
+from tests.conformance.probe import Address
+
+LOG_APPEND_TIME = 1
+
+
+class KafkaPython:
+    """See Client."""
+
+    name = "kafka-python"
+
+    def __init__(self, bootstrap: Address) -> None:
+        self._common: dict[str, Any] = {"bootstrap_servers": str(bootstrap)}
+
+    def create_topic(self, topic: str, partitions: int, configs: dict[str, str]) -> None:
+        new = NewTopic(topic, num_partitions=partitions, topic_configs=configs)
+        with self._admin() as admin, _errors():
+            admin.create_topics([new])
+
+    def delete_topic(self, topic: str) -> None:
+        with self._admin() as admin, _errors():
+            admin.delete_topics([topic])
+
+    def topics(self) -> set[str]:
+        with self._admin() as admin:
+            return set(admin.list_topics())
+
+    def partitions(self, topic: str) -> set[int]:
+        with self._consumer() as consumer:
+            return set(consumer.partitions_for_topic(topic) or ())
+
+    def configs(self, topic: str) -> dict[str, str]:
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+        with self._admin() as admin, _errors():
+            described = admin.describe_configs([resource])
+        return {name: row["value"] for name, row in described["topic"][topic].items()}
+
+    def produce(self, topic: str, partition: int, records: list[Sent], how: Producing) -> list[int]:
+        producer = kafka.KafkaProducer(
+            **self._common,
+            acks=how.acks,
+            enable_idempotence=how.is_idempotent,
+            compression_type=None if how.codec == "none" else how.codec,
+            max_request_size=how.request_bytes_max,
+            batch_size=how.batch_bytes,
+            linger_ms=2,
+        )
+        try:
+            with _errors():
+                futures = [
+                    producer.send(
+                        topic,
+                        value=sent.value,
+                        key=sent.key,
+                        headers=list(sent.headers),
+                        partition=partition,
+                        timestamp_ms=sent.timestamp_ms,
+                    )
+                    for sent in records
+                ]
+                answers = [future.get(TIMEOUT_S) for future in futures]
+        finally:
+            producer.close(TIMEOUT_S)
+        return [answer.offset for answer in answers]
+
+    def consume(self, place: Place, count: int) -> list[Received]:
+        received: list[Received] = []
+        partition = kafka.TopicPartition(place.topic, place.partition)
+        with self._consumer() as consumer, _errors():
+            consumer.assign([partition])
+            consumer.seek(partition, place.offset)
+            deadline_s = time.monotonic() + TIMEOUT_S
+            while len(received) < count and time.monotonic() < deadline_s:
+                records = consumer.poll(500, max_records=count - len(received))
+                received += [_received(each) for each in records.get(partition, [])]
+        return received
+
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        where = kafka.TopicPartition(topic, partition)
+        with self._consumer() as consumer, _errors():
+            earliest = consumer.beginning_offsets([where])[where]
+            return earliest, consumer.end_offsets([where])[where]
+
+    def offset_at(self, topic: str, partition: int, timestamp_ms: int) -> int | None:
+        where = kafka.TopicPartition(topic, partition)
+        with self._consumer() as consumer, _errors():
+            found = consumer.offsets_for_times({where: timestamp_ms})[where]
+        return None if found is None else int(found.offset)
+
+    @contextmanager
+    def _admin(self) -> Iterator[Any]:
+        admin = kafka.KafkaAdminClient(**self._common)
+        try:
+            yield admin
+        finally:
+            admin.close()
+
+    @contextmanager
+    def _consumer(self) -> Iterator[Any]:
+        consumer = kafka.KafkaConsumer(
+            **self._common,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            max_partition_fetch_bytes=16 << 20,
+        )
+        try:
+            yield consumer
+        finally:
+            consumer.close()
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except BrokerResponseError as error:
+        raise ClientError(error.errno) from error
+
+
+def _received(message: Any) -> Received:
+    return Received(
+        offset=message.offset,
+        value=message.value,
+        key=message.key,
+        headers=tuple(message.headers),
+        timestamp_ms=message.timestamp,
+        is_append_time=message.timestamp_type == LOG_APPEND_TIME,
+    )
