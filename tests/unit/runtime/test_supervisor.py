@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from corelane.runtime import failures
+from tests.processes import wait_gone
 from tests.unit.runtime import node as nodes
 
 
@@ -51,7 +52,7 @@ def test_a_stop_signal_ends_everything_in_less_than_two_seconds(
         began_s = time.monotonic()
         node.process.send_signal(number)
         assert node.wait(2) == 0
-        nodes.wait_gone(pids, 0.1)
+        wait_gone(pids, 0.1)
         assert time.monotonic() - began_s < 2
 
 
@@ -70,7 +71,7 @@ def test_a_core_that_does_not_stop_is_killed_in_time(tmp_path: Path) -> None:
         pids = node.descendants()
         node.process.terminate()
         assert node.wait(2) == 0
-        nodes.wait_gone(pids, 0.1)
+        wait_gone(pids, 0.1)
         assert "killing what is left" in node.log_text()
 
 
@@ -82,7 +83,7 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
         time.sleep(0.3)
         node.process.terminate()
         node.wait(0.7)
-        nodes.wait_gone(pids, 0.1)
+        wait_gone(pids, 0.1)
 
 
 def test_a_killed_core_is_back_within_a_second_on_its_port(tmp_path: Path) -> None:
@@ -114,7 +115,7 @@ def test_a_dead_supervisor_leaves_no_orphan(tmp_path: Path) -> None:
         pids = node.descendants()
         os.kill(node.process.pid, signal.SIGKILL)
         node.wait(1)
-        nodes.wait_gone(pids, 1)
+        wait_gone(pids, 1)
     with nodes.started(tmp_path / "data") as node:
         node.wait_ready()  # and the data directory is free again
 
@@ -125,7 +126,7 @@ def test_a_dead_fork_server_ends_the_broker_with_a_sentence(tmp_path: Path) -> N
         pids = node.descendants()
         os.kill(pids[1], signal.SIGKILL)
         assert node.wait(2) == failures.EXIT_SYSTEM
-        nodes.wait_gone(pids, 1)
+        wait_gone(pids, 1)
         assert "fork server died" in node.log_text()
 
 
@@ -194,7 +195,7 @@ def test_counters_do_not_go_back_when_a_core_restarts(tmp_path: Path) -> None:
         assert line + "3.0" in metrics(ports["admin"])
         before = core_pid(ports["bootstrap"])
         os.kill(before, signal.SIGKILL)
-        nodes.wait_gone([before], 1)
+        wait_gone([before], 1)
         nodes.ask(ports["cores"][0], b"x\n")
         text = metrics(ports["admin"])
         assert line + "4.0" in text

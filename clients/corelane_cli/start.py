@@ -1,0 +1,66 @@
+"""`corelane start`: from the command line's words to a running node."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from corelane.model import config as configuration
+from corelane.model.config import Config, ConfigError
+from corelane.model.config_keys import Value
+from corelane.runtime import start as runtime
+from corelane.runtime.failures import EXIT_CONFIG, StartError
+
+
+def start(
+    config_path: Path | None, overrides: Mapping[str, Value], error_format: str = "text"
+) -> int:
+    """Run a node until it is stopped and return the exit code; says on stderr why it cannot.
+
+    *overrides* are settings by their names (`corelane.port`), values may be text.
+    """
+    try:
+        return runtime.serve(load(config_path, overrides))
+    except StartError as error:
+        say(error, error_format)
+        return error.code
+
+
+def load(config_path: Path | None, overrides: Mapping[str, Value]) -> Config:
+    """Read the configuration; raises `StartError` that names every fault."""
+    try:
+        text = "" if config_path is None else config_path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise StartError(
+            f"cannot read the configuration {config_path}",
+            why or "the system refused",
+            "Correct the path, or start without --config.",
+            EXIT_CONFIG,
+        ) from error
+    try:
+        return configuration.parse(text, overrides)
+    except ConfigError as error:
+        where = "the command line" if config_path is None else str(config_path)
+        raise StartError(
+            f"cannot use the configuration of {where}",
+            str(error),
+            "Correct it and start again.",
+            EXIT_CONFIG,
+        ) from error
+
+
+def say(error: StartError, error_format: str) -> None:
+    """Write what, why and the next step to stderr, for people or as one line of JSON."""
+    if error_format == "json":
+        fields = {
+            "what": error.what,
+            "why": error.why,
+            "next_step": error.next_step,
+            "code": error.code,
+        }
+        sys.stderr.write(msgspec.json.encode({"error": fields}).decode() + "\n")
+        sys.stderr.flush()
+    else:
+        runtime.say(error)

@@ -1,0 +1,60 @@
+"""Starts real brokers for tests: own data directory, free ports, killed at the end."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.processes import Node, wait_gone
+
+QUIET = {"corelane.port": 0}
+
+
+class Broker(Node):
+    """A broker, with clients' ways to it."""
+
+    @property
+    def bootstrap(self) -> str:
+        """Return what clients call `bootstrap.servers`."""
+        return f"127.0.0.1:{self.ports['bootstrap']}"
+
+    def kill_core(self) -> int:
+        """Kill core 0 with SIGKILL, wait until it is gone, and return what its pid was."""
+        pid = self.core_pid()
+        os.kill(pid, signal.SIGKILL)
+        wait_gone([pid], 5)
+        return pid
+
+
+def launch(
+    directory: Path,
+    settings: dict[str, object] | None = None,
+    before: str = "",
+    env: dict[str, str] | None = None,
+) -> Broker:
+    """Start a broker on *directory* without waiting for it.
+
+    *settings* are configuration keys; *before* is Python that runs first (planted faults).
+    """
+    overrides = {**QUIET, "corelane.data.dir": str(directory), **(settings or {})}
+    script = (
+        f"{before}\nfrom corelane_cli.start import start\nsys.exit(start(None, {overrides!r}))\n"
+    )
+    return Broker(directory, script, env)
+
+
+@contextmanager
+def started(
+    directory: Path,
+    settings: dict[str, object] | None = None,
+    before: str = "",
+    env: dict[str, str] | None = None,
+) -> Iterator[Broker]:
+    """Start a broker and wait until it serves; whatever is left at the end is killed."""
+    broker = launch(directory, settings, before, env)
+    try:
+        broker.wait_ready()
+        yield broker
+    finally:
+        broker.kill()

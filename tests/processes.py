@@ -1,0 +1,125 @@
+"""Nodes as their operator sees them: processes, a directory, ports, a log on stderr."""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+READY_S_MAX = 30.0
+
+
+class Node:
+    """A node started by a Python *script* of its own; `stop` or `kill` it."""
+
+    def __init__(self, directory: Path, script: str, env: dict[str, str] | None = None) -> None:
+        self.directory = directory
+        self.log = directory.parent / f"{directory.name}.log"
+        path = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", path + script],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **(env or {})},
+            )
+
+    @property
+    def ports(self) -> dict[str, Any]:
+        """Return ports.json; raises FileNotFoundError while the node does not serve."""
+        ports: dict[str, Any] = json.loads((self.directory / "ports.json").read_text())
+        return ports
+
+    def wait_ready(self) -> dict[str, Any]:
+        """Wait until the node serves and return its ports."""
+        deadline_s = time.monotonic() + READY_S_MAX
+        while time.monotonic() < deadline_s:
+            if (self.directory / "ports.json").exists():
+                return self.ports
+            assert self.process.poll() is None, self.log_text()
+            time.sleep(0.01)
+        raise AssertionError(f"not ready after {READY_S_MAX} s:\n{self.log_text()}")
+
+    def health(self) -> dict[str, Any]:
+        """Return the health page."""
+        body: dict[str, Any] = json.loads(self.page("/health"))
+        return body
+
+    def page(self, path: str) -> bytes:
+        """Return a page of the admin port, whatever its status."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports["admin"], timeout=5)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().read()
+        finally:
+            connection.close()
+
+    def core_pid(self) -> int:
+        """Return the process of core 0, waiting for it to be up."""
+        deadline_s = time.monotonic() + READY_S_MAX
+        while time.monotonic() < deadline_s:
+            core = self.health()["cores"][0]
+            if core["state"] == "up":
+                return int(core["pid"])
+            time.sleep(0.005)
+        raise AssertionError(f"no core after {READY_S_MAX} s:\n{self.log_text()}")
+
+    def log_text(self) -> str:
+        """Return what the node wrote to stdout and stderr."""
+        return self.log.read_text()
+
+    def wait(self, seconds_max: float) -> int:
+        """Wait for the end of the supervisor and return its exit code."""
+        return self.process.wait(seconds_max)
+
+    def stop(self, seconds_max: float = 2.0) -> int:
+        """Stop it as an operator does and return the exit code."""
+        self.process.terminate()
+        return self.wait(seconds_max)
+
+    def kill(self) -> None:
+        """Kill the supervisor and wait until nothing is left of the node."""
+        pids = self.descendants()
+        if self.process.poll() is None:
+            os.kill(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        wait_gone(pids, 5)
+
+    def descendants(self) -> list[int]:
+        """Return the pids of all processes the node consists of, the supervisor's first."""
+        return descendants(self.process.pid)
+
+
+def descendants(pid: int) -> list[int]:
+    """Return *pid* and the pids of all its children and theirs."""
+    found = [pid]
+    for each in found:
+        try:
+            text = Path(f"/proc/{each}/task/{each}/children").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        found += [int(word) for word in text.split()]
+    return found
+
+
+def wait_gone(pids: list[int], seconds_max: float) -> None:
+    """Wait until none of *pids* runs (a zombie nobody reaps does not run)."""
+    deadline_s = time.monotonic() + seconds_max
+    while alive := [pid for pid in pids if is_running(pid)]:
+        assert time.monotonic() < deadline_s, f"still there after {seconds_max} s: {alive}"
+        time.sleep(0.005)
+
+
+def is_running(pid: int) -> bool:
+    """Return whether a process exists and is no zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rsplit(")", 1)[1].split()[0] not in ("Z", "X")
