@@ -1,6 +1,7 @@
 """What a raft group is told when it is made: who it is, its time-outs, what storage kept."""
 
-from typing import Protocol
+from dataclasses import field
+from typing import Final, Protocol
 
 from corelane.model.ids import NO_NODE, NO_TERM, GroupId, Index, NodeId, Term
 from corelane.model.limits import MIB, REPLICAS_MAX
@@ -37,6 +38,9 @@ class RaftSettings:
     """Unacknowledged bytes per follower; exceeded by at most one message. 320 MB/s at 25 ms."""
 
 
+DEFAULT_SETTINGS: Final = RaftSettings()
+
+
 @record
 class RaftConfig:
     """One group as this replica sees it. The order of *voters* is the order of preference."""
@@ -44,7 +48,7 @@ class RaftConfig:
     group: GroupId
     self_id: NodeId
     voters: tuple[NodeId, ...]
-    settings: RaftSettings = RaftSettings()
+    settings: RaftSettings = field(default_factory=lambda: DEFAULT_SETTINGS)
 
 
 @record
