@@ -1,0 +1,80 @@
+"""What all commands share: errors as sentences or JSON, exit codes, broken pipes and Ctrl-C."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from corelane_cli import exits
+from corelane_cli.exits import CommandError
+
+
+class Application(click.Group):
+    """A group whose commands return an exit code and raise CommandError.
+
+    Errors go to stderr: as sentences, or with `--format json` as one line
+    `{"error": {"code", "message", "next", "exit_code"}}`. Nothing of a failure is on stdout.
+    """
+
+    def main(self, *arguments: Any, **extra: Any) -> NoReturn:
+        argv: Sequence[str] | None = arguments[0] if arguments else extra.get("args")
+        wants_json = is_json_wanted(sys.argv[1:] if argv is None else argv)
+        extra["standalone_mode"] = False
+        try:
+            code = super().main(*arguments, **extra)
+            sys.stdout.flush()
+        except click.UsageError as error:
+            code = show(_usage(error), wants_json)
+        except click.ClickException as error:
+            code = show(CommandError(exits.FAILED, error.format_message(), ""), wants_json)
+        except CommandError as error:
+            code = show(error, wants_json)
+        except (click.Abort, KeyboardInterrupt):
+            code = exits.INTERRUPTED
+        except BrokenPipeError:
+            code = _leave_pipe()
+        sys.exit(code or exits.OK)
+
+
+def is_json_wanted(argv: Sequence[str]) -> bool:
+    """Return whether errors are JSON: known even when the rest of the line is not understood."""
+    pairs = zip(argv, [*argv[1:], ""], strict=True)
+    return any(word == "--format=json" or (word, after) == ("--format", "json")
+               for word, after in pairs)  # fmt: skip
+
+
+def show(error: CommandError, wants_json: bool) -> int:
+    """Write *error* to stderr and return its exit code."""
+    if wants_json:
+        fields = {
+            "code": error.word,
+            "message": error.message,
+            "next": error.next_step,
+            "exit_code": error.exit_code,
+        }
+        text = json.dumps({"error": fields})
+    else:
+        text = f"corelane: {error.message}"
+        if error.next_step:
+            text += f"\n{error.next_step}"
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+    return error.exit_code
+
+
+def _usage(error: click.UsageError) -> CommandError:
+    """Return click's complaint as ours."""
+    context = error.ctx
+    path = context.command_path if context else "corelane"
+    return CommandError(exits.USAGE, error.format_message(), f"See `{path} --help`.")
+
+
+def _leave_pipe() -> int:
+    """Give the interpreter an output it can flush at its end, when the real one is gone."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+    return exits.READER_GONE
