@@ -22,20 +22,34 @@ from corelane_native.decode import (
     decode_produce,
 )
 from corelane_native.memory import address_of, bytes_at, crc32c, crc32c_portable, source_digest
+from corelane_native.worker import (
+    READ_PARTIAL,
+    WRITE_CREATE,
+    WRITE_DIRECT,
+    WRITE_DSYNC,
+    Done,
+    Worker,
+)
 
 __all__ = [
     "BATCH_REASONS",
     "CHECK_NO_WALK",
     "CHECK_REFUSE_ZSTD",
     "CHECK_STORED",
+    "READ_PARTIAL",
     "ROWS_MAX",
+    "WRITE_CREATE",
+    "WRITE_DIRECT",
+    "WRITE_DSYNC",
     "Arena",
     "BatchCheck",
+    "Done",
     "Fetch",
     "FetchRow",
     "Produce",
     "ProduceRow",
     "Walk",
+    "Worker",
     "address_of",
     "bytes_at",
     "check_batch",

@@ -1,6 +1,6 @@
 # Types of the cffi extension: the functions of core.cdef.h, as this package calls them.
 
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, overload
 
 from corelane_native.memory import Readable
 
@@ -10,12 +10,16 @@ class ffi:  # noqa: N801 - the name cffi gives it
     class CData:
         def __len__(self) -> int: ...
         def __int__(self) -> int: ...
+        @overload
         def __getitem__(self, index: slice, /) -> bytes: ...
+        @overload
+        def __getitem__(self, index: int, /) -> int: ...
 
     class buffer:  # noqa: N801 - the name cffi gives it
         def __init__(self, data: ffi.CData, size: int = ...) -> None: ...
         def __len__(self) -> int: ...
         def __getitem__(self, index: slice, /) -> bytes: ...
+        def __setitem__(self, index: slice, data: bytes, /) -> None: ...
         def __buffer__(self, flags: int, /) -> memoryview: ...
 
     @staticmethod
@@ -60,6 +64,22 @@ class lib:  # noqa: N801 - the name cffi gives it
     CL_RECORD_HEADERS_WRONG: Final[int]
     CL_RECORD_TRAILING: Final[int]
     CL_RECORDS_TRAILING: Final[int]
+    CL_WRITE_DIRECT: Final[int]
+    CL_WRITE_DSYNC: Final[int]
+    CL_WRITE_CREATE: Final[int]
+    CL_READ_PARTIAL: Final[int]
+    CL_JOB_WRITE: Final[int]
+    CL_JOB_READ: Final[int]
+    CL_JOB_SEARCH_READ: Final[int]
+    CL_JOB_SYNC: Final[int]
+    CL_JOB_SYNC_FILESYSTEM: Final[int]
+    CL_JOB_ZEROFILL: Final[int]
+    CL_JOB_WRITE_FILE: Final[int]
+    CL_JOB_UNLINK: Final[int]
+    CL_JOB_RENAME: Final[int]
+    CL_JOB_MAKE_DIRECTORY: Final[int]
+    CL_JOB_TRUNCATE: Final[int]
+    CL_JOB_FORGET: Final[int]
     CL_CHECK_REFUSE_ZSTD: Final[int]
     CL_CHECK_STORED: Final[int]
     CL_CHECK_NO_WALK: Final[int]
@@ -160,3 +180,36 @@ class lib:  # noqa: N801 - the name cffi gives it
         rows_max: int,
         /,
     ) -> int: ...
+    @staticmethod
+    def cl_worker_new(
+        name: bytes, directory: bytes, unbound: int, error: ffi.CData, /
+    ) -> ffi.CData: ...
+    @staticmethod
+    def cl_worker_free(worker: ffi.CData, /) -> None: ...
+    @staticmethod
+    def cl_worker_eventfd(worker: ffi.CData, /) -> int: ...
+    @staticmethod
+    def cl_worker_submit(
+        worker: ffi.CData,
+        job: ffi.CData,
+        paths: _Memory,
+        paths_bytes: int,
+        path_count: int,
+        parts: _Memory,
+        part_count: int,
+        /,
+    ) -> int: ...
+    @staticmethod
+    def cl_worker_run(
+        worker: ffi.CData,
+        job: ffi.CData,
+        paths: _Memory,
+        paths_bytes: int,
+        path_count: int,
+        parts: _Memory,
+        part_count: int,
+        done: ffi.CData,
+        /,
+    ) -> int: ...
+    @staticmethod
+    def cl_worker_reap(worker: ffi.CData, done: ffi.CData, done_max: int, /) -> int: ...

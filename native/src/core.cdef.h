@@ -230,3 +230,98 @@ int cl_decode_produce(uint64_t address, uint64_t size, uint64_t body_at, int ver
  * checked for form only: sessions are refused. */
 int cl_decode_fetch(uint64_t address, uint64_t size, uint64_t body_at, int version, cl_fetch *out,
                     cl_fetch_row *rows, uint32_t rows_max);
+
+/* ---- Worker: one thread that does disk jobs in order ---------------------------------------- */
+
+typedef struct cl_worker cl_worker;
+
+enum {
+    CL_JOB_WRITE = 1,
+    CL_JOB_READ,
+    CL_JOB_SEARCH_READ,
+    CL_JOB_SYNC,
+    CL_JOB_SYNC_FILESYSTEM,
+    CL_JOB_ZEROFILL,
+    CL_JOB_WRITE_FILE,
+    CL_JOB_UNLINK,
+    CL_JOB_RENAME,
+    CL_JOB_MAKE_DIRECTORY,
+    CL_JOB_TRUNCATE,
+    CL_JOB_FORGET
+};
+
+enum {
+    CL_WRITE_DIRECT = 1, /* O_DIRECT; refused by the file system: buffered */
+    CL_WRITE_DSYNC = 2,  /* durable when done: O_DSYNC, or fdatasync after a buffered write */
+    CL_WRITE_CREATE = 4, /* the file, and its directories, if absent */
+    CL_READ_PARTIAL = 8  /* fewer bytes at the end of the file are no error */
+};
+
+/* What is to be done. Which words count, and what values[0] of the answer is:
+ *
+ * WRITE        the parts at position; then, with size >= 0, cut the file to size. Bytes written.
+ * READ         size bytes at position into address. Bytes read; -EIO if they are fewer than size.
+ * SEARCH_READ  cl_entries_search over row_count rows of the .entries file paths[0] (its header row
+ *              not counted), then at most size bytes of paths[1] from where that entry starts, but
+ *              not beyond log_bytes, into address. values: row, start position, bytes read.
+ * SYNC         fdatasync each path, and fsync the directories that lead to it.
+ * SYNC_FILESYSTEM  syncfs of the file system that holds paths[0].
+ * ZEROFILL     a file of size zeros: written and synced under another name, then renamed.
+ * WRITE_FILE   the parts are the whole content, durable when done.
+ * UNLINK       each path, a file or an empty directory; absent ones are no error.
+ * RENAME       paths[0] to paths[1], durable when done.
+ * MAKE_DIRECTORY  with its parents, durable when done.
+ * TRUNCATE     to size, durable when done.
+ * FORGET       close what this worker keeps open of the paths (another worker removed them). */
+typedef struct {
+    uint64_t job;
+    int32_t op;
+    int32_t flags;
+    uint64_t position;
+    int64_t size;
+    uint64_t address;
+    uint64_t row_count;
+    int64_t key;
+    uint64_t log_bytes;
+    int32_t column;
+    int32_t zero;
+} cl_job;
+
+typedef struct {
+    uint64_t address;
+    uint64_t size;
+} cl_part;
+
+typedef struct {
+    uint64_t job;
+    int32_t result; /* 0 or a negative errno */
+    int32_t op;
+    int64_t values[3];
+} cl_done;
+
+/* Start a thread called name (15 bytes count). Relative paths start at directory ("" is the
+ * working directory). unbound: the thread may run on every CPU, wherever its maker is pinned.
+ * Returns NULL, with *error the negative errno. */
+cl_worker *cl_worker_new(const char *name, const char *directory, int unbound, int *error);
+
+/* Finish all that was submitted, stop the thread, close every file. */
+void cl_worker_free(cl_worker *worker);
+
+/* Readable when something was completed since the last reap that found nothing left; whoever reads
+ * it must reap until nothing is left. */
+int cl_worker_eventfd(const cl_worker *worker);
+
+/* Queue a job. paths is a run of path_count NUL-terminated strings of paths_bytes in all, parts an
+ * array of cl_part; both are copied, what the parts point at is borrowed until the answer is
+ * reaped. Returns -EAGAIN when too many jobs are under way (reap, then try again), -ENAMETOOLONG
+ * for a path of 512 bytes or more, -ENOMEM. */
+int cl_worker_submit(cl_worker *worker, const cl_job *job, const void *paths, uint32_t paths_bytes,
+                     uint32_t path_count, const void *parts, uint32_t part_count);
+
+/* Do a job at once, on the caller's thread, if the worker has nothing to do (-EBUSY otherwise).
+ * *done is the answer; nothing is left to reap. */
+int cl_worker_run(cl_worker *worker, const cl_job *job, const void *paths, uint32_t paths_bytes,
+                  uint32_t path_count, const void *parts, uint32_t part_count, cl_done *done);
+
+/* Take up to done_max answers, in the order the jobs were done. */
+uint32_t cl_worker_reap(cl_worker *worker, cl_done *done, uint32_t done_max);
