@@ -73,7 +73,9 @@ def franz_go() -> Path:
     program = TOOLS / "franz_go" / "conformance"
     go = shutil.which("go")
     if not go:
-        raise ToolMissingError("Go is missing, which franz-go needs: run `apt-get install golang`.")
+        raise ToolMissingError(
+            "Go is missing, which franz-go needs: install version 1.26 or newer."
+        )
     program.parent.mkdir(parents=True, exist_ok=True)
     # Go's own cache makes this a matter of moments when nothing changed.
     _run([go, "build", "-C", str(source), "-o", str(program), "."], "the franz-go program")
