@@ -40,8 +40,7 @@ def dev(overrides: Mapping[str, Value], error_format: str = "text") -> int:
     try:
         return runtime.serve(load(None, settings), announce=_print_lines)
     except StartError as error:
-        say(error, error_format)
-        return error.code
+        return say(error, error_format)
     except KeyboardInterrupt:
         return 130  # Before the node listened to signals.
     finally:

@@ -1,16 +1,15 @@
 """`corelane start`: from the command line's words to a running node."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-
-import msgspec
 
 from corelane.model import config as configuration
 from corelane.model.config import Config, ConfigError
 from corelane.model.config_keys import Value
 from corelane.runtime import start as runtime
 from corelane.runtime.failures import EXIT_CONFIG, StartError
+from corelane_cli.application import show
+from corelane_cli.exits import CommandError
 
 
 def start(
@@ -23,8 +22,7 @@ def start(
     try:
         return runtime.serve(load(config_path, overrides))
     except StartError as error:
-        say(error, error_format)
-        return error.code
+        return say(error, error_format)
 
 
 def load(config_path: Path | None, overrides: Mapping[str, Value]) -> Config:
@@ -51,16 +49,7 @@ def load(config_path: Path | None, overrides: Mapping[str, Value]) -> Config:
         ) from error
 
 
-def say(error: StartError, error_format: str) -> None:
-    """Write what, why and the next step to stderr, for people or as one line of JSON."""
-    if error_format == "json":
-        fields = {
-            "what": error.what,
-            "why": error.why,
-            "next_step": error.next_step,
-            "code": error.code,
-        }
-        sys.stderr.write(msgspec.json.encode({"error": fields}).decode() + "\n")
-        sys.stderr.flush()
-    else:
-        runtime.say(error)
+def say(error: StartError, error_format: str) -> int:
+    """Say on stderr why there is no broker, as all commands do, and return the exit code."""
+    message = f"{error.what}: {error.why}."
+    return show(CommandError(error.code, message, error.next_step), error_format == "json")

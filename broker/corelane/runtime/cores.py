@@ -61,9 +61,14 @@ class CorePlan:
     cpu: int
     directory: Path
     listener: socket.socket
-    port: int
+    core_ports: list[int]
     bootstrap_port: int
     cluster_uuid: str
+
+    @property
+    def port(self) -> int:
+        """Return where this core listens."""
+        return self.core_ports[self.core]
 
 
 SendToForkServer = Callable[[ToForkServer, list[int]], Awaitable[None]]
@@ -149,7 +154,7 @@ class Core:
             core=plan.core,
             boot=life.boot,
             cpu=plan.cpu,
-            port=plan.port,
+            core_ports=plan.core_ports,
             bootstrap_port=plan.bootstrap_port,
             cluster_uuid=plan.cluster_uuid,
         )

@@ -225,7 +225,8 @@ def _new_identity(path: Path, node_id: int) -> Identity:
     if free_bytes < FREE_BYTES_MIN:
         raise StartError(
             f"cannot use the data directory {path}",
-            f"the disk is full: {free_bytes >> 20} MiB are free, {FREE_BYTES_MIN >> 20} MiB are needed",
+            f"the disk is full: {free_bytes >> 20} MiB are free,"
+            f" {FREE_BYTES_MIN >> 20} MiB are needed",
             _NEXT_STEPS[errno.ENOSPC],
             EXIT_DATA_DIRECTORY,
         )

@@ -24,7 +24,9 @@ class Spawn(msgspec.Struct, frozen=True, tag="spawn"):
     boot: int
     """Counts the lives of this core since the supervisor started; never used twice."""
     cpu: int
-    port: int
+    """-1: not bound to one."""
+    core_ports: list[int]
+    """Where each core of this node listens; its own is the one at *core*."""
     bootstrap_port: int
     cluster_uuid: str
 

@@ -89,7 +89,7 @@ class Supervisor:
                     cpu=cpu,
                     directory=data_directory.core_directory(plan.directory.path, number),
                     listener=plan.sockets.cores[number],
-                    port=ports[number],
+                    core_ports=ports,
                     bootstrap_port=listener.port_of(plan.sockets.bootstrap),
                     cluster_uuid=identity.cluster_uuid,
                 ),

@@ -1,0 +1,93 @@
+"""A core's side of its control socket: obeys the supervisor and shows it that it lives."""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Final, assert_never
+
+import trio
+
+from corelane.runtime import failures, messages
+from corelane.runtime.control import ControlSocket, PeerGoneError
+from corelane.runtime.core_loop import CoreLoop
+from corelane.runtime.messages import (
+    Connections,
+    FromCore,
+    Heartbeat,
+    Ready,
+    StatsAnswer,
+    StatsRequest,
+    Stop,
+)
+
+HEARTBEAT_S: Final = 1.0
+STATS_PER_PACKET: Final = 500
+
+
+class CoreControl:
+    """Lives in the loop's nursery. A supervisor that is gone ends the process at once."""
+
+    def __init__(
+        self,
+        control: ControlSocket,
+        loop: CoreLoop,
+        stats: Callable[[], dict[str, float]],
+        groups_offline: Callable[[], int],
+    ) -> None:
+        self._control = control
+        self._loop = loop
+        self._stats = stats
+        self._groups_offline = groups_offline
+
+    def ready(self, recovery_ms: int) -> None:
+        """Say that this core serves."""
+        self._tell(Ready(os.getpid(), recovery_ms))
+
+    async def obey(self) -> None:
+        """Do what the supervisor says."""
+        while True:
+            received = await self._control.receive()
+            if received is None:
+                os._exit(failures.EXIT_SYSTEM)
+            packet, descriptors = received
+            message = messages.to_core.decode(packet)
+            match message:
+                case Connections():
+                    # Without descriptors the kernel dropped some, and the rest were closed.
+                    if len(descriptors) == len(message.peers):
+                        for descriptor, peer in zip(descriptors, message.peers, strict=True):
+                            self._loop.add_connection(descriptor, peer)
+                case StatsRequest():
+                    await self._answer_stats(message.request)
+                case Stop():
+                    self._loop.stop()
+                case _:
+                    assert_never(message)
+
+    async def beat(self) -> None:
+        """Send a heartbeat each second. It comes from the loop's own thread: that is its point."""
+        while True:
+            lag_ms = self._loop.lag_ns_max // 1_000_000
+            self._loop.lag_ns_max = 0
+            self._tell(Heartbeat(self._loop.connections, lag_ms, self._groups_offline()))
+            began_s = time.monotonic()
+            await trio.sleep(HEARTBEAT_S)
+            late_ns = int((time.monotonic() - began_s - HEARTBEAT_S) * 1e9)
+            self._loop.lag_ns_max = max(self._loop.lag_ns_max, late_ns)
+
+    def _tell(self, message: FromCore) -> None:
+        """Send without waiting; a supervisor too busy to read gets the next heartbeat."""
+        try:
+            self._control.send_now(message, [])
+        except PeerGoneError:
+            os._exit(failures.EXIT_SYSTEM)
+
+    async def _answer_stats(self, request: int) -> None:
+        rows = list(self._stats().items())
+        for at in range(0, max(1, len(rows)), STATS_PER_PACKET):
+            end = at + STATS_PER_PACKET
+            answer = StatsAnswer(request, dict(rows[at:end]), is_last=end >= len(rows))
+            try:
+                await self._control.send(answer, [])
+            except PeerGoneError:
+                os._exit(failures.EXIT_SYSTEM)

@@ -1,0 +1,236 @@
+"""The turn: take what is ready, step the shard once, perform what it asks for, in order."""
+
+# performance-critical: see STYLE.md
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import trio
+
+from corelane.model import limits
+from corelane.model.ids import ConnId
+from corelane.runtime.disk import NativeDisk
+from corelane.runtime.garbage import Garbage
+from corelane.runtime.throttle import Throttle
+from corelane.runtime.work import WorkBench
+from corelane.shard.effects import (
+    Close,
+    Effect,
+    Exit,
+    HoldProduce,
+    LogLine,
+    Pause,
+    Resume,
+    Send,
+    Stopped,
+    Work,
+)
+from corelane.shard.events import Closed, Drained, Event, Opened, Request
+from corelane_native import ACCEPTED, CLOSED, DRAINED, FRAME, NET_REASONS, WATCH, Arena, Net
+
+POLL_US_MAX: Final = limits.TURN_MS_MAX * 1000
+"""How long the loop blocks in C for the next event before it looks at the clock again."""
+BURST_NS_MAX: Final = 5_000_000
+"""How long the loop stays out of trio: timers, control messages and work wait so long."""
+
+CORE_LISTENER: Final = 0
+BOOTSTRAP_LISTENER: Final = 1
+
+_NS_PER_MS: Final = 1_000_000
+
+_log = logging.getLogger(__name__)
+
+
+class ShardLike(Protocol):
+    """What the loop needs of a shard."""
+
+    def step(self, now_ms: int, wall_ms: int, events: list[Event]) -> list[Effect]:
+        """Advance."""
+
+    def next_deadline_ms(self) -> int | None:
+        """Return when `step` must run even if nothing happens."""
+
+    def stop(self) -> None:
+        """Begin a clean stop."""
+
+
+class CoreLoop:
+    """Carries events to the shard and its effects to the world; decides nothing.
+
+    Blocks in C while there is traffic (a wake-up through trio costs more than a small request)
+    and in trio when there is none, so that an idle core uses no CPU.
+    """
+
+    def __init__(
+        self, shard: ShardLike, net: Net, arena: Arena, disk: NativeDisk, die: Callable[[str], None]
+    ) -> None:
+        self.shard = shard
+        self.net = net
+        self.disk = disk
+        self.connections = 0
+        self.lag_ns_max = 0
+        self.is_over = False
+        self._arena = arena
+        self._die = die
+        self._mail: list[Event] = []
+        self._rest: trio.CancelScope | None = None
+        self._garbage = Garbage(time.monotonic())
+        self._throttle = Throttle()
+        self._peers: dict[ConnId, str] = {}
+        self.work: WorkBench | None = None
+        self._performers: dict[type, Callable[[Any], None]] = {
+            Send: self._send,
+            Close: self._close,
+            Pause: lambda effect: net.pause(effect.conn),
+            Resume: lambda effect: net.resume(effect.conn),
+            HoldProduce: lambda effect: net.hold_produce(effect.held),
+            Work: self._work,
+            LogLine: lambda effect: _log.log(effect.level, "%s", effect.text),
+            Exit: lambda effect: die(effect.reason),
+            Stopped: self._stopped,
+            **disk.performers,
+        }
+
+    async def serve(self) -> None:
+        """Turn until the shard has stopped."""
+        while not self.is_over:
+            if self._burst():
+                await self._wait()
+            else:
+                self._garbage.between_turns()
+                await trio.lowlevel.checkpoint()
+
+    def post(self, event: Event) -> None:
+        """Put an event that did not come through the net into the next turn."""
+        self._mail.append(event)
+        self.wake()
+
+    def wake(self) -> None:
+        """Have a turn soon, also when nothing else happens."""
+        if self._rest is not None:
+            self._rest.cancel()
+
+    def add_connection(self, descriptor: int, peer: str) -> None:
+        """Take over a connection accepted elsewhere; its descriptor is ours from now on."""
+        conn = ConnId(self.net.add(descriptor, BOOTSTRAP_LISTENER))
+        if conn >= 0:  # The table of connections is full otherwise, and it is closed.
+            self._opened(conn, BOOTSTRAP_LISTENER, peer, self._mail)
+            self.wake()
+
+    def stop(self) -> None:
+        """Begin a clean stop; `serve` ends when it is done."""
+        self.shard.stop()
+        self.wake()
+
+    def _burst(self) -> bool:
+        """Turn until nothing comes any more (True) or trio must have its share (False)."""
+        poll = self.net.poll
+        clock = time.monotonic_ns
+        now_ns = clock()
+        end_ns = now_ns + BURST_NS_MAX
+        timeout_us = 0
+        while now_ns < end_ns and not self.is_over:
+            rows = poll(timeout_us)
+            began_ns = clock()
+            due_ms = self.shard.next_deadline_ms()
+            is_due = due_ms is not None and due_ms * _NS_PER_MS <= began_ns
+            if rows or self._mail or is_due:
+                self._turn(rows, began_ns)
+                now_ns = clock()
+                self.lag_ns_max = max(self.lag_ns_max, now_ns - began_ns)
+            elif timeout_us > 0:
+                return True
+            else:
+                now_ns = began_ns
+            timeout_us = POLL_US_MAX
+            due_ms = self.shard.next_deadline_ms()
+            if due_ms is not None:
+                timeout_us = min(timeout_us, max(0, (due_ms * _NS_PER_MS - now_ns) // 1000))
+        return False
+
+    async def _wait(self) -> None:
+        """Wait in trio for the net, the shard's next deadline, or a `wake`."""
+        now_ns = time.monotonic_ns()
+        self._garbage.at_rest(now_ns / 1e9)
+        due_ms = self.shard.next_deadline_ms()
+        scope = trio.CancelScope()
+        if due_ms is not None:
+            wait_s = max(0.0, (due_ms * _NS_PER_MS - now_ns) / 1e9)
+            scope.deadline = trio.current_time() + wait_s
+        self._rest = scope
+        with scope:
+            await trio.lowlevel.wait_readable(self.net.fd)
+        self._rest = None
+
+    def _turn(self, rows: list[tuple[Any, ...]], now_ns: int) -> None:
+        """One step with everything that is ready."""
+        events = self._mail
+        self._mail = []
+        for row in rows:
+            kind = row[0]
+            if kind == FRAME:
+                events.append(Request(row[1], row[2], row[3], row[4], row[5], row[6]))
+            elif kind == WATCH:
+                events += self.disk.reap(row[1])
+            else:
+                self._rare(row, events)
+        performers = self._performers
+        wall_ms = time.time_ns() // _NS_PER_MS
+        for effect in self.shard.step(now_ns // _NS_PER_MS, wall_ms, events):
+            performers[type(effect)](effect)
+
+    def _rare(self, row: tuple[Any, ...], events: list[Event]) -> None:
+        kind = row[0]
+        if kind == ACCEPTED:
+            self._opened(ConnId(row[1]), row[2], row[3], events)
+        elif kind == CLOSED:
+            self._closed(ConnId(row[1]), row[2], events)
+        else:
+            assert kind == DRAINED
+            events.append(Drained(ConnId(row[1])))
+
+    def _opened(self, conn: ConnId, listener: int, peer: str, events: list[Event]) -> None:
+        self._peers[conn] = peer
+        self.connections += 1
+        events.append(Opened(conn, listener, peer))
+
+    def _closed(self, conn: ConnId, reason: int, events: list[Event]) -> None:
+        """Note the end of a connection; say so when the client is to blame."""
+        peer = self._peers.pop(conn, None)
+        if peer is None:
+            return  # Closed by us, and told already.
+        self.connections -= 1
+        text = NET_REASONS[reason]
+        events.append(Closed(conn, text))
+        if reason not in _QUIET_REASONS:
+            self._complain(f"closed the connection of {peer}", text)
+
+    def _complain(self, what: str, why: str) -> None:
+        suppressed = self._throttle.ask(why, time.monotonic())
+        if suppressed is not None:
+            more = f" ({suppressed} more like it since the last line)" if suppressed else ""
+            _log.warning("%s: %s%s", what, why, more)
+
+    def _send(self, effect: Send) -> None:
+        self.net.send(effect.conn, effect.parts)
+        for chunk in effect.chunks_held:
+            self._arena.release(chunk)
+
+    def _close(self, effect: Close) -> None:
+        if self._peers.pop(effect.conn, None) is None:
+            return  # Gone already: the client was quicker.
+        self.connections -= 1
+        self.net.close(effect.conn)
+        if effect.reason:
+            self._complain("closed a connection", effect.reason)
+        self._mail.append(Closed(effect.conn, effect.reason))
+
+    def _work(self, effect: Work) -> None:
+        assert self.work is not None, "the work bench belongs to the loop's nursery"
+        self.work.submit(effect)
+
+    def _stopped(self, effect: Stopped) -> None:
+        assert type(effect) is Stopped
+        self.is_over = True

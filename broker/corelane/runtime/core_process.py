@@ -1,0 +1,180 @@
+"""A core from its fork to its exit: threads, CPU, lock, recovery, loop."""
+
+import base64
+import logging
+import os
+import random
+import socket
+import time
+import uuid
+from pathlib import Path
+from typing import NoReturn
+
+import trio
+
+from corelane.api.table import API_TABLE
+from corelane.model.config import Config, fit_memory
+from corelane.model.ids import CoreId, NodeId, core_broker_id, node_broker_id
+from corelane.model.record import record
+from corelane.runtime import (
+    core_loop,
+    data_directory,
+    failures,
+    garbage,
+    log,
+    memory,
+    messages,
+)
+from corelane.runtime.control import ControlSocket
+from corelane.runtime.core_control import CoreControl
+from corelane.runtime.core_loop import CoreLoop
+from corelane.runtime.disk import NativeDisk
+from corelane.runtime.failures import StartError
+from corelane.runtime.forkserver import CoreMain
+from corelane.runtime.messages import Failed, Spawn
+from corelane.runtime.work import WorkBench
+from corelane.shard.config import Advertised, ShardConfig
+from corelane.shard.shard import Shard
+from corelane_native import Arena, Net
+
+_log = logging.getLogger(__name__)
+
+
+@record
+class _Parts:
+    """What a serving core consists of."""
+
+    arena: Arena
+    net: Net
+    disk: NativeDisk
+    shard: Shard
+    recovery_ms: int
+
+
+def core_main(config: Config) -> CoreMain:
+    """Return the life of a core; called in the fork server, run in its children."""
+
+    def main(spawn: Spawn, control: socket.socket, listener: socket.socket) -> int:
+        log.set_up(f"core {spawn.core}: ")
+        return _Core(config, spawn, control, listener).live()
+
+    return main
+
+
+class _Core:
+    """One process's life. Everything that can fail with a sentence happens before it is ready."""
+
+    def __init__(
+        self, config: Config, spawn: Spawn, control: socket.socket, listener: socket.socket
+    ) -> None:
+        self.config = config
+        self.spawn = spawn
+        self.control = control
+        self.listener = listener
+        self.directory = data_directory.core_directory(
+            Path(config.node.data_dir).absolute(), spawn.core
+        )
+        self.allowed_cpus = os.sched_getaffinity(0)
+
+    def live(self) -> int:
+        """Recover, serve until stopped, and return the exit code."""
+        try:
+            parts = self._recover()
+        except StartError as error:
+            self._report(error, is_permanent=error.code != failures.EXIT_IN_USE)
+            return error.code
+        except OSError as error:
+            sentence = data_directory.refusal(self.directory, error)
+            self._report(sentence, is_permanent=True)
+            return sentence.code
+        garbage.freeze()
+        trio.run(self._serve, parts)
+        return failures.EXIT_OK
+
+    def die(self, reason: str) -> NoReturn:
+        """End this process at once, without a further write; the log repairs it at the start."""
+        error = StartError(
+            f"core {self.spawn.core} stopped",
+            reason,
+            "Look at the kernel's log (dmesg) and the disk's health.",
+            failures.EXIT_DISK,
+        )
+        _log.error("%s", reason)
+        self._report(error, is_permanent=False)
+        os._exit(failures.EXIT_DISK)
+
+    def _recover(self) -> _Parts:
+        began_s = time.monotonic()
+        self.directory.mkdir(exist_ok=True)
+        if data_directory.lock_file(self.directory / "lock") is None:
+            raise StartError(
+                f"cannot start core {self.spawn.core}",
+                f"another process holds {self.directory / 'lock'}",
+                "Find it (fuser shows it) and stop it; then start again.",
+                failures.EXIT_IN_USE,
+            )
+        plan = fit_memory(self.config, memory.limit_bytes(), len(self.spawn.core_ports))
+        arena = Arena(plan.arena_bytes)
+        disk = NativeDisk(self.directory, arena, self.die)
+        # After the threads were made: they are to run wherever there is room.
+        if self.spawn.cpu >= 0:
+            os.sched_setaffinity(0, {self.spawn.cpu})
+        network = self.config.network
+        net = Net(network.connections_max, plan.request_bytes_max, plan.receive_bytes)
+        disk.watch(net)
+        net.listen(self.listener.fileno(), core_loop.CORE_LISTENER)
+        shard = self._shard(arena)
+        recovery_ms = round((time.monotonic() - began_s) * 1000)
+        return _Parts(arena, net, disk, shard, recovery_ms)
+
+    def _shard(self, arena: Arena) -> Shard:
+        """Recover what this core owns and make its world."""
+        spawn, network = self.spawn, self.config.network
+        node = NodeId(self.config.node.id)
+        rack = self.config.node.rack or None
+        host = network.advertised_host
+        if network.advertise == "node":
+            brokers = [Advertised(node_broker_id(node), host, spawn.bootstrap_port, rack)]
+        else:
+            brokers = [
+                Advertised(core_broker_id(node, CoreId(core)), host, port, rack)
+                for core, port in enumerate(spawn.core_ports)
+            ]
+        config = ShardConfig(
+            node=node,
+            core=CoreId(spawn.core),
+            core_count=len(spawn.core_ports),
+            cluster_id=kafka_cluster_id(spawn.cluster_uuid),
+            brokers=brokers,
+            self_broker=0 if network.advertise == "node" else spawn.core,
+            config=self.config,
+            random=random.Random(os.urandom(32)),  # noqa: S311 - ids, not secrets
+        )
+        store = recover(OsDisk(self.directory), arena, self.config)
+        return Shard(config, store, arena, API_TABLE)
+
+    def _report(self, error: StartError, *, is_permanent: bool) -> None:
+        """Tell the supervisor why this process ends; it may be gone itself."""
+        failed = Failed(error.what, error.why, error.next_step, error.code, is_permanent)
+        try:
+            self.control.send(messages.encode(failed), socket.MSG_DONTWAIT)
+        except OSError as fault:
+            _log.warning("the supervisor was not told: %s", fault.strerror)
+
+    async def _serve(self, parts: _Parts) -> None:
+        loop = CoreLoop(parts.shard, parts.net, parts.arena, parts.disk, self.die)
+        loop.work = WorkBench(loop.post, self.allowed_cpus)
+        control = CoreControl(ControlSocket(self.control), loop, self._stats, lambda: 0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(loop.work.serve)
+            nursery.start_soon(control.obey)
+            control.ready(parts.recovery_ms)
+            nursery.start_soon(control.beat)
+            nursery.start_soon(self._close_idle, loop)
+            await loop.serve()
+            nursery.cancel_scope.cancel()
+
+
+def kafka_cluster_id(cluster_uuid: str) -> str:
+    """Return a cluster's uuid as Kafka writes it: 22 characters of URL-safe base64."""
+    return base64.urlsafe_b64encode(uuid.UUID(cluster_uuid).bytes).decode().rstrip("=")

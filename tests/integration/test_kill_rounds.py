@@ -1,0 +1,210 @@
+"""kill -9 in the middle of producing, again and again: what was acknowledged is there.
+
+Method: a plain producer (acks=1, one request in flight) and an idempotent one (acks=all, five in
+flight), both stock librdkafka, number their records. Each round kills the core or the supervisor
+while they produce. At the end everything is flushed, each partition is read from its start, and
+`history.faults` compares. `KILL_ROUNDS=100` in the environment makes it the long run.
+"""
+
+import os
+import random
+import signal
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.integration import broker as brokers
+from tests.integration.broker import Broker
+from tests.integration.history import faults
+from tests.integration.ports import free_ports
+from tests.processes import wait_gone
+
+ROUNDS = int(os.environ.get("KILL_ROUNDS", "20"))
+PRODUCE_S = (0.2, 0.8)
+BACK_S_MAX = 1.0
+FLUSH_S_MAX = 60.0
+QUEUED_MAX = 20_000
+
+PLAIN = {"acks": "1", "enable.idempotence": False, "max.in.flight": 1}
+IDEMPOTENT = {"acks": "all", "enable.idempotence": True, "max.in.flight": 5}
+
+
+class NumberedProducer:
+    """Produces 0, 1, 2, ... to one partition from a thread of its own."""
+
+    def __init__(self, bootstrap: str, topic: str, settings: dict[str, Any]) -> None:
+        self.topic = topic
+        self.acknowledged: dict[int, int] = {}
+        self.failures: list[str] = []
+        self.produced = 0
+        self._stop = threading.Event()
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "linger.ms": 2,
+                "message.timeout.ms": 120_000,
+                "reconnect.backoff.ms": 50,
+                "reconnect.backoff.max.ms": 200,
+                "retry.backoff.ms": 50,
+                "queue.buffering.max.messages": QUEUED_MAX,
+                "log_level": 0,
+                **settings,
+            }
+        )
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._producer.produce(
+                    self.topic, str(self.produced), partition=0, on_delivery=self._delivered
+                )
+                self.produced += 1
+            except BufferError:
+                self._producer.poll(0.01)
+            if self.produced % 20 == 0:
+                self._producer.poll(0.005)
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self.failures.append(str(error))
+            return
+        value, offset = message.value(), message.offset()
+        assert value is not None
+        assert offset is not None
+        self.acknowledged[int(value)] = offset
+
+    def finish(self) -> None:
+        """Stop producing and wait for every acknowledgement."""
+        self._stop.set()
+        self._thread.join()
+        left = self._producer.flush(FLUSH_S_MAX)
+        assert left == 0, f"{left} records of {self.topic} were not acknowledged in time"
+
+
+def read_all(bootstrap: str, topic: str) -> list[int]:
+    """Return the records of partition 0 from its start to its end; offsets must be dense."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "none"})
+    try:
+        low, high = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=10)
+        assert low == 0
+        consumer.assign([TopicPartition(topic, 0, 0)])
+        numbers: list[int] = []
+        while len(numbers) < high:
+            messages = consumer.consume(10_000, timeout=10)
+            assert messages, f"{topic}: nothing more comes at {len(numbers)} of {high}"
+            for message in messages:
+                assert message.error() is None, message.error()
+                assert message.offset() == len(numbers), "offsets are dense"
+                value = message.value()
+                assert value is not None
+                numbers.append(int(value))
+        return numbers
+    finally:
+        consumer.close()
+
+
+class Rounds:
+    """The broker under test, and what killing it did."""
+
+    def __init__(self, directory: Path) -> None:
+        port, base, admin = free_ports(3)
+        self.directory = directory
+        self.settings: dict[str, object] = {
+            "corelane.port": port,
+            "corelane.core.port.base": base,
+            "corelane.admin.port": admin,
+        }
+        self.back_s: list[float] = []
+        self.broker = self.start()
+
+    def start(self) -> Broker:
+        broker = brokers.launch(self.directory, self.settings)
+        broker.wait_ready()
+        return broker
+
+    def kill_core(self) -> None:
+        """Kill the core and wait until its successor serves."""
+        before = self.broker.core_pid()
+        began_s = time.monotonic()
+        os.kill(before, signal.SIGKILL)
+        while self.broker.core_pid() == before:
+            time.sleep(0.002)
+        self.back_s.append(time.monotonic() - began_s)
+
+    def kill_supervisor(self) -> None:
+        """Kill the supervisor, see that nothing of it stays, and start another."""
+        pids = self.broker.descendants()
+        assert len(pids) == 3
+        os.kill(self.broker.process.pid, signal.SIGKILL)
+        self.broker.process.wait()
+        wait_gone(pids, 1)
+        (self.directory / "ports.json").unlink()
+        self.broker = self.start()
+
+
+@contextmanager
+def rounds_on(directory: Path) -> Iterator[Rounds]:
+    rounds = Rounds(directory)
+    try:
+        yield rounds
+    finally:
+        rounds.broker.kill()
+
+
+@pytest.mark.parametrize("seed", [int(os.environ.get("KILL_SEED", "1"))])
+def test_what_was_acknowledged_survives_every_kill(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    with rounds_on(tmp_path / "data") as rounds:
+        bootstrap = rounds.broker.bootstrap
+        admin = AdminClient({"bootstrap.servers": bootstrap})
+        topics = [NewTopic("plain", 1, 1), NewTopic("idempotent", 1, 1)]
+        for future in admin.create_topics(topics).values():
+            future.result(10)
+        plain = NumberedProducer(bootstrap, "plain", PLAIN)
+        idempotent = NumberedProducer(bootstrap, "idempotent", IDEMPOTENT)
+        try:
+            for number in range(ROUNDS):
+                time.sleep(chance.uniform(*PRODUCE_S))
+                if number % 2:
+                    rounds.kill_supervisor()
+                else:
+                    rounds.kill_core()
+        finally:
+            plain.finish()
+            idempotent.finish()
+        assert not plain.failures
+        assert not idempotent.failures
+        plain_log = read_all(bootstrap, "plain")
+        idempotent_log = read_all(bootstrap, "idempotent")
+        assert rounds.broker.stop() == 0
+    assert len(plain.acknowledged) == plain.produced
+    assert len(idempotent.acknowledged) == idempotent.produced
+    assert not faults(plain.acknowledged, plain_log, is_idempotent=False)[:10]
+    assert not faults(idempotent.acknowledged, idempotent_log, is_idempotent=True)[:10]
+    # The median, since the machine that runs the tests may be busy with others.
+    assert statistics.median(rounds.back_s) < BACK_S_MAX
+    print(
+        f"{ROUNDS} rounds: {plain.produced} plain ({len(plain_log)} in the log) and"
+        f" {idempotent.produced} idempotent records; core back after"
+        f" {statistics.median(rounds.back_s):.3f} s, at most {max(rounds.back_s):.3f} s"
+    )
+
+
+def test_the_checker_finds_what_is_lost_moved_reordered_and_doubled() -> None:
+    right = {0: 0, 1: 1, 2: 2}
+    assert not faults(right, [0, 1, 2], is_idempotent=True)
+    assert not faults({0: 0, 2: 3}, [0, 1, 1, 2], is_idempotent=False)
+    assert faults(right, [0, 1], is_idempotent=False)
+    assert faults(right, [0, 2, 1], is_idempotent=False)
+    assert faults({0: 0, 1: 1, 2: 3}, [0, 1, 1, 2], is_idempotent=True)
+    assert faults({0: 1, 1: 0}, [1, 0], is_idempotent=False)
