@@ -1,0 +1,328 @@
+"""What the controller's log can say: records, and their bytes.
+
+A command is a decision, already checked and with every id chosen: applying it needs no clock, no
+chance and no configuration, so that every node folds the log to the same cluster. The bytes are
+`version, kind, fields`; a node refuses versions it does not know instead of guessing.
+"""
+
+from collections.abc import Callable
+from typing import Final, assert_never
+
+from corelane.cluster.binary import BinaryError, Reader, Writer
+from corelane.model import limits
+from corelane.model.ids import CoreId, GroupId, NodeId, TopicId
+from corelane.model.record import record
+
+VERSION: Final = 1
+TOPIC_ID_BYTES: Final = 16
+NODE_ENDPOINT: Final = limits.CORES_MAX + 1
+"""The `core` of an endpoint that stands for the whole node."""
+
+
+class CommandError(Exception):
+    """Bytes in the controller's log that are no command: damage, or a newer version."""
+
+
+@record
+class PartitionPlan:
+    """One partition: its raft group and the nodes of its replicas, the preferred leader first."""
+
+    group: GroupId
+    replicas: tuple[NodeId, ...]
+
+
+@record
+class Endpoint:
+    """An address clients are told: of one core, or of the whole node (`NODE_ENDPOINT`)."""
+
+    listener: str
+    host: str
+    port: int
+    core: int
+
+
+@record
+class ClusterCreated:
+    """The cluster got its identity; the first command of every cluster."""
+
+    cluster_id: bytes
+
+
+@record
+class NodeRegistered:
+    """A node is part of the cluster, or is now found elsewhere; replaces what was known of it."""
+
+    node: NodeId
+    rack: str
+    core_count: int
+    endpoints: tuple[Endpoint, ...]
+
+
+@record
+class CreateTopic:
+    """A topic was made; partition i is `partitions[i]`."""
+
+    name: str
+    topic_id: TopicId
+    partitions: tuple[PartitionPlan, ...]
+    configs: dict[str, str]
+
+
+@record
+class AddPartitions:
+    """A topic got more partitions, numbered on from those it has."""
+
+    topic_id: TopicId
+    partitions: tuple[PartitionPlan, ...]
+
+
+@record
+class DeleteTopic:
+    """A topic is gone, with its partitions and configuration; its ids are never used again."""
+
+    topic_id: TopicId
+
+
+@record
+class AlterTopicConfig:
+    """Configurations of a topic were set, and others went back to their defaults."""
+
+    topic_id: TopicId
+    values: dict[str, str]
+    removed: tuple[str, ...]
+
+
+@record
+class ProducerIdBlock:
+    """A core may hand out the producer ids from `first_id`, `count` of them."""
+
+    node: NodeId
+    core: CoreId
+    first_id: int
+    count: int
+
+
+Command = (
+    CreateTopic
+    | DeleteTopic
+    | AddPartitions
+    | AlterTopicConfig
+    | ProducerIdBlock
+    | NodeRegistered
+    | ClusterCreated
+)
+
+
+def encode(command: Command) -> bytes:
+    """Return the bytes of *command* for an entry of the controller's log."""
+    out = Writer()
+    out.uint(VERSION)
+    match command:
+        case CreateTopic():
+            out.uint(3)
+            out.text(command.name)
+            _write_topic_id(out, command.topic_id)
+            write_partitions(out, command.partitions)
+            write_configs(out, command.configs)
+        case DeleteTopic():
+            out.uint(5)
+            _write_topic_id(out, command.topic_id)
+        case AddPartitions():
+            out.uint(4)
+            _write_topic_id(out, command.topic_id)
+            write_partitions(out, command.partitions)
+        case AlterTopicConfig():
+            out.uint(6)
+            _write_topic_id(out, command.topic_id)
+            write_configs(out, command.values)
+            out.uint(len(command.removed))
+            for name in command.removed:
+                out.text(name)
+        case ProducerIdBlock():
+            out.uint(7)
+            for number in (command.node, command.core, command.first_id, command.count):
+                out.uint(number)
+        case NodeRegistered():
+            out.uint(2)
+            write_node(out, command)
+        case ClusterCreated():
+            out.uint(1)
+            out.blob(command.cluster_id)
+        case _:
+            assert_never(command)
+    assert len(out.data) <= limits.COMMAND_BYTES_MAX
+    return bytes(out.data)
+
+
+def decode(data: bytes) -> Command:
+    """Return the command in *data*; raises CommandError."""
+    reader = Reader(data)
+    try:
+        version = reader.uint()
+        if version != VERSION:
+            raise reader.fault(f"has version {version}; this node knows {VERSION}")
+        kind = reader.uint()
+        read = _READERS.get(kind)
+        if read is None:
+            raise reader.fault(f"has the unknown kind {kind}")
+        command = read(reader)
+        reader.end()
+    except BinaryError as error:
+        message = f"a command of the controller {error}"
+        raise CommandError(message) from None
+    return command
+
+
+def write_partitions(out: Writer, partitions: tuple[PartitionPlan, ...]) -> None:
+    """Write the partitions of a topic, in order."""
+    out.uint(len(partitions))
+    for partition in partitions:
+        out.uint(partition.group)
+        out.uint(len(partition.replicas))
+        for node in partition.replicas:
+            out.uint(node)
+
+
+def read_partitions(reader: Reader) -> tuple[PartitionPlan, ...]:
+    """Read what `write_partitions` wrote."""
+    count = reader.count(limits.TOPIC_PARTITIONS_MAX)
+    if count == 0:
+        raise reader.fault("has a topic without partitions")
+    return tuple(_read_partition(reader) for _ in range(count))
+
+
+def _read_partition(reader: Reader) -> PartitionPlan:
+    group = reader.uint()
+    replicas = tuple(_read_node_id(reader) for _ in range(reader.count(limits.REPLICAS_MAX)))
+    if group == 0:
+        raise reader.fault("gives a partition the controller's raft group")
+    if not replicas or len(set(replicas)) != len(replicas):
+        raise reader.fault("has a partition with no replica, or two on one node")
+    return PartitionPlan(GroupId(group), replicas)
+
+
+def write_configs(out: Writer, configs: dict[str, str]) -> None:
+    """Write configurations in order of their names, so that equal ones have equal bytes."""
+    out.uint(len(configs))
+    for name in sorted(configs):
+        out.text(name)
+        out.text(configs[name])
+
+
+def read_configs(reader: Reader) -> dict[str, str]:
+    """Read what `write_configs` wrote."""
+    configs: dict[str, str] = {}
+    count = reader.count(limits.TOPIC_CONFIGS_MAX)
+    for _ in range(count):
+        name = reader.text(limits.CONFIG_NAME_BYTES_MAX)
+        configs[name] = reader.text(limits.CONFIG_VALUE_BYTES_MAX)
+    if len(configs) != count:
+        raise reader.fault("sets a configuration twice")
+    return configs
+
+
+def write_node(out: Writer, node: NodeRegistered) -> None:
+    """Write what is known of a node."""
+    out.uint(node.node)
+    out.text(node.rack)
+    out.uint(node.core_count)
+    out.uint(len(node.endpoints))
+    for endpoint in node.endpoints:
+        out.text(endpoint.listener)
+        out.text(endpoint.host)
+        out.uint(endpoint.port)
+        out.uint(endpoint.core)
+
+
+def read_node(reader: Reader) -> NodeRegistered:
+    """Read what `write_node` wrote."""
+    return NodeRegistered(
+        node=_read_node_id(reader),
+        rack=reader.text(limits.RACK_CHARACTERS_MAX),
+        core_count=reader.uint(limits.CORES_MAX),
+        endpoints=tuple(
+            Endpoint(
+                listener=reader.text(limits.HOST_CHARACTERS_MAX),
+                host=reader.text(limits.HOST_CHARACTERS_MAX),
+                port=reader.uint(limits.PORT_MAX),
+                core=reader.uint(NODE_ENDPOINT),
+            )
+            for _ in range(reader.count(limits.ENDPOINTS_MAX))
+        ),
+    )
+
+
+def read_topic_name(reader: Reader) -> str:
+    """Read the name of a topic."""
+    name = reader.text(limits.TOPIC_NAME_CHARACTERS_MAX)
+    if limits.TOPIC_NAME_PATTERN.match(name) is None:
+        raise reader.fault("has a topic name with characters that no topic name has")
+    return name
+
+
+def read_topic_id(reader: Reader) -> TopicId:
+    """Read the id of a topic, which is never all zero (that means "none" on the wire)."""
+    topic_id = reader.exactly(TOPIC_ID_BYTES)
+    if not any(topic_id):
+        raise reader.fault("has an empty topic id")
+    return TopicId(topic_id)
+
+
+def read_cluster_id(reader: Reader) -> bytes:
+    """Read the identity of a cluster."""
+    cluster_id = reader.blob(TOPIC_ID_BYTES)
+    if len(cluster_id) != TOPIC_ID_BYTES:
+        raise reader.fault("has a cluster id of the wrong size")
+    return cluster_id
+
+
+def _write_topic_id(out: Writer, topic_id: TopicId) -> None:
+    assert len(topic_id) == TOPIC_ID_BYTES
+    out.data += topic_id
+
+
+def _read_node_id(reader: Reader) -> NodeId:
+    node = reader.uint(limits.NODE_ID_MAX)
+    if node == 0:
+        raise reader.fault("has the node id 0")
+    return NodeId(node)
+
+
+def _read_create_topic(reader: Reader) -> CreateTopic:
+    return CreateTopic(
+        name=read_topic_name(reader),
+        topic_id=read_topic_id(reader),
+        partitions=read_partitions(reader),
+        configs=read_configs(reader),
+    )
+
+
+def _read_alter_config(reader: Reader) -> AlterTopicConfig:
+    topic_id = read_topic_id(reader)
+    values = read_configs(reader)
+    removed = tuple(
+        reader.text(limits.CONFIG_NAME_BYTES_MAX)
+        for _ in range(reader.count(limits.TOPIC_CONFIGS_MAX))
+    )
+    return AlterTopicConfig(topic_id, values, removed)
+
+
+def _read_producer_ids(reader: Reader) -> ProducerIdBlock:
+    node = _read_node_id(reader)
+    core = CoreId(reader.uint(limits.CORES_MAX))
+    first_id = reader.uint(limits.INT64_MAX)
+    count = reader.uint(limits.INT32_MAX)
+    if count == 0 or first_id + count > limits.INT64_MAX:
+        raise reader.fault("grants producer ids that do not exist")
+    return ProducerIdBlock(node, core, first_id, count)
+
+
+_READERS: Final[dict[int, Callable[[Reader], Command]]] = {
+    1: lambda reader: ClusterCreated(read_cluster_id(reader)),
+    2: read_node,
+    3: _read_create_topic,
+    4: lambda reader: AddPartitions(read_topic_id(reader), read_partitions(reader)),
+    5: lambda reader: DeleteTopic(read_topic_id(reader)),
+    6: _read_alter_config,
+    7: _read_producer_ids,
+}

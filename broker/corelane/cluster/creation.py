@@ -1,0 +1,252 @@
+"""What a client may wish for when it creates, extends or alters a topic: checks and decisions.
+
+Each function answers with the command to propose, or with the Kafka error and a sentence. The
+order of the checks is Kafka's (ReplicationControlManager), so that tools see the error they know.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from corelane.cluster import placement, topic_config
+from corelane.cluster.commands import AddPartitions, AlterTopicConfig, CreateTopic, PartitionPlan
+from corelane.cluster.metadata import Cluster, Reservations, Topic, collision_sentence
+from corelane.cluster.topic_config_keys import BY_NAME
+from corelane.model import limits
+from corelane.model.config import Config
+from corelane.model.errors import ErrorCode
+from corelane.model.ids import BROKERS_PER_NODE, BrokerId, GroupId, NodeId, TopicId
+from corelane.model.record import record
+
+USE_DEFAULT: Final = -1
+"""What a request says instead of a number when the broker shall choose."""
+
+
+@record
+class TopicWish:
+    """A topic as a client asks for it, before anything of it is believed."""
+
+    name: str
+    partition_count: int = USE_DEFAULT
+    replication_factor: int = USE_DEFAULT
+    assignments: Sequence[tuple[int, Sequence[BrokerId]]] = ()
+    """Partition number and brokers; empty: the cluster places the partitions."""
+    configs: Sequence[tuple[str, str | None]] = ()
+
+
+@record
+class Refusal:
+    """Why a wish cannot be granted."""
+
+    error: ErrorCode
+    sentence: str
+
+
+def plan_topic(
+    cluster: Cluster,
+    config: Config,
+    wish: TopicWish,
+    topic_id: TopicId,
+    reservations: Reservations,
+) -> CreateTopic | Refusal:
+    """Return the command that makes the topic; raft groups are reserved for it."""
+    refusal = _name_refusal(cluster, wish.name)
+    if refusal is not None:
+        return refusal
+    configs = _checked_configs(wish.configs)
+    if isinstance(configs, Refusal):
+        return configs
+    replicas = _assigned(cluster, wish) if wish.assignments else _placed(cluster, config, wish)
+    if isinstance(replicas, Refusal):
+        return replicas
+    partitions = _with_groups(replicas, reservations)
+    return CreateTopic(wish.name, topic_id, partitions, configs)
+
+
+def plan_partitions(
+    cluster: Cluster, topic: Topic, partition_count: int, reservations: Reservations
+) -> AddPartitions | Refusal:
+    """Return the command that extends *topic* to *partition_count* partitions."""
+    present = len(topic.partitions)
+    if partition_count == present:
+        return Refusal(ErrorCode.INVALID_PARTITIONS, f"Topic already has {present} partition(s).")
+    if partition_count < present:
+        return Refusal(
+            ErrorCode.INVALID_PARTITIONS,
+            f"The topic {topic.name} currently has {present} partition(s); {partition_count} would"
+            " not be an increase.",
+        )
+    refusal = _count_refusal(partition_count)
+    if refusal is not None:
+        return refusal
+    nodes = placement.loads(cluster)
+    replica_count = min(len(topic.partitions[0].replicas), len(nodes))
+    assert replica_count > 0, "a node that serves this request is registered"
+    replicas = placement.place_replicas(partition_count - present, replica_count, nodes)
+    return AddPartitions(topic.topic_id, _with_groups(replicas, reservations))
+
+
+def plan_configs(
+    topic: Topic, values: Sequence[tuple[str, str | None]], *, is_whole: bool
+) -> AlterTopicConfig | Refusal:
+    """Return the command that sets *values*; None sets one back to its default.
+
+    *is_whole*: what is not named goes back to its default too (AlterConfigs); otherwise it stays
+    (IncrementalAlterConfigs).
+    """
+    wanted = _checked_configs([(name, value) for name, value in values if value is not None])
+    if isinstance(wanted, Refusal):
+        return wanted
+    removed = {name for name, value in values if value is None}
+    if is_whole:
+        removed |= topic.configs.keys() - wanted.keys()
+    unknown = sorted(name for name in removed if name not in BY_NAME)
+    if unknown:
+        return Refusal(ErrorCode.INVALID_CONFIG, f"Unknown topic config name: {unknown[0]}")
+    result = {n: v for n, v in (topic.configs | wanted).items() if n not in removed}
+    fault = topic_config.fault_of_all(result)
+    if fault is not None:
+        return Refusal(ErrorCode.INVALID_CONFIG, fault)
+    return AlterTopicConfig(topic.topic_id, wanted, tuple(sorted(removed & topic.configs.keys())))
+
+
+def topic_name_fault(name: str) -> str | None:
+    """Return why no topic can have this name, in Kafka's words, or None."""
+    if not name:
+        return "the empty string is not allowed"
+    if name in (".", ".."):
+        return f"'{name}' is not allowed"
+    if len(name) > limits.TOPIC_NAME_CHARACTERS_MAX:
+        return (
+            f"the length of '{name[:40]}…' is longer than the max allowed length"
+            f" {limits.TOPIC_NAME_CHARACTERS_MAX}"
+        )
+    if limits.TOPIC_NAME_PATTERN.match(name) is None:
+        return (
+            f"'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_'"
+            " and '-'"
+        )
+    return None
+
+
+def _name_refusal(cluster: Cluster, name: str) -> Refusal | None:
+    fault = topic_name_fault(name)
+    if fault is not None:
+        return Refusal(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Topic name is invalid: {fault}")
+    if name in cluster.topics:
+        return Refusal(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' already exists.")
+    colliding = cluster.colliding(name)
+    if colliding is not None:
+        return Refusal(ErrorCode.INVALID_TOPIC_EXCEPTION, collision_sentence(name, colliding))
+    return None
+
+
+def _checked_configs(configs: Sequence[tuple[str, str | None]]) -> dict[str, str] | Refusal:
+    checked: dict[str, str] = {}
+    for name, value in configs:
+        fault = topic_config.fault_of(name, value)
+        if fault is not None:
+            return Refusal(ErrorCode.INVALID_CONFIG, fault)
+        assert value is not None
+        checked[name] = value.strip()
+    fault = topic_config.fault_of_all(checked)
+    return checked if fault is None else Refusal(ErrorCode.INVALID_CONFIG, fault)
+
+
+def _placed(
+    cluster: Cluster, config: Config, wish: TopicWish
+) -> list[tuple[NodeId, ...]] | Refusal:
+    """Decide where the partitions of a wish without assignments go."""
+    partition_count, replica_count = wish.partition_count, wish.replication_factor
+    if replica_count < USE_DEFAULT or replica_count == 0:
+        return Refusal(
+            ErrorCode.INVALID_REPLICATION_FACTOR,
+            "Replication factor must be larger than 0, or -1 to use the default value.",
+        )
+    if partition_count < USE_DEFAULT or partition_count == 0:
+        return Refusal(
+            ErrorCode.INVALID_PARTITIONS,
+            "Number of partitions was set to an invalid non-positive value.",
+        )
+    if partition_count == USE_DEFAULT:
+        partition_count = config.topics.partition_count_default
+    if replica_count == USE_DEFAULT:
+        replica_count = config.topics.replication_factor_default
+    refusal = _count_refusal(partition_count)
+    if refusal is not None:
+        return refusal
+    nodes = placement.loads(cluster)
+    if replica_count > min(len(nodes), limits.REPLICAS_MAX):
+        have = f"only {len(nodes)} node(s) are registered"
+        if replica_count > limits.REPLICAS_MAX:
+            have = f"a partition can have at most {limits.REPLICAS_MAX}"
+        return Refusal(
+            ErrorCode.INVALID_REPLICATION_FACTOR,
+            f"Unable to replicate the partition {replica_count} time(s): {have}.",
+        )
+    return placement.place_replicas(partition_count, replica_count, nodes)
+
+
+def _assigned(cluster: Cluster, wish: TopicWish) -> list[tuple[NodeId, ...]] | Refusal:
+    """Check the places a client chose itself."""
+    for field, value in (
+        ("replication factor", wish.replication_factor),
+        ("numPartitions", wish.partition_count),
+    ):
+        if value != USE_DEFAULT:
+            return Refusal(
+                ErrorCode.INVALID_REQUEST,
+                f"A manual partition assignment was specified, but {field} was not set to -1.",
+            )
+    refusal = _count_refusal(len(wish.assignments))
+    if refusal is not None:
+        return refusal
+    by_number = dict(wish.assignments)
+    fault = None
+    if len(by_number) != len(wish.assignments):
+        fault = "Found multiple manual partition assignments for one partition."
+    elif sorted(by_number) != list(range(len(by_number))):
+        fault = "Partitions should be a consecutive 0-based integer sequence."
+    elif len({len(brokers) for brokers in by_number.values()}) != 1:
+        fault = "All partitions must have the same number of replicas."
+    else:
+        for number in sorted(by_number):
+            fault = fault or _assignment_fault(cluster, number, by_number[number])
+    if fault is not None:
+        return Refusal(ErrorCode.INVALID_REPLICA_ASSIGNMENT, fault)
+    return [tuple(_node_of(broker) for broker in by_number[number]) for number in sorted(by_number)]
+
+
+def _assignment_fault(cluster: Cluster, number: int, brokers: Sequence[BrokerId]) -> str | None:
+    nodes = [_node_of(broker) for broker in brokers]
+    if not nodes:
+        return f"The manual partition assignment of partition {number} is empty."
+    if len(nodes) > limits.REPLICAS_MAX:
+        return f"Partition {number} is given {len(nodes)} replicas; {limits.REPLICAS_MAX} are most."
+    if len(set(nodes)) != len(nodes):
+        return f"Partition {number} is given two replicas on one node: {list(brokers)}."
+    for broker, node in zip(brokers, nodes, strict=True):
+        if broker < 0 or node not in cluster.nodes:
+            return f"Partition {number} is given to the unknown broker {broker}."
+    return None
+
+
+def _node_of(broker: BrokerId) -> NodeId:
+    return NodeId(broker // BROKERS_PER_NODE)
+
+
+def _count_refusal(partition_count: int) -> Refusal | None:
+    if partition_count <= limits.TOPIC_PARTITIONS_MAX:
+        return None
+    return Refusal(
+        ErrorCode.INVALID_PARTITIONS,
+        f"A topic can have {limits.TOPIC_PARTITIONS_MAX} partitions, not {partition_count}.",
+    )
+
+
+def _with_groups(
+    replicas: Sequence[tuple[NodeId, ...]], reservations: Reservations
+) -> tuple[PartitionPlan, ...]:
+    first = reservations.groups(len(replicas))
+    return tuple(
+        PartitionPlan(GroupId(first + number), nodes) for number, nodes in enumerate(replicas)
+    )

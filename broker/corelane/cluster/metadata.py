@@ -1,0 +1,428 @@
+"""What the cluster is: the fold of the controller's log.
+
+Invariants:
+M1. Same log, same cluster: nothing but the commands decides, and a snapshot plus the commands
+    after it is the same as all of them.
+M2. Raft groups and producer ids only rise: what was given once is never given again, also after
+    its topic is gone. So a stale file or message can never be taken for a newer thing.
+M3. Every partition of every topic has a raft group of its own, and `partition_of` finds it.
+M4. A command that no longer fits when its turn comes (two were under way for one name) changes
+    nothing and is answered by `Refused`; it is not an error of the log.
+
+Values handed out (`Topic`, `NodeRegistered`) never change; a change puts new ones in their place.
+Nothing here can act: what a change means for a core is decided by its shard.
+"""
+
+from dataclasses import replace
+from typing import Final, assert_never
+
+from corelane.cluster.binary import BinaryError, Reader, Writer
+from corelane.cluster.commands import (
+    AddPartitions,
+    AlterTopicConfig,
+    ClusterCreated,
+    Command,
+    CreateTopic,
+    DeleteTopic,
+    NodeRegistered,
+    PartitionPlan,
+    ProducerIdBlock,
+    read_cluster_id,
+    read_configs,
+    read_node,
+    read_partitions,
+    read_topic_id,
+    read_topic_name,
+    write_configs,
+    write_node,
+    write_partitions,
+)
+from corelane.model import limits
+from corelane.model.errors import ErrorCode
+from corelane.model.ids import CoreId, GroupId, Index, NodeId, TopicId
+from corelane.model.record import record
+
+_FORMAT: Final = 1
+
+
+@record
+class Topic:
+    """A topic as it is now; `revision` is the index of the command that last changed it."""
+
+    name: str
+    topic_id: TopicId
+    partitions: tuple[PartitionPlan, ...]
+    configs: dict[str, str]
+    revision: Index
+
+
+@record
+class ClusterNamed:
+    """The cluster has its identity."""
+
+    cluster_id: bytes
+
+
+@record
+class NodeChanged:
+    """A node joined, or is found elsewhere."""
+
+    node: NodeRegistered
+
+
+@record
+class TopicCreated:
+    """A topic is there, with all its partitions."""
+
+    topic: Topic
+
+
+@record
+class PartitionsAdded:
+    """A topic has partitions it did not have: those from number `first` on."""
+
+    topic: Topic
+    first: int
+
+
+@record
+class TopicDeleted:
+    """A topic is gone."""
+
+    topic: Topic
+
+
+@record
+class TopicConfigChanged:
+    """A topic has other configurations."""
+
+    topic: Topic
+
+
+@record
+class ProducerIdsGranted:
+    """A core may hand out producer ids."""
+
+    node: NodeId
+    core: CoreId
+    first_id: int
+    count: int
+
+
+@record
+class Refused:
+    """The command did not fit any more, and nothing changed; its proposer answers with this."""
+
+    error: ErrorCode
+    sentence: str
+
+
+Change = (
+    TopicCreated
+    | TopicDeleted
+    | PartitionsAdded
+    | TopicConfigChanged
+    | ProducerIdsGranted
+    | NodeChanged
+    | ClusterNamed
+    | Refused
+)
+
+
+class SnapshotError(Exception):
+    """A stored cluster that cannot be read."""
+
+
+class Cluster:
+    """The cluster after `applied_index`. Read the dictionaries, never write to them."""
+
+    __slots__ = (
+        "_by_group",
+        "_by_unified_name",
+        "applied_index",
+        "cluster_id",
+        "next_group",
+        "next_producer_id",
+        "nodes",
+        "revision",
+        "topics",
+        "topics_by_id",
+    )
+
+    def __init__(self) -> None:
+        self.applied_index = Index(0)
+        self.revision = Index(0)
+        """The last index that changed something: what caches of metadata compare."""
+        self.cluster_id: bytes | None = None
+        self.nodes: dict[NodeId, NodeRegistered] = {}
+        self.topics: dict[str, Topic] = {}
+        self.topics_by_id: dict[TopicId, Topic] = {}
+        self.next_group = GroupId(1)
+        self.next_producer_id = 0
+        self._by_group: dict[GroupId, tuple[TopicId, int]] = {}
+        self._by_unified_name: dict[str, str] = {}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Cluster) and self.encode() == other.encode()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def partition_of(self, group: GroupId) -> tuple[Topic, int] | None:
+        """Return topic and partition number of a raft group, or None: gone, or not a partition."""
+        found = self._by_group.get(group)
+        return found and (self.topics_by_id[found[0]], found[1])
+
+    def colliding(self, name: str) -> str | None:
+        """Return the topic whose name differs from *name* in dots and underscores only."""
+        return self._by_unified_name.get(name.replace(".", "_"))
+
+    def passed(self, index: Index) -> None:
+        """Note entries of the controller's log that are not commands."""
+        assert index >= self.applied_index
+        self.applied_index = index
+
+    def apply(self, index: Index, command: Command) -> list[Change]:
+        """Fold the command of entry *index*; return what changed."""
+        assert index > self.applied_index, "each entry is applied once, in order"
+        self.applied_index = index
+        changes: list[Change]
+        match command:
+            case CreateTopic():
+                changes = [self._create(index, command)]
+            case DeleteTopic():
+                changes = [self._delete(command)]
+            case AddPartitions():
+                changes = [self._add_partitions(index, command)]
+            case AlterTopicConfig():
+                changes = [self._alter_config(index, command)]
+            case ProducerIdBlock():
+                changes = [self._grant(command)]
+            case NodeRegistered():
+                changes = [self._register(command)]
+            case ClusterCreated():
+                changes = [self._name(command)]
+            case _:
+                assert_never(command)
+        if not isinstance(changes[0], Refused):
+            self.revision = index
+        return changes
+
+    def encode(self) -> bytes:
+        """Return the whole state as bytes; equal clusters have equal bytes."""
+        out = Writer()
+        for number in (
+            _FORMAT,
+            self.applied_index,
+            self.revision,
+            self.next_group,
+            self.next_producer_id,
+        ):
+            out.uint(number)
+        out.uint(self.cluster_id is not None)
+        if self.cluster_id is not None:
+            out.blob(self.cluster_id)
+        out.uint(len(self.nodes))
+        for node in sorted(self.nodes):
+            write_node(out, self.nodes[node])
+        out.uint(len(self.topics))
+        for name in sorted(self.topics):
+            topic = self.topics[name]
+            out.text(name)
+            out.data += topic.topic_id
+            out.uint(topic.revision)
+            write_partitions(out, topic.partitions)
+            write_configs(out, topic.configs)
+        return bytes(out.data)
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Cluster":
+        """Return the cluster that `encode` wrote; raises SnapshotError."""
+        cluster = cls()
+        try:
+            cluster._load(Reader(data))
+        except BinaryError as error:
+            message = f"the stored cluster metadata {error}"
+            raise SnapshotError(message) from None
+        return cluster
+
+    def _load(self, reader: Reader) -> None:
+        form = reader.uint()
+        if form != _FORMAT:
+            raise reader.fault(f"has format {form}; this version knows {_FORMAT}")
+        self.applied_index = Index(reader.uint())
+        self.revision = Index(reader.uint(self.applied_index))
+        self.next_group = GroupId(reader.uint())
+        self.next_producer_id = reader.uint(limits.INT64_MAX)
+        if reader.uint(1):
+            self.cluster_id = read_cluster_id(reader)
+        for _ in range(reader.count(limits.NODES_MAX)):
+            node = read_node(reader)
+            self.nodes[node.node] = node
+        for _ in range(reader.count(limits.TOPICS_MAX)):
+            topic = Topic(
+                name=read_topic_name(reader),
+                topic_id=read_topic_id(reader),
+                revision=Index(reader.uint(self.applied_index)),
+                partitions=read_partitions(reader),
+                configs=read_configs(reader),
+            )
+            fits = topic.name not in self.topics and topic.topic_id not in self.topics_by_id
+            for partition in topic.partitions:
+                fits = fits and partition.group < self.next_group
+                fits = fits and partition.group not in self._by_group
+            if not fits:
+                raise reader.fault(f"has the topic {topic.name}, whose ids are another's")
+            self._put(topic)
+        reader.end()
+
+    def _put(self, topic: Topic) -> None:
+        """Make *topic* what its name, its id and its raft groups lead to."""
+        self.topics[topic.name] = topic
+        self.topics_by_id[topic.topic_id] = topic
+        self._by_unified_name[topic.name.replace(".", "_")] = topic.name
+        for number, partition in enumerate(topic.partitions):
+            self._by_group[partition.group] = (topic.topic_id, number)
+            self.next_group = max(self.next_group, GroupId(partition.group + 1))
+
+    def _create(self, index: Index, command: CreateTopic) -> Change:
+        if command.name in self.topics or command.topic_id in self.topics_by_id:
+            return Refused(
+                ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{command.name}' already exists."
+            )
+        colliding = self.colliding(command.name)
+        if colliding is not None:
+            return Refused(
+                ErrorCode.INVALID_TOPIC_EXCEPTION, collision_sentence(command.name, colliding)
+            )
+        if len(self.topics) >= limits.TOPICS_MAX:
+            return Refused(
+                ErrorCode.POLICY_VIOLATION,
+                f"The cluster has {len(self.topics)} topics, as many as it can have.",
+            )
+        if not self._are_new(command.partitions):
+            return _stale_ids()
+        topic = Topic(
+            command.name, command.topic_id, command.partitions, dict(command.configs), index
+        )
+        self._put(topic)
+        return TopicCreated(topic)
+
+    def _delete(self, command: DeleteTopic) -> Change:
+        topic = self.topics_by_id.pop(command.topic_id, None)
+        if topic is None:
+            return _unknown_topic()
+        del self.topics[topic.name]
+        del self._by_unified_name[topic.name.replace(".", "_")]
+        for partition in topic.partitions:
+            del self._by_group[partition.group]
+        return TopicDeleted(topic)
+
+    def _add_partitions(self, index: Index, command: AddPartitions) -> Change:
+        topic = self.topics_by_id.get(command.topic_id)
+        if topic is None:
+            return _unknown_topic()
+        if len(topic.partitions) + len(command.partitions) > limits.TOPIC_PARTITIONS_MAX:
+            return Refused(
+                ErrorCode.INVALID_PARTITIONS,
+                f"A topic can have {limits.TOPIC_PARTITIONS_MAX} partitions.",
+            )
+        if not self._are_new(command.partitions):
+            return _stale_ids()
+        first = len(topic.partitions)
+        topic = replace(topic, partitions=topic.partitions + command.partitions, revision=index)
+        self._put(topic)
+        return PartitionsAdded(topic, first)
+
+    def _alter_config(self, index: Index, command: AlterTopicConfig) -> Change:
+        topic = self.topics_by_id.get(command.topic_id)
+        if topic is None:
+            return _unknown_topic()
+        configs = topic.configs | command.values
+        for name in command.removed:
+            configs.pop(name, None)
+        if len(configs) > limits.TOPIC_CONFIGS_MAX:
+            return Refused(
+                ErrorCode.INVALID_CONFIG,
+                f"A topic can have {limits.TOPIC_CONFIGS_MAX} configurations of its own.",
+            )
+        topic = replace(topic, configs=configs, revision=index)
+        self._put(topic)
+        return TopicConfigChanged(topic)
+
+    def _grant(self, command: ProducerIdBlock) -> Change:
+        if command.first_id < self.next_producer_id:
+            return _stale_ids()
+        self.next_producer_id = command.first_id + command.count
+        return ProducerIdsGranted(command.node, command.core, command.first_id, command.count)
+
+    def _register(self, command: NodeRegistered) -> Change:
+        if command.node not in self.nodes and len(self.nodes) >= limits.NODES_MAX:
+            return Refused(
+                ErrorCode.POLICY_VIOLATION, f"The cluster has {limits.NODES_MAX} nodes already."
+            )
+        self.nodes[command.node] = command
+        return NodeChanged(command)
+
+    def _name(self, command: ClusterCreated) -> Change:
+        if self.cluster_id is not None:
+            return Refused(ErrorCode.INVALID_REQUEST, "The cluster has its identity already.")
+        self.cluster_id = command.cluster_id
+        return ClusterNamed(command.cluster_id)
+
+    def _are_new(self, partitions: tuple[PartitionPlan, ...]) -> bool:
+        """Say whether all raft groups are above every one given before, and rise."""
+        least = self.next_group
+        for partition in partitions:
+            if partition.group < least:
+                return False
+            least = GroupId(partition.group + 1)
+        return True
+
+
+class Reservations:
+    """Ids the controller's leader has promised to commands that are not applied yet.
+
+    Soft state of one leadership: what is promised and never committed leaves a gap (M2).
+    """
+
+    __slots__ = ("_cluster", "_next_group", "_next_producer_id")
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._next_group = GroupId(1)
+        self._next_producer_id = 0
+
+    def groups(self, count: int) -> GroupId:
+        """Return the first of *count* raft groups that nobody else gets."""
+        assert count > 0
+        first = max(self._next_group, self._cluster.next_group)
+        self._next_group = GroupId(first + count)
+        return first
+
+    def producer_ids(self, count: int) -> int:
+        """Return the first of *count* producer ids that nobody else gets."""
+        assert count > 0
+        first = max(self._next_producer_id, self._cluster.next_producer_id)
+        self._next_producer_id = first + count
+        return first
+
+
+def collision_sentence(name: str, other: str) -> str:
+    """Say why *name* cannot be used beside *other*."""
+    return (
+        f"Topic '{name}' collides with existing topic '{other}': they differ only in dots and"
+        " underscores, which metric names do not tell apart."
+    )
+
+
+def _unknown_topic() -> Refused:
+    return Refused(
+        ErrorCode.UNKNOWN_TOPIC_ID, "The topic does not exist: it was deleted meanwhile."
+    )
+
+
+def _stale_ids() -> Refused:
+    # Retriable at every client: only the ids were wrong, and the next attempt gets other ones.
+    return Refused(
+        ErrorCode.NOT_CONTROLLER, "Another controller gave these ids away meanwhile; try again."
+    )
