@@ -73,8 +73,13 @@ class Leadership:
         progress.resume(now_ms)
         if progress.match_index >= self._log.last_index:
             return []
+        if not self._is_within_log(progress):
+            # It may have more than it was heard to acknowledge; if not, it needs a snapshot.
+            progress.back_up(self._log.first_index)
+            progress.is_paused = True
+            return [self._append(progress, Index(progress.next_index - 1), committed_index)]
         appends: list[Append] = []
-        if progress.state is ProgressState.REPLICATE and self._is_within_log(progress):
+        if progress.state is ProgressState.REPLICATE:
             end_index = Index(progress.next_index - 1)
             appends.append(self._append(progress, end_index, committed_index))
         appends += self.stream(progress, committed_index)

@@ -1,0 +1,175 @@
+"""What must hold of a raft group at every moment, whatever happens to it.
+
+The checkers look on from outside (`Watcher`): they see every effect, every entry that enters a
+log, and what is durable on every disk. They share nothing with the code they judge.
+"""
+
+from collections.abc import Mapping
+
+from corelane.model.ids import NO_TERM, Index, NodeId, Term
+from corelane.raft.effects import BecameLeader, Committed, Effect, PersistVote, Send, Truncate
+from corelane.raft.messages import Appended, Heartbeat, PreVote, PreVoteAnswer, Vote, VoteAnswer
+from tests.simulation.raft_replica import Entry, Replica
+
+
+class ViolationError(AssertionError):
+    """An invariant does not hold."""
+
+
+def _check(holds: bool, what: str) -> None:
+    if not holds:
+        raise ViolationError(what)
+
+
+class Checkers:
+    """All invariants of one cluster. `replicas` is filled by the owner."""
+
+    def __init__(self) -> None:
+        self.replicas: dict[NodeId, Replica] = {}
+        self.leaders: dict[Term, NodeId] = {}
+        self.votes: dict[tuple[Term, NodeId], NodeId] = {}
+        self.spoken_terms: dict[NodeId, Term] = {}
+        self.entries: dict[tuple[Index, Term], tuple[str, Term]] = {}
+        self.committed: list[tuple[Entry, Term]] = []
+        self._last_seen: dict[NodeId, tuple[Term, Index]] = {}
+
+    # -- What the watcher sees ------------------------------------------------------------------
+
+    def appended(self, replica: Replica, index: Index, entry: Entry) -> None:
+        """Log matching: (index, term) names one payload and one entry before it, everywhere."""
+        previous = replica.log.term_at(Index(index - 1))
+        found = self.entries.setdefault((index, entry.term), (entry.payload, previous))
+        _check(
+            found == (entry.payload, previous),
+            f"log matching: {replica.node} has ({entry.payload}, after {previous}) at {index}"
+            f" in term {entry.term}, another has {found}",
+        )
+
+    def performed(self, replica: Replica, effect: Effect) -> None:
+        match effect:
+            case Send():
+                self._sent(replica, effect)
+            case Committed():
+                self._committed(replica, effect.index)
+            case BecameLeader():
+                self._became_leader(replica, effect.term)
+            case Truncate():
+                self._truncated(replica, effect.from_index)
+            case PersistVote():
+                asked = (effect.term, effect.voted_for)
+                _check(asked[0] >= replica.disk.vote.term, f"{replica.node} goes back to {asked}")
+            case _:
+                pass
+
+    def _sent(self, replica: Replica, send: Send) -> None:
+        """Nothing is said in a term, no vote and no acknowledgement given, that a crash forgets."""
+        message = send.message
+        if isinstance(message, PreVote | PreVoteAnswer):
+            return
+        node, disk = replica.node, replica.disk
+        if message.term != disk.vote.term:
+            raise ViolationError(f"{node} speaks, {disk.vote} is durable: {message}")
+        self.spoken_terms[node] = max(self.spoken_terms.get(node, NO_TERM), message.term)
+        match message:
+            case Vote():
+                self._voted(replica, message.term, node)
+            case VoteAnswer() if message.granted:
+                self._voted(replica, message.term, send.to)
+            case Appended():
+                durable = disk.log.last_index
+                _check(
+                    message.match_index <= durable,
+                    f"{node} acknowledges {message.match_index}, durable is {durable}",
+                )
+            case Heartbeat():
+                _check(self.leaders.get(message.term) == node, f"{node} beats without leading")
+            case _:
+                pass
+
+    def _voted(self, replica: Replica, term: Term, candidate: NodeId) -> None:
+        vote = replica.disk.vote
+        _check(vote.voted_for == candidate, f"{replica.node}: vote for {candidate} is not durable")
+        voted = self.votes.setdefault((term, replica.node), candidate)
+        _check(
+            voted == candidate,
+            f"{replica.node} votes twice in term {term}: {voted} and {candidate}",
+        )
+
+    def _became_leader(self, replica: Replica, term: Term) -> None:
+        """Election safety, and leader completeness (figure 3)."""
+        leader = self.leaders.setdefault(term, replica.node)
+        _check(leader == replica.node, f"two leaders in term {term}: {leader}, {replica.node}")
+        log = replica.log
+        for index, (entry, commit_term) in enumerate(self.committed, 1):
+            if commit_term >= term:
+                continue
+            _check(
+                index < log.first_index
+                or (log.last_index >= index and log.entry_at(Index(index)) == entry),
+                f"leader {replica.node} of term {term} lacks {entry} at {index}, committed in"
+                f" term {commit_term}",
+            )
+
+    def _truncated(self, replica: Replica, from_index: Index) -> None:
+        committed = replica.group.committed_index
+        _check(from_index > committed, f"{replica.node} cuts {from_index}, {committed} committed")
+
+    def _committed(self, replica: Replica, index: Index) -> None:
+        """State machine safety; and what is committed is durable on a quorum, and here."""
+        node, durable = replica.node, replica.disk.log
+        _check(index <= durable.last_index, f"{node} commits {index}, which is not durable here")
+        known = self._last_seen.get(node, (NO_TERM, Index(0)))[1]
+        for position in range(known + 1, index + 1):
+            entry = durable.entry_at(Index(position))
+            if position <= len(self.committed):
+                other = self.committed[position - 1][0]
+                _check(other == entry, f"{node} commits {entry} at {position}, before {other}")
+                continue
+            owners = [one.node for one in self.replicas.values() if _holds(one, position, entry)]
+            _check(
+                len(owners) * 2 > len(self.replicas),
+                f"{node} commits {entry} at {position}, durable only on {owners}",
+            )
+            self.committed.append((entry, replica.group.term))
+
+    # -- After every event ----------------------------------------------------------------------
+
+    def after_event(self, replica: Replica) -> None:
+        """Check the replica that was touched against itself."""
+        node = replica.node
+        if not replica.is_up:
+            return
+        group = replica.group
+        durable = replica.disk.log.last_index
+        term, committed = self._last_seen.get(node, (NO_TERM, Index(0)))
+        if group.term < term:
+            raise ViolationError(f"the term of {node} goes back from {term} to {group.term}")
+        if not committed <= group.committed_index <= group.durable_index <= durable:
+            raise ViolationError(
+                f"{node}: {committed} was committed, now {group.committed_index};"
+                f" {group.durable_index} is believed durable, {durable} is"
+            )
+        self._last_seen[node] = (group.term, group.committed_index)
+
+    def after_start(self, replica: Replica) -> None:
+        """A replica that comes back has not forgotten what it said (term and vote)."""
+        node, group = replica.node, replica.group
+        spoken = self.spoken_terms.get(node, NO_TERM)
+        _check(group.term >= spoken, f"{node} spoke in term {spoken}, is back in {group.term}")
+        voted = self.votes.get((group.term, node), group.voted_for)
+        _check(voted == group.voted_for, f"{node} forgot its vote for {voted} in {group.term}")
+        self._last_seen[node] = (group.term, group.committed_index)
+
+    def converged(self, replicas: Mapping[NodeId, Replica]) -> None:
+        """At the end: one leader, equal logs, everything committed everywhere."""
+        leaders = [one.node for one in replicas.values() if one.group.is_established]
+        _check(len(leaders) == 1, f"after healing {leaders} lead")
+        logs = [one.disk.log.entries() for one in replicas.values()]
+        _check(all(log == logs[0] for log in logs), "after healing the logs differ")
+        ends = {node: one.group.committed_index for node, one in replicas.items()}
+        _check(set(ends.values()) == {Index(len(logs[0]))}, f"not all is committed: {ends}")
+
+
+def _holds(replica: Replica, index: int, entry: Entry) -> bool:
+    log = replica.disk.log
+    return log.last_index >= index and log.entry_at(Index(index)) == entry
