@@ -1,0 +1,1 @@
+"""Developer tools that make generated parts of the repository."""
