@@ -49,8 +49,8 @@ class Running:
     ports: list[int]
     pid: int
     data_dir: Path
-    started_s: float
-    """From the command to the first answer."""
+    spawned_s: float
+    """When its command was given, by the monotonic clock."""
 
 
 class StartError(Exception):
@@ -87,12 +87,11 @@ def corelane_process(command: list[str], data_dir: Path) -> Iterator[Running]:
         message = f"{CORELANE} is not there; `make test` installs it."
         raise StartError(message)
     log = data_dir.with_suffix(".log")
+    spawned_s = time.monotonic()
     with _process(command, log) as process:
-        start_s = time.monotonic()
         bootstrap, ports = _await_ports(process, ports_file, log)
         _await_answer(process, bootstrap, log)
-        started_s = time.monotonic() - start_s
-        yield Running("corelane", bootstrap, ports, process.pid, data_dir, started_s)
+        yield Running("corelane", bootstrap, ports, process.pid, data_dir, spawned_s)
 
 
 @contextlib.contextmanager
@@ -117,12 +116,11 @@ def kafka_process(properties: Path, data_dir: Path, port: int) -> Iterator[Runni
     libs = tools.kafka_libs()
     command = [tools.java(), *KAFKA_JVM, "-cp", f"{libs}/*", "kafka.Kafka", str(properties)]
     log = data_dir.with_suffix(".log")
+    spawned_s = time.monotonic()
     with _process(command, log) as process:
-        start_s = time.monotonic()
         address = Address("127.0.0.1", port)
         _await_answer(process, address, log)
-        started_s = time.monotonic() - start_s
-        yield Running("kafka", address, [port], process.pid, data_dir, started_s)
+        yield Running("kafka", address, [port], process.pid, data_dir, spawned_s)
 
 
 def free_ports(count: int) -> list[int]:
