@@ -1,0 +1,154 @@
+"""The checkpoint file of one core: every group's durable frontier and folded state.
+
+Invariants (FORMAT.md, C):
+C1. A row's frontiers were made durable by a sync before the file that holds it was written.
+C2. The WAL keeps every record from `replay_lsn` on until a newer checkpoint is durable.
+C3. Of two slots the valid one with the higher sequence counts; the other one is written next.
+"""
+
+import struct
+from typing import Final
+
+from corelane.model.ids import Index, Lsn, NodeId, Offset, Term
+from corelane.model.record import record
+from corelane.storage.group_log import GroupLog, LogState
+from corelane.storage.layout import (
+    Descriptor,
+    LayoutError,
+    decode_descriptor,
+    encode_descriptor,
+)
+from corelane.storage.segments import Segment
+from corelane_native import crc32c
+
+MAGIC: Final = b"CLCKPT01"
+_HEAD: Final = struct.Struct("<8sQQII")
+_BODY: Final = struct.Struct("<QII")
+_ROW: Final = struct.Struct("<IqqQqqQqqqQQIII")
+_START: Final = struct.Struct("<qQq")
+_SEGMENT: Final = struct.Struct("<QqQQQqqQqQqB7x")
+SLOTS: Final = ("checkpoint.0", "checkpoint.1")
+
+
+@record
+class SegmentImage:
+    """A segment as a checkpoint row has it."""
+
+    base_index: Index
+    base_offset: Offset
+    log_frontier: int
+    rows_frontier: int
+    control_frontier: int
+    max_timestamp: int
+    first_timestamp: int
+    batch_bytes_max: int
+    disk_row: tuple[int, int, int]
+    is_sealed: bool
+
+
+@record
+class GroupImage:
+    """One group's row: what is durable in segments, and the fold up to `applied_index`."""
+
+    descriptor: Descriptor
+    state: LogState
+    tail_lsn: Lsn
+    applied_index: Index
+    blob: bytes
+    segments: list[SegmentImage]
+
+
+@record
+class Checkpoint:
+    """A whole checkpoint."""
+
+    sequence: int
+    replay_lsn: Lsn
+    generation: int
+    groups: list[GroupImage]
+
+
+def encode_group(log: GroupLog, applied_index: Index, blob: bytes) -> bytes:
+    """Return *log*'s row as of now: only writes that were answered are in its frontiers."""
+    assert applied_index >= log.flushed_index, "the fold is behind the segments"
+    descriptor = encode_descriptor(log.descriptor)
+    segments = log.segments.items
+    starts = [_START.pack(*start) for start in log.term_starts if start[1] <= log.flushed_index]
+    head = _ROW.pack(
+        len(descriptor), log.term, log.voted_for, log.flushed_index, log.flushed_offset,
+        log.flushed_term, log.first_index, log.first_term, log.start_offset, log.max_timestamp,
+        log.tail_lsn, applied_index, len(blob), len(starts), len(segments),
+    )  # fmt: skip
+    rows = [_encode_segment(segment) for segment in segments]
+    return b"".join((head, descriptor, blob, *starts, *rows))
+
+
+def _encode_segment(segment: Segment) -> bytes:
+    return _SEGMENT.pack(
+        segment.base_index, segment.base_offset, segment.log.frontier, segment.rows.frontier,
+        segment.control.frontier, segment.max_timestamp, segment.first_timestamp,
+        segment.batch_bytes_max, *segment.disk_row, segment.is_sealed,
+    )  # fmt: skip
+
+
+def encode(sequence: int, replay_lsn: Lsn, generation: int, rows: list[bytes]) -> bytes:
+    """Return the bytes of a checkpoint file made of `encode_group` rows."""
+    body = _BODY.pack(replay_lsn, generation, len(rows)) + b"".join(rows)
+    head = _HEAD.pack(MAGIC, sequence, len(body), crc32c(body), 0)
+    return _HEAD.pack(MAGIC, sequence, len(body), crc32c(body), crc32c(head[:28])) + body
+
+
+def decode(data: bytes) -> Checkpoint:
+    """Return the checkpoint in *data*; LayoutError when it is torn, damaged or another format."""
+    if len(data) < _HEAD.size:
+        raise LayoutError("shorter than its header")
+    magic, sequence, body_bytes, body_crc, head_crc = _HEAD.unpack_from(data)
+    if magic != MAGIC:
+        raise LayoutError(f"starts with {magic!r}, not {MAGIC!r}")
+    if crc32c(data[:28]) != head_crc:
+        raise LayoutError("the header's checksum is wrong")
+    body = data[_HEAD.size : _HEAD.size + body_bytes]
+    if len(body) != body_bytes or crc32c(body) != body_crc:
+        raise LayoutError("the body is cut or its checksum is wrong")
+    replay_lsn, generation, count = _BODY.unpack_from(body)
+    at = _BODY.size
+    groups = []
+    for _ in range(count):
+        image, at = _decode_group(body, at)
+        groups.append(image)
+    return Checkpoint(sequence, Lsn(replay_lsn), generation, groups)
+
+
+def _decode_group(body: bytes, at: int) -> tuple[GroupImage, int]:
+    (
+        descriptor_bytes, term, voted_for, flushed_index, flushed_offset, flushed_term,
+        first_index, first_term, start_offset, max_timestamp, tail_lsn, applied_index,
+        blob_bytes, start_count, segment_count,
+    ) = _ROW.unpack_from(body, at)  # fmt: skip
+    at += _ROW.size
+    descriptor = decode_descriptor(body[at : at + descriptor_bytes])
+    at += descriptor_bytes
+    blob = body[at : at + blob_bytes]
+    at += blob_bytes
+    starts = []
+    for _ in range(start_count):
+        start_term, index, offset = _START.unpack_from(body, at)
+        starts.append((Term(start_term), Index(index), Offset(offset)))
+        at += _START.size
+    segments = []
+    for _ in range(segment_count):
+        words = _SEGMENT.unpack_from(body, at)
+        segments.append(
+            SegmentImage(
+                words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7],
+                (words[8], words[9], words[10]), bool(words[11]),
+            )
+        )  # fmt: skip
+        at += _SEGMENT.size
+    state = LogState(
+        Term(term), NodeId(voted_for), Index(flushed_index), Offset(flushed_offset),
+        Term(flushed_term), Index(first_index), Term(first_term), Offset(start_offset),
+        max_timestamp, starts,
+    )  # fmt: skip
+    image = GroupImage(descriptor, state, Lsn(tail_lsn), Index(applied_index), blob, segments)
+    return image, at

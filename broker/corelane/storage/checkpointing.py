@@ -1,0 +1,238 @@
+"""Taking checkpoints while the core runs, a bounded share of it per turn.
+
+    idle -> flushing -> capturing -> syncing -> writing -> idle
+
+flushing: everything committed when it began goes to the segments. capturing: each group's row is
+made, and its remainders are put into the WAL again where the old ones are about to go. syncing:
+one sync for all segment files, and the WAL up to the last TAIL record. writing: the slot.
+
+Invariants:
+C1-C3 of checkpoint.py, and
+C4. A row's remainders are in the TAIL record that it names; recovery uses that one and no other.
+"""
+
+from collections import deque
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final
+
+from corelane.model.ids import Index, Lsn, RecordKind, Term
+from corelane.storage import checkpoint
+from corelane.storage.effects import CheckpointWrite, DiskDone, Sync
+from corelane.storage.group_log import GroupLog
+from corelane.storage.layout import Tail, encode_tail
+from corelane.storage.news import NOTHING, OUT_OF_SPACE, News, StorageFailureError, failure
+from corelane.storage.wal import WalFullError
+from corelane_native import address_of
+
+if TYPE_CHECKING:
+    from corelane.storage.store import CoreStore
+
+CAPTURES_PER_TURN_MAX: Final = 500
+
+
+class Phase(Enum):
+    """Where the current checkpoint stands."""
+
+    IDLE = auto()
+    FLUSHING = auto()
+    CAPTURING = auto()
+    SYNCING = auto()
+    WRITING = auto()
+
+
+class Checkpointing:
+    """The state machine; `CoreStore` calls `advance` once per turn."""
+
+    def __init__(self, store: "CoreStore") -> None:
+        self.store = store
+        self.phase = Phase.IDLE
+        self.wanted = False
+        self.is_stopped = False
+        self.sequence = 0
+        self.count = 0
+        self.replay_lsn = Lsn(1)
+        self._stopping = False
+        self._flush_targets: dict[GroupLog, Index] = {}
+        self._captures: deque[GroupLog] = deque()
+        self._rows: list[bytes] = []
+        self._need_lsn = Lsn(0)
+        self._tail_lsn = Lsn(0)
+        self._keep_lsn = Lsn(0)
+        self._synced = False
+        self._bytes_at_begin = 0
+        self._bytes_at_last = 0
+        self._drops: list[tuple[Lsn, GroupLog]] = []
+
+    @property
+    def replay_bytes(self) -> int:
+        """WAL bytes, about, that a recovery would have to load now."""
+        return self.store.wal.bytes_put - self._bytes_at_last
+
+    def stop(self) -> None:
+        """Take one last checkpoint; then `is_stopped`."""
+        self._stopping = True
+
+    def needs(self, log: GroupLog) -> bool:
+        """Whether the checkpoint under way waits for *log* to be flushed further."""
+        return log in self._flush_targets
+
+    def touched(self, log: GroupLog) -> None:
+        """Take note that *log* was flushed further."""
+        target = self._flush_targets.get(log)
+        if target is not None and log.flushed_index >= target:
+            del self._flush_targets[log]
+
+    def dropped(self, log: GroupLog, lsn: Lsn) -> None:
+        """Delete a dropped group's files once its DROP record, *lsn*, is durable."""
+        self._flush_targets.pop(log, None)
+        self._drops.append((lsn, log))
+
+    def advance(self) -> None:
+        """Do this turn's share."""
+        if self._drops:
+            self._delete_dropped()
+        if self.phase is Phase.IDLE:
+            self._begin_if_due()
+        if self.phase is Phase.FLUSHING and not self._flush_targets:
+            self._begin_capture()
+        if self.phase is Phase.CAPTURING:
+            self._capture()
+        if self.phase is Phase.SYNCING and self._synced:
+            self._write_if_durable()
+
+    def _delete_dropped(self) -> None:
+        durable = self.store.wal.durable_lsn
+        left = []
+        for lsn, log in self._drops:
+            if lsn <= durable and not log.is_flushing:
+                self.store.delete_files(log)
+            else:
+                left.append((lsn, log))
+        self._drops = left
+
+    def _begin_if_due(self) -> None:
+        store = self.store
+        due = store.wal.bytes_put - self._bytes_at_last >= store.settings.checkpoint_bytes
+        if self._stopping and store.wal.bytes_put == self._bytes_at_last and self.count:
+            self.is_stopped = store.wal.is_idle
+            return
+        if not (due or self.wanted or self._stopping) or self.is_stopped:
+            return
+        self.wanted = False
+        self.phase = Phase.FLUSHING
+        self._bytes_at_begin = store.wal.bytes_put
+        for log in store.groups.values():
+            if log.flushed_index < log.committed_index:
+                self._flush_targets[log] = log.committed_index
+                log.want_flush()
+
+    def _begin_capture(self) -> None:
+        wal = self.store.wal
+        self.phase = Phase.CAPTURING
+        self._captures = deque(self.store.groups.values())
+        self._rows = []
+        self._need_lsn = wal.next_lsn  # votes put from here on are not in the rows
+        self._tail_lsn = Lsn(0)
+        half = self.store.settings.wal_files_max // 2
+        self._keep_lsn = wal.used[-half].first_lsn if len(wal.used) >= half else Lsn(0)
+
+    def _capture(self) -> None:
+        for _ in range(min(CAPTURES_PER_TURN_MAX, len(self._captures))):
+            log = self._captures[0]
+            if not log.is_dropped:
+                try:
+                    self._log_tail(log)
+                except (WalFullError, MemoryError):
+                    return  # next turn there may be room
+                self._rows.append(checkpoint.encode_group(log, *self.store.state_of(log.group)))
+                self._need_lsn = min(self._need_lsn, _needed_from(log))
+            self._captures.popleft()
+        if self._captures:
+            return
+        self.phase = Phase.SYNCING
+        self._synced = False
+        paths, self.store.unsynced = list(self.store.unsynced), {}
+        if paths:
+            paths.append("partitions")
+            self.store.emit(Sync(self.store.job(self._sync_done), paths))
+        else:
+            self._synced = True
+
+    def _log_tail(self, log: GroupLog) -> None:
+        """Put the remainders into the WAL again where the row needs it (C4)."""
+        if not log.is_dirty and log.tail_lsn >= self._keep_lsn:
+            return
+        items = log.segments.items
+        if items and not items[-1].is_sealed:
+            segment = items[-1]
+            tail = Tail(segment.log.remainder, segment.rows.remainder, segment.control.remainder)
+            payload = encode_tail(tail)
+            lsn, _chunk, _position = self.store.wal.put(
+                RecordKind.TAIL, Term(0), log.group, log.flushed_index, log.flushed_offset,
+                (address_of(payload), len(payload)),
+            )  # fmt: skip
+            log.tail_lsn = self._tail_lsn = lsn
+        else:
+            log.tail_lsn = Lsn(0)
+        log.is_dirty = False
+
+    def _sync_done(self, done: DiskDone) -> News:
+        if done.error in OUT_OF_SPACE:
+            self._give_up()
+        elif done.error:
+            raise StorageFailureError(failure("syncing segments", done.error))
+        self._synced = True
+        return NOTHING
+
+    def _write_if_durable(self) -> None:
+        store = self.store
+        if store.wal.durable_lsn < self._tail_lsn:
+            return
+        self.phase = Phase.WRITING
+        self.sequence += 1
+        data = checkpoint.encode(self.sequence, self._need_lsn, store.wal.generation, self._rows)
+        self._rows = []
+        path = checkpoint.SLOTS[self.sequence % len(checkpoint.SLOTS)]
+        store.other_bytes_written += len(data)
+        store.emit(CheckpointWrite(store.job(self._write_done), path, data))
+
+    def _write_done(self, done: DiskDone) -> News:
+        if done.error in OUT_OF_SPACE:
+            self._give_up()
+            return NOTHING
+        if done.error:
+            raise StorageFailureError(failure("writing a checkpoint", done.error))
+        store = self.store
+        self.phase = Phase.IDLE
+        self.count += 1
+        self.replay_lsn = self._need_lsn
+        self._bytes_at_last = self._bytes_at_begin
+        if self._stopping:
+            self._bytes_at_last = store.wal.bytes_put
+            self.is_stopped = True
+        store.recycle(store.wal.release_before(self.replay_lsn))
+        if store.unlinks:
+            store.unlink_trimmed()
+        return NOTHING
+
+    def _give_up(self) -> None:
+        """No space now: the old checkpoint stays good, the WAL keeps everything (C2)."""
+        self.phase = Phase.IDLE
+        self.wanted = True
+        self._flush_targets.clear()
+        for log in self.store.groups.values():
+            log.is_dirty = True
+            self.store.unsynced[log.descriptor.directory] = None
+            for segment in log.segments.items[-2:]:
+                for path in segment.paths:
+                    self.store.unsynced[path] = None
+        self.store.out_of_space()
+
+
+def _needed_from(log: GroupLog) -> Lsn:
+    """Return the oldest WAL record that recovery needs beside the row of *log*."""
+    need = log.tail_lsn or Lsn(2**63)
+    at = log.flushed_index + 1 - log.tail_first
+    if at < len(log.tail):
+        need = min(need, log.tail[at].lsn)
+    return need

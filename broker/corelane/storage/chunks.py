@@ -1,0 +1,79 @@
+"""Arena chunks in the order in which they were filled, and what still needs each of them.
+
+Invariants:
+K1. A chunk is released when it is closed, its WAL writes are durable, and no log names it.
+K2. Chunks are evicted oldest first; one with unflushed entries is never evicted.
+"""
+
+# performance-critical: see STYLE.md
+
+from collections import deque
+from typing import Protocol
+
+from corelane.model.ids import ChunkId
+from corelane_native import Arena
+
+
+class Holder(Protocol):
+    """A group log with entries in a chunk."""
+
+    def forget(self, chunk: "Chunk") -> None:
+        """Drop the flushed entries that lie in *chunk*, which are the log's oldest."""
+
+    def want_flush(self) -> None:
+        """Flush soon: the arena needs the memory."""
+
+
+class Chunk:
+    """A chunk that WAL records are put into, or that recovery loaded entries into."""
+
+    __slots__ = ("capacity", "holders", "id", "is_closed", "unflushed", "writes_open")
+
+    def __init__(self, chunk_id: ChunkId, capacity: int) -> None:
+        self.id = chunk_id
+        self.capacity = capacity
+        self.holders: dict[Holder, None] = {}
+        self.unflushed = 0
+        self.writes_open = 0
+        self.is_closed = False
+
+
+class Chunks:
+    """All chunks of one core's log, oldest first."""
+
+    __slots__ = ("arena", "fifo")
+
+    def __init__(self, arena: Arena) -> None:
+        self.arena = arena
+        self.fifo: deque[Chunk] = deque()
+
+    def new(self, bytes_min: int) -> Chunk:
+        """Return a new chunk; MemoryError when the arena is full and nothing can be evicted."""
+        try:
+            chunk_id = self.arena.chunk_new(bytes_min)
+        except MemoryError:
+            self.evict(bytes_kept_max=0)
+            chunk_id = self.arena.chunk_new(bytes_min)
+        chunk = Chunk(ChunkId(chunk_id), self.arena.capacity(chunk_id))
+        self.fifo.append(chunk)
+        return chunk
+
+    def evict(self, bytes_kept_max: int) -> None:
+        """Release the oldest chunks until at most *bytes_kept_max* are in use, as far as may be.
+
+        The flushed tail is kept in memory for readers only while there is room (DESIGN §6).
+        """
+        fifo = self.fifo
+        while fifo and self.arena.bytes_in_use > bytes_kept_max:
+            chunk = fifo[0]
+            if not chunk.is_closed or chunk.writes_open:
+                return
+            if chunk.unflushed:
+                for holder in list(chunk.holders):
+                    holder.want_flush()
+                return
+            fifo.popleft()
+            for holder in chunk.holders:
+                holder.forget(chunk)
+            chunk.holders.clear()
+            self.arena.release(chunk.id)

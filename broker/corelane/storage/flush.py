@@ -1,0 +1,260 @@
+"""Moving committed entries from the arena to a group's segments, one group at a time each.
+
+Invariants:
+F1. Only committed entries are written, in index order (S1).
+F2. A group has at most one flush under way; its effect on the log is taken when every write of
+    it is answered, never before.
+F3. A flush that fails for want of space changes nothing: the entries stay in arena and WAL.
+"""
+
+# performance-critical: see STYLE.md
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from corelane.model.ids import ChunkId, Index, JobId, Offset, Position, RecordKind, Term
+from corelane.model.limits import SEGMENT_WRITE_BYTES_MAX
+from corelane.storage.effects import SegmentWrite
+from corelane.storage.group_log import Entry, GroupLog
+from corelane.storage.layout import CONTROL_HEADER, NO_TIMESTAMP, ROW, ROW_BYTES, blocks_up
+from corelane.storage.segments import Segment, Stream, row, split_blocks
+from corelane_native import Arena, bytes_at, crc32c
+
+ENTRIES_PER_FLUSH_MAX: Final = 4096
+EXACT_SIZE_OPEN: Final = -1
+
+
+class StreamWrite:
+    """What a flush does to one stream: *whole* bytes more on disk, then a new remainder."""
+
+    __slots__ = ("frontier", "remainder", "stream", "truncate_to", "written")
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.written = b""
+        self.frontier = stream.frontier
+        self.remainder = stream.remainder
+        self.truncate_to = EXACT_SIZE_OPEN
+
+
+class Flush:
+    """One flush under way: its writes, and what becomes of the log when all are answered."""
+
+    __slots__ = (
+        "batch_bytes_max",
+        "chunk",
+        "entries",
+        "first_timestamp",
+        "is_failed",
+        "jobs",
+        "last_index",
+        "last_offset",
+        "last_term",
+        "log",
+        "log_bytes",
+        "max_timestamp",
+        "seals",
+        "segment",
+        "writes",
+    )
+
+    def __init__(self, log: GroupLog, segment: Segment) -> None:
+        self.log = log
+        self.segment = segment
+        self.entries: list[Entry] = []
+        self.jobs: set[JobId] = set()
+        self.chunk: ChunkId | None = None
+        self.writes = [StreamWrite(stream) for stream in segment.streams]
+        self.seals = False
+        self.is_failed = False
+        self.log_bytes = 0
+        self.last_index = log.flushed_index
+        self.last_offset: Offset = log.flushed_offset
+        self.last_term: Term = log.flushed_term
+        self.max_timestamp = segment.max_timestamp
+        self.first_timestamp = segment.first_timestamp
+        self.batch_bytes_max = segment.batch_bytes_max
+
+
+def plan(log: GroupLog, arena: Arena) -> Flush | None:
+    """Return the next flush of *log*, or None when everything committed is flushed.
+
+    Raises MemoryError when the arena has no room to gather the bytes in.
+    """
+    if log.flushed_index == log.committed_index:
+        return None
+    segment = _active(log)
+    flush = Flush(log, segment)
+    first = log.entry(Index(log.flushed_index + 1))
+    if _must_roll(log, segment, first):
+        flush.seals = True
+        for write in flush.writes:
+            _seal(write)
+        return flush
+    rows: list[bytes] = []
+    controls: list[bytes] = []
+    parts = []
+    position = segment.log.size_bytes
+    index = log.flushed_index
+    at = index + 1 - log.tail_first
+    for entry in log.tail[at : log.committed_index + 1 - log.tail_first]:
+        if flush.entries and (
+            flush.log_bytes + entry.size_bytes > SEGMENT_WRITE_BYTES_MAX
+            or len(flush.entries) >= ENTRIES_PER_FLUSH_MAX
+            or _would_roll(log, segment, flush, entry)
+        ):
+            break
+        index = Index(index + 1)
+        if entry.kind == RecordKind.BATCH:
+            parts.append((entry.chunk.id, entry.position, entry.size_bytes))
+            position += entry.size_bytes
+            flush.log_bytes += entry.size_bytes
+            flush.max_timestamp = max(flush.max_timestamp, entry.max_timestamp)
+            flush.batch_bytes_max = max(flush.batch_bytes_max, entry.size_bytes)
+            if flush.first_timestamp == NO_TIMESTAMP:
+                flush.first_timestamp = entry.max_timestamp
+        else:
+            payload = log.control_payload(index)
+            head = CONTROL_HEADER.pack(index, entry.kind, len(payload))
+            controls.append(head + payload + crc32c(head + payload).to_bytes(4, "little"))
+        rows.append(row(entry.next_offset, position, flush.max_timestamp, entry.term, entry.kind))
+        flush.entries.append(entry)
+        flush.last_offset = entry.next_offset
+        flush.last_term = entry.term
+    flush.last_index = index
+    _gather(arena, flush, parts)
+    for write, added in ((flush.writes[1], rows), (flush.writes[2], controls)):
+        write.written, write.remainder = split_blocks(write.stream, b"".join(added))
+        write.frontier += len(write.written)
+    return flush
+
+
+def _active(log: GroupLog) -> Segment:
+    items = log.segments.items
+    if items and not items[-1].is_sealed:
+        return items[-1]
+    segment = Segment(log.segments.directory, Index(log.flushed_index + 1), log.flushed_offset)
+    log.segments.append(segment)
+    return segment
+
+
+def _must_roll(log: GroupLog, segment: Segment, entry: Entry) -> bool:
+    """Kafka rolls by size and by the age of records, as their timestamps tell it."""
+    size = segment.log.size_bytes
+    if size == 0 or entry.kind != RecordKind.BATCH:
+        return False
+    if size + entry.size_bytes > log.segment_bytes:
+        return True
+    first = segment.first_timestamp
+    return first != NO_TIMESTAMP and entry.max_timestamp - first > log.segment_ms
+
+
+def _would_roll(log: GroupLog, segment: Segment, flush: Flush, entry: Entry) -> bool:
+    if entry.kind != RecordKind.BATCH:
+        return False
+    size = segment.log.size_bytes + flush.log_bytes
+    if size and size + entry.size_bytes > log.segment_bytes:
+        return True
+    first = flush.first_timestamp
+    return first != NO_TIMESTAMP and entry.max_timestamp - first > log.segment_ms
+
+
+def _seal(write: StreamWrite) -> None:
+    """Write the remainder as a padded block and cut the file to its exact size (S3)."""
+    stream = write.stream
+    if not stream.remainder:
+        return
+    padding = bytes(blocks_up(len(stream.remainder)) - len(stream.remainder))
+    write.written = stream.remainder + padding
+    write.frontier = write.truncate_to = stream.size_bytes
+    write.remainder = b""
+
+
+def _gather(arena: Arena, flush: Flush, parts: Sequence[tuple[int, int, int]]) -> None:
+    """Copy the batches behind one another, after what the `.log` stream's remainder holds."""
+    if not parts:
+        return
+    write = flush.writes[0]
+    old = write.stream.remainder
+    total = len(old) + flush.log_bytes
+    chunk = ChunkId(arena.chunk_new(blocks_up(total)))
+    if old:
+        arena.write(chunk, 0, old)
+    arena.gather(chunk, len(old), parts)
+    whole = total - total % 4096
+    write.remainder = bytes_at(arena.address(chunk) + whole, total - whole)
+    write.frontier += whole
+    flush.chunk = chunk
+
+
+def effects(flush: Flush, arena: Arena, next_job: Callable[[], JobId]) -> list[SegmentWrite]:
+    """Return the writes of *flush*; none when everything still fits the remainders."""
+    out = []
+    for number, write in enumerate(flush.writes):
+        stream = write.stream
+        if number == 0 and not flush.seals:
+            size = write.frontier - stream.frontier
+            chunk, at = flush.chunk, 0
+        else:
+            size = len(write.written)
+            chunk, at = _place(flush, arena, write.written) if size else (None, 0)
+        if size == 0:
+            continue
+        assert chunk is not None
+        job = next_job()
+        flush.jobs.add(job)
+        out.append(
+            SegmentWrite(
+                job, flush.segment.path(stream), Position(stream.frontier), chunk, Position(at),
+                size, write.truncate_to,
+            )
+        )  # fmt: skip
+    return out
+
+
+def _place(flush: Flush, arena: Arena, data: bytes) -> tuple[ChunkId, int]:
+    """Put *data* into memory of its own, which `finish` and `abandon` release."""
+    chunk = ChunkId(arena.chunk_new(len(data)))
+    arena.write(chunk, 0, data)
+    flush.log.store.borrow(flush, chunk)
+    return chunk, 0
+
+
+class NextJob:
+    """Hands out job ids."""
+
+    __slots__ = ("last",)
+
+    def __init__(self) -> None:
+        self.last = 0
+
+    def __call__(self) -> JobId:
+        self.last += 1
+        return JobId(self.last)
+
+
+def finish(flush: Flush) -> None:
+    """Take note that every write of *flush* was answered well (invariant F2)."""
+    log, segment = flush.log, flush.segment
+    for write in flush.writes:
+        if write.stream is segment.rows and write.written and not flush.seals:
+            last = ROW.unpack_from(write.written, len(write.written) - ROW_BYTES)
+            segment.disk_row = (last[0], last[1], last[2])
+        write.stream.frontier = write.frontier
+        write.stream.remainder = write.remainder
+    if flush.seals:
+        segment.is_sealed = True
+        segment.disk_row = (log.flushed_offset, segment.log.frontier, segment.max_timestamp)
+        return
+    segment.max_timestamp = flush.max_timestamp
+    segment.first_timestamp = flush.first_timestamp
+    segment.batch_bytes_max = flush.batch_bytes_max
+    if log.is_dropped:
+        return
+    for entry in flush.entries:
+        entry.chunk.unflushed -= 1
+        log.unflushed_bytes -= entry.size_bytes
+    log.flushed_index = flush.last_index
+    log.flushed_offset = flush.last_offset
+    log.flushed_term = flush.last_term
+    log.is_dirty = True

@@ -1,0 +1,400 @@
+"""From what is on disk to a running store: the newest checkpoint, then the WAL after it.
+
+Invariants (FORMAT.md, R): R1-R3 of wal_scan.py, and
+R4. Recovery changes nothing that a repeated recovery needs: it may crash at any step.
+R5. The first write after recovery goes to a fresh, zero-filled file of a higher generation, so
+    that no record that was cut can come back.
+"""
+
+from typing import Final
+
+from corelane.model.ids import GroupId, Index, Lsn, NodeId, RecordKind, Term
+from corelane.model.record import record
+from corelane.storage import checkpoint
+from corelane.storage.checkpoint import Checkpoint, GroupImage
+from corelane.storage.chunks import Chunk, Chunks
+from corelane.storage.disk import Disk
+from corelane.storage.group_log import Entry, GroupLog
+from corelane.storage.layout import (
+    NO_TIMESTAMP,
+    LayoutError,
+    Tail,
+    WalRecord,
+    decode_descriptor,
+    decode_tail,
+    is_entry,
+)
+from corelane.storage.segments import Segment, Segments, Stream
+from corelane.storage.store import CoreStore, StoreSettings, empty_state
+from corelane.storage.wal import Wal, WalFile
+from corelane.storage.wal_scan import (
+    CorruptWalError,
+    FileHead,
+    damaged_group,
+    durable_claims,
+    file_heads,
+    read_file,
+    record_at,
+)
+from corelane_native import Arena
+
+WAL_DIRECTORY: Final = "wal"
+PARTITIONS_DIRECTORY: Final = "partitions"
+_MAX_TIMESTAMP_AT: Final = 35
+
+
+@record
+class RecoverySettings:
+    """Sizes recovery and the store after it work with."""
+
+    store: StoreSettings
+    arena_bytes: int
+    wal_file_first_bytes: int
+
+
+@record
+class Recovered:
+    """A store ready to run, and what a person should know of its recovery."""
+
+    store: CoreStore
+    folds: dict[GroupId, tuple[Index, bytes]]
+    """Per group, its folded state in the checkpoint and the index it is of."""
+    damaged: dict[GroupId, str]
+    records_replayed: int
+    cut: str
+    """What was cut from the end of the log; empty after a clean stop."""
+
+
+class GroupBuilder:
+    """One group while the WAL is replayed."""
+
+    def __init__(self, image: GroupImage) -> None:
+        self.image = image
+        self.term = image.state.term
+        self.voted_for = image.state.voted_for
+        self.tail = Tail(b"", b"", b"")
+        self.entries: list[Entry] = []
+        self.damage = ""
+
+    @property
+    def last_index(self) -> int:
+        """The index of the last entry known."""
+        return self.image.state.flushed_index + len(self.entries)
+
+    def add(self, index: Index, entry: Entry) -> None:
+        """Take an entry; those that the segments hold already are passed over."""
+        if index <= self.image.state.flushed_index or self.damage:
+            return
+        if index != self.last_index + 1:
+            self.damage = f"entry {self.last_index + 1} is missing, {index} follows"
+            return
+        self.entries.append(entry)
+
+    def truncate(self, from_index: Index) -> None:
+        """Cut entries as the TRUNCATE record says."""
+        if from_index > self.image.state.flushed_index:
+            del self.entries[from_index - self.image.state.flushed_index - 1 :]
+
+    def vote(self, term: Term, voted_for: NodeId) -> None:
+        """Take a vote; terms never go back (the row may be newer than the record)."""
+        if term > self.term or (term == self.term and self.voted_for < 0):
+            self.term, self.voted_for = term, voted_for
+
+
+class Replay:
+    """The state of one recovery."""
+
+    def __init__(self, disk: Disk, chunks: Chunks, start: Checkpoint) -> None:
+        self.disk = disk
+        self.chunks = chunks
+        self.builders = {image.descriptor.group: GroupBuilder(image) for image in start.groups}
+        self.next_lsn = start.replay_lsn
+        self.dropped: list[str] = []
+        self.damaged: dict[GroupId, str] = {}
+        self.count = 0
+        self.cut = ""
+        self.live: list[FileHead] = []
+        self._chunk: Chunk | None = None
+        self._position = 0
+
+    def run(self, heads: list[FileHead]) -> None:
+        """Replay the chain of files that begins with the one that holds the replay lsn."""
+        started = [h for h in heads if h.first_lsn and h.first_lsn <= self.next_lsn]
+        if not started:
+            later = [h for h in heads if h.first_lsn > self.next_lsn]
+            if later:
+                raise CorruptWalError(_missing(self.next_lsn, min(h.first_lsn for h in later)))
+            return
+        head = max(started, key=lambda h: (h.first_lsn, h.generation))
+        while True:
+            self.live.append(head)
+            position = self._file(head)
+            following = [
+                h for h in heads if h.first_lsn == self.next_lsn and h.generation > head.generation
+            ]
+            if following:
+                head = min(following, key=lambda h: h.generation)
+                continue
+            self._check_end(heads, head, position)
+            return
+
+    def _file(self, head: FileHead) -> int:
+        """Replay one file as far as it counts; return where it stopped."""
+        data = read_file(self.disk, head)
+        lsn, at = Lsn(head.first_lsn), 0
+        while True:
+            found = record_at(data, at, head.generation, lsn)
+            if found is None:
+                claims = durable_claims(data, head.generation)
+                damaged = damaged_group(data, at, head.generation, lsn)
+                if claims < lsn or damaged is None:
+                    self.next_lsn = lsn
+                    return at
+                self._damaged(damaged[0], lsn, head.path, at)
+                at = damaged[1]
+            else:
+                if lsn >= self.next_lsn:
+                    self._apply(found, data)
+                at = found.end
+            lsn = Lsn(lsn + 1)
+
+    def _damaged(self, group: GroupId, lsn: Lsn, path: str, at: int) -> None:
+        text = f"record {lsn} at {path}:{at} is damaged"
+        self.damaged[group] = text
+        builder = self.builders.get(group)
+        if builder is not None and not builder.damage:
+            builder.damage = text
+
+    def _check_end(self, heads: list[FileHead], head: FileHead, position: int) -> None:
+        """Tell a torn tail from corruption (R3)."""
+        claim = 0
+        for other in heads:
+            if other.generation >= head.generation:
+                data = read_file(self.disk, other)
+                claim = max(claim, durable_claims(data, head.generation))
+        if claim >= self.next_lsn:
+            raise CorruptWalError(
+                f"{head.path} is damaged at byte {position}: record {self.next_lsn} is unreadable, "
+                f"but records up to {claim} were on disk. Nothing was cut. Restore the file, or "
+                "accept the loss with `corelane dump-log --repair`, which keeps a copy of what "
+                "it cuts."
+            )
+        rest = self.disk.read(head.path, position, 64)
+        if any(rest):
+            self.cut = f"an unfinished write at {head.path}:{position}"
+
+    def _apply(self, found: WalRecord, data: bytes) -> None:
+        self.count += 1
+        payload = memoryview(data)[found.payload_at : found.payload_at + found.payload_bytes]
+        kind = found.kind
+        if kind == RecordKind.OWN:
+            self._own(found, bytes(payload))
+            return
+        builder = self.builders.get(found.group)
+        if builder is None:
+            return  # of a group that was dropped later, before the checkpoint
+        if is_entry(kind):
+            builder.add(found.index, self._entry(found, payload, builder))
+        elif kind == RecordKind.VOTE:
+            voted_for = NodeId(int.from_bytes(payload, "little", signed=True))
+            builder.vote(found.term, voted_for)
+        elif kind == RecordKind.TRUNCATE:
+            builder.truncate(found.index)
+        elif kind == RecordKind.TAIL:
+            if found.lsn == builder.image.tail_lsn:
+                builder.tail = decode_tail(bytes(payload))
+        elif kind == RecordKind.DROP:
+            self.dropped.append(builder.image.descriptor.directory)
+            del self.builders[found.group]
+        else:
+            raise CorruptWalError(
+                f"record {found.lsn} has the unknown kind {kind}: a newer version's?"
+            )
+
+    def _own(self, found: WalRecord, payload: bytes) -> None:
+        if found.group not in self.builders:
+            descriptor = decode_descriptor(payload)
+            image = GroupImage(descriptor, empty_state(), found.lsn, Index(0), b"", [])
+            self.builders[found.group] = GroupBuilder(image)
+
+    def _entry(self, found: WalRecord, payload: memoryview, builder: GroupBuilder) -> Entry:
+        """Copy a payload into the arena, unless the segments have the entry already."""
+        max_timestamp = NO_TIMESTAMP
+        if found.kind == RecordKind.BATCH:
+            raw = payload[_MAX_TIMESTAMP_AT : _MAX_TIMESTAMP_AT + 8]
+            max_timestamp = int.from_bytes(raw, "big", signed=True)
+        chunk, position = self._chunk, 0
+        if found.index > builder.image.state.flushed_index:
+            chunk, position = self._load(payload)
+        if chunk is None:
+            chunk, position = self._load(memoryview(b""))
+        return Entry(
+            found.term, found.kind, found.next_offset, chunk, position, found.payload_bytes,
+            max_timestamp, found.lsn,
+        )  # fmt: skip
+
+    def _load(self, payload: memoryview) -> tuple[Chunk, int]:
+        chunk = self._chunk
+        if chunk is None or self._position + len(payload) > chunk.capacity:
+            chunk = self._chunk = self.chunks.new(max(1, len(payload)))
+            chunk.is_closed = True
+            self._position = 0
+        position = self._position
+        if payload:
+            self.chunks.arena.write(chunk.id, position, payload)
+        self._position += len(payload)
+        return chunk, position
+
+
+def _missing(wanted: int, found: int) -> str:
+    return (
+        f"the write-ahead log begins at record {found}, but the checkpoint needs record {wanted}: "
+        "a file of it is missing. Restore it; nothing was changed."
+    )
+
+
+def recover(disk: Disk, arena: Arena, settings: RecoverySettings) -> Recovered:
+    """Return the store as it was durable; makes an empty one in an empty directory.
+
+    Raises CorruptWalError or LayoutError (damage below what was durable: nothing is changed),
+    MemoryError when the arena cannot hold what must be replayed, and OSError.
+    """
+    start = _newest_checkpoint(disk)
+    chunks = Chunks(arena)
+    replay = Replay(disk, chunks, start)
+    for directory in (WAL_DIRECTORY, PARTITIONS_DIRECTORY):
+        disk.make_directory(directory)
+    heads = file_heads(disk, WAL_DIRECTORY)
+    replay.run(heads)
+    wal = _fresh_wal(disk, chunks, settings, heads, replay, start.generation)
+    store = CoreStore(arena, settings.arena_bytes, settings.store, chunks, wal)
+    store.checkpointing.sequence = start.sequence
+    store.checkpointing.replay_lsn = start.replay_lsn
+    store.file_number = max((_number(h.path) for h in heads), default=0) + 1
+    folds = {}
+    for group, builder in replay.builders.items():
+        store.groups[group] = _build(store, builder)
+        folds[group] = (builder.image.applied_index, builder.image.blob)
+        if builder.damage:
+            replay.damaged[group] = builder.damage
+    _remove_orphans(disk, store)
+    return Recovered(store, folds, replay.damaged, replay.count, replay.cut)
+
+
+def _newest_checkpoint(disk: Disk) -> Checkpoint:
+    best = Checkpoint(0, Lsn(1), 0, [])
+    broken = []
+    for slot in checkpoint.SLOTS:
+        try:
+            size = disk.size_bytes(slot)
+        except FileNotFoundError:
+            continue
+        try:
+            found = checkpoint.decode(disk.read(slot, 0, size))
+        except LayoutError as fault:
+            broken.append(f"{slot}: {fault}")
+            continue
+        if found.sequence > best.sequence:
+            best = found
+    if len(broken) == len(checkpoint.SLOTS):
+        raise LayoutError("both checkpoints are unreadable (" + "; ".join(broken) + ")")
+    return best
+
+
+def _number(path: str) -> int:
+    return int(path.rsplit("/", 1)[1].removesuffix(".wal"))
+
+
+def _fresh_wal(
+    disk: Disk,
+    chunks: Chunks,
+    settings: RecoverySettings,
+    heads: list[FileHead],
+    replay: Replay,
+    generation: int,
+) -> Wal:
+    """Make the file that the next write goes to (R5) and sort out the others."""
+    number = max((_number(head.path) for head in heads), default=0) + 1
+    path = f"{WAL_DIRECTORY}/{number:08d}.wal"
+    disk.make_zeroed(path, settings.wal_file_first_bytes)
+    generation = max([generation, *(head.generation for head in heads)]) + 1
+    live = {head.path for head in replay.live}
+    spares: list[WalFile] = []
+    unwanted: list[str] = []
+    for head in heads:
+        if head.path in live:
+            continue
+        if head.size_bytes == settings.store.wal_file_bytes and not spares:
+            spares.append(WalFile(head.path, head.size_bytes, 0))
+        else:
+            unwanted.append(head.path)
+    disk.remove(unwanted)
+    first = WalFile(path, settings.wal_file_first_bytes, generation)
+    wal = Wal(chunks, first, spares, replay.next_lsn, generation=generation)
+    for number, head in enumerate(replay.live):
+        used = WalFile(head.path, head.size_bytes, head.generation)
+        used.first_lsn = Lsn(head.first_lsn)
+        after = replay.live[number + 1 :]
+        used.last_lsn = Lsn((after[0].first_lsn if after else replay.next_lsn) - 1)
+        wal.used.append(used)
+    return wal
+
+
+def _build(store: CoreStore, builder: GroupBuilder) -> GroupLog:
+    image = builder.image
+    log = GroupLog(store, image.descriptor, image.state)
+    log.tail_lsn = image.tail_lsn
+    log.segments = _segments(builder)
+    flushed = image.state.flushed_index
+    for number, entry in enumerate(builder.entries):
+        log.load(Index(flushed + 1 + number), entry)
+    log.term = max(builder.term, log.last_term)
+    log.voted_for = builder.voted_for if log.term == builder.term else NodeId(-1)
+    log.is_dirty = bool(builder.entries)
+    log.is_damaged = bool(builder.damage)
+    return log
+
+
+def _segments(builder: GroupBuilder) -> Segments:
+    image = builder.image
+    segments = Segments(image.descriptor.directory)
+    for row in image.segments:
+        segment = Segment(segments.directory, row.base_index, row.base_offset)
+        last = row is image.segments[-1] and not row.is_sealed
+        tail = builder.tail if last else Tail(b"", b"", b"")
+        segment.log = Stream("log", row.log_frontier, tail.log)
+        segment.rows = Stream("entries", row.rows_frontier, tail.rows)
+        segment.control = Stream("control", row.control_frontier, tail.control)
+        segment.max_timestamp = row.max_timestamp
+        segment.first_timestamp = row.first_timestamp
+        segment.batch_bytes_max = row.batch_bytes_max
+        segment.disk_row = row.disk_row
+        segment.is_sealed = row.is_sealed
+        segments.append(segment)
+    if segments.items and not segments.items[-1].is_sealed:
+        segment = segments.items[-1]
+        count = segment.row_count
+        if segment.base_index + count - 1 != image.state.flushed_index:
+            builder.damage = (
+                f"the remainder of segment {segment.base_offset} is missing: it has {count} "
+                f"entries from {segment.base_index}, the checkpoint says "
+                f"{image.state.flushed_index}"
+            )
+    return segments
+
+
+def _remove_orphans(disk: Disk, store: CoreStore) -> None:
+    """Remove what no group owns: dropped groups, segments rolled after the last checkpoint.
+
+    The latter's entries are in the WAL and are written again (S4).
+    """
+    wanted = {log.descriptor.directory: log for log in store.groups.values()}
+    for name in disk.names(PARTITIONS_DIRECTORY):
+        directory = f"{PARTITIONS_DIRECTORY}/{name}"
+        log = wanted.get(directory)
+        if log is None:
+            disk.remove([directory])
+            continue
+        owned = {p for segment in log.segments.items for p in segment.paths}
+        found = [f"{directory}/{file}" for file in disk.names(directory)]
+        disk.remove([path for path in found if path not in owned])

@@ -1,0 +1,399 @@
+"""Everything one core keeps on disk, as the one object its shard holds.
+
+Nothing here does I/O: `turn_effects` says what the disk must do, `on_done` takes its answers.
+A failed WAL write or sync raises `StorageFailureError`: the core exits at once and never retries,
+because after a failed sync nobody knows what is on the disk (fsyncgate).
+"""
+
+# performance-critical: see STYLE.md
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from corelane.model.ids import (
+    NO_NODE,
+    ChunkId,
+    GroupId,
+    Index,
+    JobId,
+    Offset,
+    Position,
+    RecordKind,
+    Term,
+)
+from corelane.model.limits import SEGMENT_WRITE_BYTES_MAX
+from corelane.model.record import record
+from corelane.storage import flush as flushing
+from corelane.storage.checkpointing import Checkpointing
+from corelane.storage.chunks import Chunks
+from corelane.storage.effects import (
+    DiskDone,
+    DiskEffect,
+    Read,
+    SearchRead,
+    Unlink,
+    WalPrepare,
+)
+from corelane.storage.flush import Flush, NextJob
+from corelane.storage.group_log import ColdRead, GroupLog, LogState
+from corelane.storage.layout import NO_TIMESTAMP, Descriptor, encode_descriptor
+from corelane.storage.news import NOTHING, OUT_OF_SPACE, News, StorageFailureError, failure
+from corelane.storage.wal import Wal, WalFile
+from corelane_native import Arena, address_of
+
+FLUSHES_PER_TURN_MAX: Final = 16
+RETRY_TURNS: Final = 100
+
+
+@record
+class StoreSettings:
+    """Sizes, in bytes, that an operator may choose."""
+
+    wal_file_bytes: int
+    wal_files_max: int
+    wal_flight_bytes_max: int
+    checkpoint_bytes: int
+
+
+@record
+class ColdResult:
+    """Batches read from disk: *size_bytes* of them at *position* in *chunk*, then *suffix*.
+
+    The receiver owns one reference on *chunk*. *error* is an errno: the group is damaged.
+    """
+
+    chunk: ChunkId
+    position: Position
+    size_bytes: int
+    suffix: bytes
+    error: int
+
+
+class CoreStore:
+    """The WAL, arena chunks, group logs and checkpoints of one core."""
+
+    def __init__(
+        self, arena: Arena, arena_bytes: int, settings: StoreSettings, chunks: Chunks, wal: Wal
+    ) -> None:
+        self.arena = arena
+        self.arena_bytes = arena_bytes
+        self.settings = settings
+        self.chunks = chunks
+        self.wal = wal
+        self.groups: dict[GroupId, GroupLog] = {}
+        self.flush_queue: deque[GroupLog] = deque()
+        self.state_of: Callable[[GroupId], tuple[Index, bytes]] = _no_state
+        self.next_job = NextJob()
+        self.is_full = False  # no space for another WAL file or segment block
+        self.file_number = 0
+        self.segment_bytes_written = 0
+        self.other_bytes_written = 0
+        self.unsynced: dict[str, None] = {}
+        self.unlinks: list[str] = []
+        self.checkpointing = Checkpointing(self)
+        self._jobs: dict[JobId, Callable[[DiskDone], News]] = {}
+        self._effects: list[DiskEffect] = []
+        self._borrowed: dict[int, list[ChunkId]] = {}
+        self._preparing = False
+        self._retry_turns = 0
+
+    # --- groups ---
+
+    def create_group(self, descriptor: Descriptor) -> GroupLog:
+        """Make an empty log for a new group; its OWN record is durable with the next write."""
+        assert descriptor.group not in self.groups
+        log = GroupLog(self, descriptor, empty_state())
+        payload = encode_descriptor(descriptor)
+        lsn, _chunk, _position = self.wal.put(
+            RecordKind.OWN, Term(0), log.group, Index(0), log.next_offset,
+            (address_of(payload), len(payload)),
+        )  # fmt: skip
+        log.last_lsn = lsn
+        log.tail_lsn = lsn  # replay of this group starts at its OWN record
+        self.groups[log.group] = log
+        self.checkpointing.touched(log)
+        return log
+
+    def drop_group(self, log: GroupLog) -> None:
+        """Forget a group for ever; its files go when the DROP record is durable."""
+        del self.groups[log.group]
+        log.is_dropped = True
+        for entry in log.tail[log.flushed_index + 1 - log.tail_first :]:
+            entry.chunk.unflushed -= 1
+        for entry in log.tail:
+            entry.chunk.holders.pop(log, None)
+        log.tail.clear()
+        lsn, _chunk, _position = self.wal.put(
+            RecordKind.DROP, Term(0), log.group, Index(0), log.next_offset, (0, 0)
+        )
+        self.checkpointing.dropped(log, lsn)
+
+    def delete_files(self, log: GroupLog) -> None:
+        """Remove a dropped group's directory (its DROP record is durable)."""
+        paths = [p for segment in log.segments.items for p in segment.paths]
+        self.emit(Unlink(self.job(_ignored), [*paths, log.descriptor.directory]))
+
+    def trimmed(self, log: GroupLog) -> None:
+        """Delete the segments that lie wholly below the log's new start."""
+        items = log.segments.items
+        paths: list[str] = []
+        while len(items) > 1 and items[1].base_offset <= log.start_offset:
+            if not items[0].is_sealed:
+                break
+            segment = log.segments.drop_first()
+            log.first_term = log.term_at(Index(items[0].base_index - 1))
+            log.first_index = items[0].base_index
+            paths += segment.paths
+        if paths:
+            self.unlinks += paths
+
+    # --- the turn ---
+
+    def turn_effects(self) -> list[DiskEffect]:
+        """Return what the disk must do now; called once at the end of every turn."""
+        if self._retry_turns:
+            self._retry_turns -= 1
+        elif self.flush_queue:
+            self._start_flushes()
+        self.checkpointing.advance()
+        self._prepare_file()
+        self.chunks.evict(self.arena_bytes // 2)
+        effects, self._effects = self._effects, []
+        if self.wal.can_write:
+            write = self.wal.take_write(self.job(self._wal_done))
+            return [write, *effects]
+        return effects
+
+    def on_done(self, done: DiskDone) -> News:
+        """Take an answer; StorageFailureError when the core must exit."""
+        return self._jobs.pop(done.job)(done)
+
+    @property
+    def must_hold(self) -> bool:
+        """Whether no produce may be read for now; everything else goes on."""
+        return (
+            self.wal.room_bytes < self.settings.wal_flight_bytes_max // 8
+            or self.wal.flight_bytes > self.settings.wal_flight_bytes_max
+            or self.arena.bytes_in_use > self.arena_bytes * 3 // 4
+            or self.checkpointing.replay_bytes > self.arena_bytes // 2
+        )
+
+    def has_room(self, size_bytes: int) -> bool:
+        """Whether batches of *size_bytes* together can be put now."""
+        spread = size_bytes + size_bytes // 8 + 64 * 1024
+        in_use = self.arena.bytes_in_use
+        return spread < self.wal.room_bytes and in_use + 2 * spread < self.arena_bytes
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits for the disk."""
+        return not self._jobs and self.wal.is_idle
+
+    def stop(self) -> None:
+        """Begin the last checkpoint; `checkpointing.is_stopped` tells when it is durable."""
+        self.checkpointing.stop()
+
+    # --- jobs ---
+
+    def job(self, done: Callable[[DiskDone], News]) -> JobId:
+        """Return a new job whose answer goes to *done*."""
+        job = self.next_job()
+        self._jobs[job] = done
+        return job
+
+    def emit(self, effect: DiskEffect) -> None:
+        """Add an effect to this turn's."""
+        self._effects.append(effect)
+
+    def _wal_done(self, done: DiskDone) -> News:
+        if done.error:
+            raise StorageFailureError(failure("writing the write-ahead log", done.error))
+        write = self.wal.written()
+        entries = [(log, *note) for log, note in write.entries.items()]
+        return News(entries, write.votes)
+
+    # --- WAL files ---
+
+    def _prepare_file(self) -> None:
+        """Keep one prepared file ahead, so that a full file never makes a write wait."""
+        wal = self.wal
+        if self._preparing or wal.spares or self._retry_turns:
+            return
+        if 1 + len(wal.used) >= self.settings.wal_files_max:
+            self.checkpointing.wanted = True
+            return
+        self._preparing = True
+        self.file_number += 1
+        path = f"wal/{self.file_number:08d}.wal"
+        size = self.settings.wal_file_bytes
+        self.emit(WalPrepare(self.job(lambda done: self._prepared(done, path, size)), path, size))
+
+    def _prepared(self, done: DiskDone, path: str, size_bytes: int) -> News:
+        self._preparing = False
+        if done.error in OUT_OF_SPACE:
+            self.out_of_space()
+        elif done.error:
+            raise StorageFailureError(failure(f"preparing {path}", done.error))
+        else:
+            self.is_full = False
+            self.wal.spares.append(WalFile(path, size_bytes, 0))
+        return NOTHING
+
+    def recycle(self, files: list[WalFile]) -> None:
+        """Take files no checkpoint needs any more: ordinary ones are used again, others go."""
+        for file in files:
+            if file.size_bytes == self.settings.wal_file_bytes and len(self.wal.spares) < 2:
+                self.wal.spares.append(file)
+            else:
+                self.emit(Unlink(self.job(_ignored), [file.path]))
+
+    def out_of_space(self) -> None:
+        """Refuse produce, and try again in a while; reads go on."""
+        self.is_full = True
+        self._retry_turns = RETRY_TURNS
+
+    def unlink_trimmed(self) -> None:
+        """Remove the files of segments below their logs' start (the checkpoint knows)."""
+        paths, self.unlinks = self.unlinks, []
+        self.emit(Unlink(self.job(_ignored), paths))
+
+    # --- flushing ---
+
+    def _start_flushes(self) -> None:
+        for _ in range(min(FLUSHES_PER_TURN_MAX, len(self.flush_queue))):
+            log = self.flush_queue.popleft()
+            log.is_flush_wanted = False
+            if log.is_dropped or log.is_flushing:
+                continue
+            if not self._start_flush(log):
+                log.want_flush()
+                self._retry_turns = 1
+                return
+
+    def _start_flush(self, log: GroupLog) -> bool:
+        """Start a flush; False when the arena has no room for it now."""
+        try:
+            flush = flushing.plan(log, self.arena)
+            if flush is None:
+                return True
+            writes = flushing.effects(flush, self.arena, lambda: self._flush_job(flush))
+        except MemoryError:
+            return False
+        log.is_flushing = True
+        if not writes:
+            self._flush_over(flush)
+            return True
+        for write in writes:
+            self.unsynced[write.path] = None
+            self.segment_bytes_written += write.size_bytes
+            self.emit(write)
+        self.unsynced[log.descriptor.directory] = None
+        return True
+
+    def _flush_job(self, flush: Flush) -> JobId:
+        return self.job(lambda done: self._flush_written(flush, done))
+
+    def _flush_written(self, flush: Flush, done: DiskDone) -> News:
+        if done.error in OUT_OF_SPACE:
+            self.out_of_space()
+            flush.is_failed = True
+        elif done.error and not flush.log.is_dropped:
+            raise StorageFailureError(
+                failure(f"writing a segment of {flush.log.descriptor.directory}", done.error)
+            )
+        flush.jobs.discard(done.job)
+        if not flush.jobs:
+            self._flush_over(flush)
+        return NOTHING
+
+    def _flush_over(self, flush: Flush) -> None:
+        """End a flush, and begin the log's next one if there is more (F2, F3)."""
+        log = flush.log
+        log.is_flushing = False
+        for chunk in self._borrowed.pop(id(flush), []):
+            self.arena.release(chunk)
+        if flush.chunk is not None:
+            self.arena.release(flush.chunk)
+        if flush.is_failed:
+            log.want_flush()
+            return
+        self.is_full = False
+        flushing.finish(flush)
+        self.checkpointing.touched(log)
+        if log.is_dropped:
+            return
+        more = log.flushed_index < log.committed_index
+        if (more and (log.unflushed_bytes >= SEGMENT_WRITE_BYTES_MAX or flush.seals)) or (more and self.checkpointing.needs(log)):
+            log.want_flush()
+
+    def borrow(self, flush: Flush, chunk: ChunkId) -> None:
+        """Release *chunk* when *flush* is over."""
+        self._borrowed.setdefault(id(flush), []).append(chunk)
+
+    # --- reading ---
+
+    def read_cold(self, log: GroupLog, cold: ColdRead, done: Callable[[ColdResult], None]) -> None:
+        """Have batches read from disk; *done* is called in a later turn.
+
+        Raises MemoryError when the arena has no room for them now.
+        """
+        segment = cold.segment
+        stream = segment.log
+        frontier, suffix = stream.frontier, stream.remainder
+        room = max(cold.bytes_max, segment.batch_bytes_max)
+        chunk = ChunkId(self.arena.chunk_new(room))
+
+        def answered(answer: DiskDone) -> News:
+            done(_stitched(chunk, answer, frontier, suffix))
+            return NOTHING
+
+        if cold.start < 0:
+            self.emit(
+                SearchRead(
+                    self.job(answered), segment.path(segment.rows), segment.rows_on_disk,
+                    cold.column, cold.key, segment.path(stream), frontier, room, chunk,
+                )
+            )  # fmt: skip
+            return
+        size = max(0, min(room, frontier - cold.start))
+        if size == 0:
+            done(ColdResult(chunk, Position(0), 0, suffix[cold.start - frontier :], 0))
+            return
+
+        def read(answer: DiskDone) -> News:
+            value = (0, cold.start, size)
+            done(_stitched(chunk, DiskDone(answer.job, answer.error, value), frontier, suffix))
+            return NOTHING
+
+        path = segment.path(stream)
+        self.emit(Read(self.job(read), path, Position(cold.start), size, chunk))
+
+
+def _stitched(chunk: ChunkId, done: DiskDone, frontier: int, suffix: bytes) -> ColdResult:
+    """Join what the disk had with the remainder that was in memory when the read was issued."""
+    if done.error:
+        return ColdResult(chunk, Position(0), 0, b"", done.error)
+    assert done.value is not None
+    _row, start, size = done.value
+    reaches_memory = start + size >= frontier
+    return ColdResult(chunk, Position(0), size, suffix if reaches_memory else b"", 0)
+
+
+def empty_state() -> LogState:
+    """Return the state of a log that never had an entry."""
+    return LogState(
+        Term(0), NO_NODE, Index(0), Offset(0), Term(0), Index(1), Term(0), Offset(0),
+        NO_TIMESTAMP, [],
+    )  # fmt: skip
+
+
+def _no_state(group: GroupId) -> tuple[Index, bytes]:
+    raise AssertionError(f"nobody folds group {group}")
+
+
+def _ignored(done: DiskDone) -> News:
+    """A file that could not be removed is found again, as an orphan, at the next start."""
+    del done
+    return NOTHING
+

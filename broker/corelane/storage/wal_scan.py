@@ -1,0 +1,123 @@
+"""Reading WAL files back: which records count, and why the reading stopped.
+
+Invariants (FORMAT.md, W and R):
+R1. A record counts if its CRC is right, its generation is its file's, and its lsn is the next.
+R2. Where the next record is missing, the log goes on in the file whose first record has that lsn
+    and a higher generation (an earlier recovery cut there); otherwise it ends.
+R3. An end is corruption, never a torn tail, if any valid record says that more was durable.
+"""
+
+import struct
+
+from corelane.model.ids import GroupId, Index, Lsn, Offset, Term
+from corelane.model.record import record
+from corelane.storage.disk import Disk
+from corelane.storage.layout import (
+    BLOCK_BYTES,
+    RECORD_HEADER,
+    RECORD_HEADER_BYTES,
+    WalRecord,
+    blocks_down,
+)
+from corelane_native import crc32c
+
+
+class CorruptWalError(Exception):
+    """The log is damaged below what was durable; it is never cut there by itself."""
+
+
+@record
+class FileHead:
+    """A WAL file and the first record in it; lsn 0 where it holds none."""
+
+    path: str
+    size_bytes: int
+    generation: int
+    first_lsn: int
+
+
+def parse(data: bytes, at: int) -> WalRecord | None:
+    """Return the record at *at* if its header and CRC are right."""
+    if at + RECORD_HEADER_BYTES > len(data):
+        return None
+    words = RECORD_HEADER.unpack_from(data, at)
+    crc, length, generation, term, lsn, durable_upto, group, index, next_offset, kind = words
+    end = at + RECORD_HEADER_BYTES + length
+    if lsn == 0 or kind == 0 or end > len(data):
+        return None
+    if crc32c(memoryview(data)[at + 4 : end]) != crc:
+        return None
+    return WalRecord(
+        generation, Term(term), Lsn(lsn), Lsn(durable_upto), GroupId(group), Index(index),
+        Offset(next_offset), kind, at + RECORD_HEADER_BYTES, length,
+    )  # fmt: skip
+
+
+def file_heads(disk: Disk, directory: str) -> list[FileHead]:
+    """Return all WAL files with their first records, in no order that matters."""
+    heads = []
+    for name in disk.names(directory):
+        if not name.endswith(".wal"):
+            continue
+        path = f"{directory}/{name}"
+        size = disk.size_bytes(path)
+        head = first_record(disk, path, size)
+        generation, lsn = (head.generation, head.lsn) if head is not None else (0, 0)
+        heads.append(FileHead(path, size, generation, lsn))
+    return heads
+
+
+def first_record(disk: Disk, path: str, size_bytes: int) -> WalRecord | None:
+    """Return the first record of a file, if there is a valid one."""
+    data = disk.read(path, 0, BLOCK_BYTES)
+    if len(data) >= RECORD_HEADER_BYTES:
+        (length,) = struct.unpack_from("<I", data, 4)
+        need = RECORD_HEADER_BYTES + length
+        if BLOCK_BYTES < need <= size_bytes:
+            data = disk.read(path, 0, need)
+    return parse(data, 0)
+
+
+def read_file(disk: Disk, head: FileHead) -> bytes:
+    """Return a whole WAL file."""
+    return disk.read(head.path, 0, head.size_bytes)
+
+
+def record_at(data: bytes, at: int, generation: int, lsn: Lsn) -> WalRecord | None:
+    """Return the record *lsn* that starts at *at*, or at the next block where a write ended."""
+    found = parse(data, at)
+    if found is None and at % BLOCK_BYTES:
+        # The rest of a write's last block is zeros: the next write starts the next block.
+        found = parse(data, blocks_down(at) + BLOCK_BYTES)
+    if found is None or found.generation != generation or found.lsn != lsn:
+        return None
+    return found
+
+
+def damaged_group(data: bytes, at: int, generation: int, lsn: Lsn) -> tuple[GroupId, int] | None:
+    """Return whose record *lsn* is if only its payload can be bad, and where it ends.
+
+    The header must be plausible and the next record valid at the very place it points to.
+    """
+    for start in (at, blocks_down(at) + BLOCK_BYTES):
+        if start + RECORD_HEADER_BYTES > len(data):
+            return None
+        words = RECORD_HEADER.unpack_from(data, start)
+        if words[2] != generation or words[4] != lsn:
+            continue
+        end = start + RECORD_HEADER_BYTES + words[1]
+        end = -(-end // 8) * 8
+        if record_at(data, end, generation, Lsn(lsn + 1)) is not None:
+            return GroupId(words[6]), end
+    return None
+
+
+def durable_claims(data: bytes, generation: int) -> int:
+    """Return the highest lsn that any valid record of this generation says was durable."""
+    claim = 0
+    for at in range(0, len(data), BLOCK_BYTES):
+        found = parse(data, at)
+        while found is not None and found.generation >= generation:
+            claim = max(claim, found.durable_upto)
+            found = parse(data, found.end)
+    return claim
