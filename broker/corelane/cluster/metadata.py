@@ -176,7 +176,7 @@ class Cluster:
         """Return the topic whose name differs from *name* in dots and underscores only."""
         return self._by_unified_name.get(name.replace(".", "_"))
 
-    def passed(self, index: Index) -> None:
+    def skip(self, index: Index) -> None:
         """Note entries of the controller's log that are not commands."""
         assert index >= self.applied_index
         self.applied_index = index

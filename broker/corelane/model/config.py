@@ -217,7 +217,7 @@ def fit_memory(config: Config, memory_bytes: int | None, core_count: int) -> Mem
         arena_bytes = share_bytes * arena_bytes // wanted_bytes
         receive_bytes = share_bytes - arena_bytes
     if arena_bytes < limits.ARENA_BYTES_MIN or receive_bytes < limits.RECEIVE_BYTES_MIN:
-        needed = 4 * (limits.ARENA_BYTES_MIN + limits.RECEIVE_BYTES_MIN) // limits.MIB
+        needed = 2 * (limits.ARENA_BYTES_MIN + limits.RECEIVE_BYTES_MIN) // limits.MIB
         sentence = (
             f"{core_count} cores do not fit into {(memory_bytes or 0) // limits.MIB} MiB of"
             f" memory; start fewer of them (about {needed} MiB are needed for each)"

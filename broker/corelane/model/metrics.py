@@ -66,6 +66,7 @@ class ShardCounts:
         "records_appended",
         "requests",
         "requests_failed",
+        "requests_malformed",
         "requests_timed_out",
         "segment_bytes",
         "segment_writes",
@@ -84,6 +85,7 @@ class ShardCounts:
         """By API key."""
         self.requests_failed: dict[tuple[int, int], int] = {}
         """By API key and Kafka error code; only errors that occurred are there."""
+        self.requests_malformed = 0
         self.requests_timed_out = 0
         self.connections_accepted = 0
         self.connections_closed = 0
@@ -180,6 +182,8 @@ METRICS: Final = (
            "Kafka requests received.", ("core", "api")),
     Metric("corelane_kafka_request_errors_total", _COUNTER, "requests_failed",
            "Error codes sent in Kafka answers.", ("core", "api", "error")),
+    Metric("corelane_kafka_requests_malformed_total", _COUNTER, "requests_malformed",
+           "Requests that could not be read; each closed its connection."),
     Metric("corelane_kafka_requests_timed_out_total", _COUNTER, "requests_timed_out",
            "Requests answered with REQUEST_TIMED_OUT: their fate was not known in time."),
     Metric("corelane_kafka_connections_accepted_total", _COUNTER, "connections_accepted",

@@ -1,0 +1,179 @@
+"""The controller's fold and its bytes, over commands nobody thought of."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from corelane.cluster.commands import (
+    AddPartitions,
+    AlterTopicConfig,
+    ClusterCreated,
+    Command,
+    CommandError,
+    CreateTopic,
+    DeleteTopic,
+    Endpoint,
+    NodeRegistered,
+    PartitionPlan,
+    ProducerIdBlock,
+    decode,
+    encode,
+)
+from corelane.cluster.metadata import Cluster, Refused, SnapshotError
+from corelane.cluster.placement import NodeLoad, place_core, place_replicas
+from corelane.model.ids import CoreId, GroupId, Index, NodeId, TopicId
+
+# Few names and ids, so that commands meet: made again, deleted twice, ids out of order.
+names = st.sampled_from(["a", "b", "a.b", "a_b", "x" * 249])
+topic_ids = st.integers(1, 4).map(lambda number: TopicId(number.to_bytes(16, "big")))
+node_ids = st.integers(1, 3).map(NodeId)
+texts = st.text(max_size=8)
+configs = st.dictionaries(texts, texts, max_size=3)
+plans = st.builds(
+    PartitionPlan,
+    st.integers(1, 40).map(GroupId),
+    st.lists(node_ids, min_size=1, max_size=3, unique=True).map(tuple),
+)
+partitions = st.lists(plans, min_size=1, max_size=4).map(tuple)
+endpoints = st.builds(Endpoint, texts, texts, st.integers(0, 65_535), st.integers(0, 999))
+commands: st.SearchStrategy[Command] = st.one_of(
+    st.builds(CreateTopic, names, topic_ids, partitions, configs),
+    st.builds(DeleteTopic, topic_ids),
+    st.builds(AddPartitions, topic_ids, partitions),
+    st.builds(AlterTopicConfig, topic_ids, configs, st.lists(texts, max_size=2).map(tuple)),
+    st.builds(
+        ProducerIdBlock,
+        node_ids,
+        st.integers(0, 3).map(CoreId),
+        st.integers(0, 5_000),
+        st.integers(1, 1_000),
+    ),
+    st.builds(NodeRegistered, node_ids, texts, st.integers(0, 9), st.lists(endpoints).map(tuple)),
+    st.builds(ClusterCreated, st.binary(min_size=16, max_size=16)),
+)
+
+
+@given(commands)
+def test_a_command_comes_back_from_its_bytes(command: Command) -> None:
+    assert decode(encode(command)) == command
+
+
+@given(st.binary(max_size=64) | st.binary(max_size=64).map(lambda data: b"\x01\x03" + data))
+def test_any_bytes_are_a_command_or_an_error(data: bytes) -> None:
+    try:
+        command = decode(data)
+    except CommandError:
+        return
+    assert decode(encode(command)) == command
+
+
+@given(commands, st.data())
+def test_a_flipped_byte_is_another_command_or_an_error(
+    command: Command, data: st.DataObject
+) -> None:
+    raw = bytearray(encode(command))
+    at = data.draw(st.integers(0, len(raw) - 1))
+    raw[at] ^= data.draw(st.integers(1, 255))
+    try:
+        other = decode(bytes(raw))
+    except CommandError:
+        return
+    Cluster().apply(Index(1), other)
+
+
+@given(st.lists(commands, max_size=30), st.integers(0, 30))
+def test_a_snapshot_and_the_rest_of_the_log_are_the_whole_log(
+    log: list[Command], snapshot_at: int
+) -> None:
+    live, restarted = Cluster(), Cluster()
+    for number, command in enumerate(log, 1):
+        changes = live.apply(Index(number), command)
+        replayed = restarted.apply(Index(number), decode(encode(command)))
+        assert changes == replayed
+        if number == snapshot_at:
+            restarted = Cluster.decode(live.encode())
+        assert restarted == live
+
+
+@given(st.lists(commands, max_size=40))
+def test_ids_only_rise_and_lead_to_what_they_name(log: list[Command]) -> None:
+    cluster = Cluster()
+    given_groups: set[int] = set()
+    for number, command in enumerate(log, 1):
+        (change,) = cluster.apply(Index(number), command)
+        if isinstance(command, CreateTopic | AddPartitions) and not isinstance(change, Refused):
+            new = {partition.group for partition in command.partitions}
+            assert not new & given_groups
+            assert len(new) == len(command.partitions)
+            given_groups |= new
+        assert all(group < cluster.next_group for group in given_groups)
+    unified = [name.replace(".", "_") for name in cluster.topics]
+    assert len(unified) == len(set(unified))
+    assert len(cluster.topics) == len(cluster.topics_by_id)
+    for name, topic in cluster.topics.items():
+        assert topic.name == name
+        assert cluster.topics_by_id[topic.topic_id] is topic
+        for number, partition in enumerate(topic.partitions):
+            assert cluster.partition_of(partition.group) == (topic, number)
+    alive = {p.group for topic in cluster.topics.values() for p in topic.partitions}
+    assert all(cluster.partition_of(GroupId(g)) is None for g in given_groups - alive)
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes_are_a_snapshot_or_an_error(data: bytes) -> None:
+    try:
+        cluster = Cluster.decode(b"\x01" + data)
+    except SnapshotError:
+        return
+    assert Cluster.decode(cluster.encode()) == cluster
+
+
+@given(st.integers(1, 40), st.integers(1, 12), st.data())
+def test_partitions_are_spread_evenly(
+    partition_count: int, node_count: int, data: st.DataObject
+) -> None:
+    replica_count = data.draw(st.integers(1, min(node_count, 5)))
+    rack_count = data.draw(st.sampled_from([1, node_count]))
+    nodes = [
+        NodeLoad(NodeId(number + 1), f"r{number % rack_count}", 0, 0)
+        for number in range(node_count)
+    ]
+    placed = place_replicas(partition_count, replica_count, nodes)
+    leaders = Counter(replicas[0] for replicas in placed)
+    holders = Counter(node for replicas in placed for node in replicas)
+    assert all(len(set(replicas)) == replica_count for replicas in placed)
+    assert spread(leaders, node_count) <= 1
+    assert spread(holders, node_count) <= 2  # leaders come first, and sometimes meet a full node
+
+
+@given(st.integers(1, 30), st.integers(2, 4), st.integers(1, 4), st.data())
+def test_no_two_replicas_share_a_rack_while_there_are_racks(
+    partition_count: int, rack_count: int, nodes_per_rack: int, data: st.DataObject
+) -> None:
+    loads = [
+        NodeLoad(NodeId(number + 1), str(number % rack_count), *data.draw(counts))
+        for number in range(rack_count * nodes_per_rack)
+    ]
+    for replicas in place_replicas(partition_count, rack_count, loads):
+        assert len({(node - 1) % rack_count for node in replicas}) == rack_count
+
+
+counts = st.tuples(st.integers(0, 5), st.integers(0, 9))
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=8), st.integers(1, 1_000))
+def test_a_core_is_never_far_above_the_emptiest(counts: list[int], group: int) -> None:
+    core = place_core(GroupId(group), counts)
+    assert counts[core] <= min(counts) + 1 + min(counts) // 8
+
+
+def spread(held: Counter[NodeId], node_count: int) -> int:
+    """Return how many more the fullest node has than the emptiest."""
+    return max(held.values()) - (min(held.values()) if len(held) == node_count else 0)
+
+
+def test_a_placement_with_too_few_nodes_is_our_own_mistake() -> None:
+    with pytest.raises(AssertionError):
+        place_replicas(1, 2, [NodeLoad(NodeId(1), "", 0, 0)])

@@ -1,0 +1,198 @@
+"""Topic configurations: as text they are checked like Kafka's, as values they are typed."""
+
+import pytest
+
+from corelane.cluster.topic_config import effective, fault_of
+from corelane.cluster.topic_config_keys import BY_NAME, TOPIC_CONFIGS
+from corelane.model.config import defaults, parse
+from corelane.model.config_keys import KEYS_BY_NAME
+
+# Kafka 4.3: LogConfig.nonInternalConfigNames, and the two of 4.4.
+KAFKA = [
+    "cleanup.policy",
+    "compression.gzip.level",
+    "compression.lz4.level",
+    "compression.type",
+    "compression.zstd.level",
+    "delete.retention.ms",
+    "file.delete.delay.ms",
+    "flush.messages",
+    "flush.ms",
+    "follower.replication.throttled.replicas",
+    "index.interval.bytes",
+    "leader.replication.throttled.replicas",
+    "local.retention.bytes",
+    "local.retention.ms",
+    "max.compaction.lag.ms",
+    "max.message.bytes",
+    "message.timestamp.after.max.ms",
+    "message.timestamp.before.max.ms",
+    "message.timestamp.type",
+    "min.cleanable.dirty.ratio",
+    "min.compaction.lag.ms",
+    "min.insync.replicas",
+    "preallocate",
+    "remote.copy.lag.bytes",
+    "remote.copy.lag.ms",
+    "remote.log.copy.disable",
+    "remote.log.delete.on.disable",
+    "remote.storage.enable",
+    "retention.bytes",
+    "retention.ms",
+    "segment.bytes",
+    "segment.index.bytes",
+    "segment.jitter.ms",
+    "segment.ms",
+    "unclean.leader.election.enable",
+]
+DROPPED = {
+    "message.downconversion.enable",
+    "message.format.version",
+    "message.timestamp.difference.max.ms",
+}
+
+
+def test_all_of_kafkas_configurations_are_known() -> None:
+    shown = {config.name for config in TOPIC_CONFIGS if not config.is_hidden}
+    assert shown == {*KAFKA, "write.caching", "corelane.strict.validation"}
+    assert DROPPED | {"internal.segment.bytes"} == BY_NAME.keys() - shown
+
+
+def test_every_default_is_a_value() -> None:
+    for config in TOPIC_CONFIGS:
+        if config.default or config.name != "internal.segment.bytes":
+            assert fault_of(config.name, config.default) is None, config.name
+        assert config.doc.endswith(".")
+
+
+def test_a_default_is_that_of_the_broker_setting_it_follows() -> None:
+    for config in TOPIC_CONFIGS:
+        key = KEYS_BY_NAME.get(config.server_key)
+        if key is not None:
+            default = key.default
+            text = str(default).lower() if isinstance(default, bool) else str(default)
+            assert text == config.default, config.name
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("retention.ms", "-1"),
+        ("retention.ms", " 100 "),
+        ("retention.ms", "+7"),
+        ("retention.ms", str(2**63 - 1)),
+        ("segment.bytes", "1048576"),
+        ("cleanup.policy", "compact,delete"),
+        ("cleanup.policy", "delete , compact"),
+        ("cleanup.policy", ""),
+        ("compression.type", "zstd"),
+        ("compression.zstd.level", "-5"),
+        ("preallocate", "TRUE"),
+        ("min.cleanable.dirty.ratio", "0.25"),
+        ("min.cleanable.dirty.ratio", "1e-3"),
+        ("message.format.version", "0.10.2-IV0"),
+        ("follower.replication.throttled.replicas", "0:1,1:2"),
+        ("remote.storage.enable", "false"),
+        ("write.caching", "true"),
+        ("internal.segment.bytes", "4096"),
+    ],
+)
+def test_what_kafka_takes_is_taken(name: str, value: str) -> None:
+    assert fault_of(name, value) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("retention.ms", "", "a whole number from -1 to 9223372036854775807"),
+        ("retention.ms", "1.5", "a whole number"),
+        ("retention.ms", "1_000", "a whole number"),
+        ("retention.ms", "\u0661", "a whole number"),
+        ("retention.ms", str(2**63), "a whole number"),
+        ("retention.ms", "-2", "a whole number from -1"),
+        ("retention.ms", "1" * 200, "…"),
+        ("segment.bytes", "1048575", "a whole number from 1048576 to 2147483647"),
+        ("segment.bytes", str(2**31), "a whole number"),
+        ("compression.gzip.level", "10", "from -1 to 9"),
+        ("cleanup.policy", "delete,delete", "nothing twice"),
+        ("cleanup.policy", "compact;delete", "a list of compact, delete"),
+        ("compression.type", "ZSTD", "one of uncompressed, zstd, lz4, snappy, gzip, producer"),
+        ("message.timestamp.type", "createtime", "one of CreateTime, LogAppendTime"),
+        ("preallocate", "yes", "true or false"),
+        ("min.cleanable.dirty.ratio", "1.01", "a number from 0 to 1"),
+        ("min.cleanable.dirty.ratio", "nan", "a number"),
+        ("remote.storage.enable", "true", "it must be false"),
+        ("internal.segment.bytes", "4095", "from 4096"),
+        ("retention", "1", "Unknown topic config name: retention"),
+    ],
+)
+def test_what_kafka_refuses_is_refused_with_what_is_allowed(
+    name: str, value: str, why: str
+) -> None:
+    sentence = fault_of(name, value)
+    assert sentence is not None
+    assert why in sentence
+    assert name in sentence
+    assert len(sentence) < 250
+
+
+def test_a_topic_follows_the_broker_where_it_says_nothing() -> None:
+    config = parse(
+        """
+        message.max.bytes = 5_000
+        log.retention.hours = 1
+        log.cleanup.policy = "compact,delete"
+        log.message.timestamp.type = "LogAppendTime"
+        corelane.strict.validation = true
+        """
+    )
+    settings = effective({}, config)
+    assert settings.message_bytes_max == 5_000
+    assert settings.retention_ms == 3_600_000
+    assert (settings.is_compacted, settings.is_deleted) == (True, True)
+    assert settings.is_log_append_time
+    assert settings.is_strict
+    assert not settings.is_write_caching
+    assert not settings.bounds_timestamps
+
+
+def test_a_topics_own_configurations_win() -> None:
+    settings = effective(
+        {
+            "max.message.bytes": "77",
+            "cleanup.policy": "compact",
+            "segment.bytes": "2000000",
+            "message.timestamp.type": "CreateTime",
+            "message.timestamp.after.max.ms": "9",
+            "write.caching": "true",
+            "min.insync.replicas": "2",
+        },
+        parse('log.message.timestamp.type = "LogAppendTime"'),
+    )
+    assert settings.message_bytes_max == 77
+    assert (settings.is_compacted, settings.is_deleted) == (True, False)
+    assert settings.segment_bytes == 2_000_000
+    assert settings.timestamp_after_max_ms == 9
+    assert settings.bounds_timestamps
+    assert settings.is_write_caching
+    assert settings.min_insync_replicas == 2
+
+
+def test_with_no_policy_everything_is_kept() -> None:
+    settings = effective({"cleanup.policy": ""}, defaults())
+    assert (settings.is_compacted, settings.is_deleted) == (False, False)
+
+
+def test_no_batch_may_be_larger_than_a_request() -> None:
+    settings = effective({"max.message.bytes": str(2**31 - 1)}, defaults())
+    assert settings.message_bytes_max == defaults().network.request_bytes_max
+
+
+def test_tests_may_have_small_segments() -> None:
+    assert effective({"internal.segment.bytes": "8192"}, defaults()).segment_bytes == 8192
+
+
+def test_a_stored_value_that_cannot_be_read_counts_as_not_set() -> None:
+    """Another version may have written it; the fold of the log must not fail on it."""
+    settings = effective({"retention.ms": "for ever", "unknown": "x"}, defaults())
+    assert settings == effective({}, defaults())
