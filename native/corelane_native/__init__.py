@@ -22,6 +22,17 @@ from corelane_native.decode import (
     decode_produce,
 )
 from corelane_native.memory import address_of, bytes_at, crc32c, crc32c_portable, source_digest
+from corelane_native.net import (
+    ACCEPTED,
+    CLOSED,
+    DRAINED,
+    FRAME,
+    NET_REASONS,
+    NET_REASONS_QUIET,
+    WATCH,
+    Net,
+    NetStats,
+)
 from corelane_native.worker import (
     READ_PARTIAL,
     WRITE_CREATE,
@@ -32,12 +43,19 @@ from corelane_native.worker import (
 )
 
 __all__ = [
+    "ACCEPTED",
     "BATCH_REASONS",
     "CHECK_NO_WALK",
     "CHECK_REFUSE_ZSTD",
     "CHECK_STORED",
+    "CLOSED",
+    "DRAINED",
+    "FRAME",
+    "NET_REASONS",
+    "NET_REASONS_QUIET",
     "READ_PARTIAL",
     "ROWS_MAX",
+    "WATCH",
     "WRITE_CREATE",
     "WRITE_DIRECT",
     "WRITE_DSYNC",
@@ -46,6 +64,8 @@ __all__ = [
     "Done",
     "Fetch",
     "FetchRow",
+    "Net",
+    "NetStats",
     "Produce",
     "ProduceRow",
     "Walk",

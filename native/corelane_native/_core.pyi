@@ -80,6 +80,21 @@ class lib:  # noqa: N801 - the name cffi gives it
     CL_JOB_MAKE_DIRECTORY: Final[int]
     CL_JOB_TRUNCATE: Final[int]
     CL_JOB_FORGET: Final[int]
+    CL_NET_FRAME: Final[int]
+    CL_NET_ACCEPTED: Final[int]
+    CL_NET_CLOSED: Final[int]
+    CL_NET_WATCH: Final[int]
+    CL_NET_DRAINED: Final[int]
+    CL_CLOSED_EOF: Final[int]
+    CL_CLOSED_RESET: Final[int]
+    CL_CLOSED_FRAME_TOO_LARGE: Final[int]
+    CL_CLOSED_FRAME_NEGATIVE: Final[int]
+    CL_CLOSED_FRAME_SHORT: Final[int]
+    CL_CLOSED_HTTP: Final[int]
+    CL_CLOSED_TLS: Final[int]
+    CL_CLOSED_STALLED: Final[int]
+    CL_CLOSED_BACKLOG: Final[int]
+    CL_CLOSED_MEMORY: Final[int]
     CL_CHECK_REFUSE_ZSTD: Final[int]
     CL_CHECK_STORED: Final[int]
     CL_CHECK_NO_WALK: Final[int]
@@ -213,3 +228,62 @@ class lib:  # noqa: N801 - the name cffi gives it
     ) -> int: ...
     @staticmethod
     def cl_worker_reap(worker: ffi.CData, done: ffi.CData, done_max: int, /) -> int: ...
+    @staticmethod
+    def cl_net_new(
+        arena: ffi.CData,
+        conns_max: int,
+        frame_bytes_max: int,
+        receive_bytes_max: int,
+        error: ffi.CData,
+        /,
+    ) -> ffi.CData: ...
+    @staticmethod
+    def cl_net_free(net: ffi.CData, /) -> None: ...
+    @staticmethod
+    def cl_net_fd(net: ffi.CData, /) -> int: ...
+    @staticmethod
+    def cl_net_listen(net: ffi.CData, fd: int, listener: int, /) -> int: ...
+    @staticmethod
+    def cl_net_watch(net: ffi.CData, fd: int, token: int, /) -> int: ...
+    @staticmethod
+    def cl_net_unlisten(net: ffi.CData, fd: int, /) -> int: ...
+    @staticmethod
+    def cl_net_add(net: ffi.CData, fd: int, /) -> int: ...
+    @staticmethod
+    def cl_net_poll(
+        net: ffi.CData,
+        timeout_us: int,
+        events: ffi.CData,
+        events_max: int,
+        others: ffi.CData,
+        /,
+    ) -> int: ...
+    @staticmethod
+    def cl_net_send(
+        net: ffi.CData,
+        conn: int,
+        heads: _Memory,
+        heads_bytes: int,
+        ranges: _Memory,
+        range_count: int,
+        /,
+    ) -> int: ...
+    @staticmethod
+    def cl_net_close(net: ffi.CData, conn: int, /) -> None: ...
+    @staticmethod
+    def cl_net_pause(net: ffi.CData, conn: int, /) -> None: ...
+    @staticmethod
+    def cl_net_resume(net: ffi.CData, conn: int, /) -> None: ...
+    @staticmethod
+    def cl_net_hold_produce(net: ffi.CData, held: int, /) -> None: ...
+    @staticmethod
+    def cl_net_idle(
+        net: ffi.CData,
+        idle_ms: int,
+        partial_ms: int,
+        conns: ffi.CData,
+        conns_max: int,
+        /,
+    ) -> int: ...
+    @staticmethod
+    def cl_net_stats_read(net: ffi.CData, stats: ffi.CData, /) -> None: ...

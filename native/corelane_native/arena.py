@@ -100,7 +100,7 @@ class Arena:
         """Give memory of chunks kept for reuse back to the system, all but *bytes_kept*."""
         lib.cl_arena_trim(self._arena, bytes_kept)
 
-    def put_record(  # noqa: PLR0917 - the words of a WAL record
+    def put_record(
         self,
         chunk: int,
         position: int,
@@ -128,7 +128,7 @@ class Arena:
         )
         return size if size > 0 else self._refused(size, chunk, position, payload_bytes)
 
-    def put_batch(  # noqa: PLR0917 - the words of a WAL record
+    def put_batch(
         self,
         chunk: int,
         position: int,

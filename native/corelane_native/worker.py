@@ -94,7 +94,7 @@ class Worker:
         if worker is not None:
             lib.cl_worker_free(worker)
 
-    def write(  # noqa: PLR0917 - the words of a write
+    def write(
         self,
         job: int,
         path: str,
@@ -131,14 +131,14 @@ class Worker:
         result: int = DONE.unpack(ffi.buffer(self._run_done))[1]
         return result
 
-    def read(  # noqa: PLR0917 - the words of a read
+    def read(
         self, job: int, path: str, position: int, size: int, address: int, flags: int = 0
     ) -> None:
         """Read *size* bytes into memory; fewer are -EIO, unless READ_PARTIAL allows them."""
         words = JOB.pack(job, lib.CL_JOB_READ, flags, position, size, address, 0, 0, 0, 0)
         self._submit((words, _path(path), 1, b"", 0))
 
-    def search_read(  # noqa: PLR0917 - a search and the read that follows it, in one job
+    def search_read(
         self,
         job: int,
         entries_path: str,

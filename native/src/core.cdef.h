@@ -268,7 +268,7 @@ enum {
  * SYNC_FILESYSTEM  syncfs of the file system that holds paths[0].
  * ZEROFILL     a file of size zeros: written and synced under another name, then renamed.
  * WRITE_FILE   the parts are the whole content, durable when done.
- * UNLINK       each path, a file or an empty directory; absent ones are no error.
+ * UNLINK       each path; absent ones are no error. A directory goes only if it is empty.
  * RENAME       paths[0] to paths[1], durable when done.
  * MAKE_DIRECTORY  with its parents, durable when done.
  * TRUNCATE     to size, durable when done.
@@ -325,3 +325,110 @@ int cl_worker_run(cl_worker *worker, const cl_job *job, const void *paths, uint3
 
 /* Take up to done_max answers, in the order the jobs were done. */
 uint32_t cl_worker_reap(cl_worker *worker, cl_done *done, uint32_t done_max);
+
+/* ---- Net: the data connections of a core ---------------------------------------------------- */
+
+typedef struct cl_net cl_net;
+
+enum { CL_NET_FRAME = 1, CL_NET_ACCEPTED, CL_NET_CLOSED, CL_NET_WATCH, CL_NET_DRAINED };
+
+/* Why a connection was closed from here or from there. */
+enum {
+    CL_CLOSED_EOF = 1,
+    CL_CLOSED_RESET,
+    CL_CLOSED_FRAME_TOO_LARGE,
+    CL_CLOSED_FRAME_NEGATIVE,
+    CL_CLOSED_FRAME_SHORT,
+    CL_CLOSED_HTTP,
+    CL_CLOSED_TLS,
+    CL_CLOSED_STALLED,
+    CL_CLOSED_BACKLOG,
+    CL_CLOSED_MEMORY
+};
+
+/* One event of cl_net_poll.
+ * FRAME     conn, address and size of the frame after its length prefix, first words of its header.
+ *           The memory is readable until the next poll.
+ * ACCEPTED  conn, address of "ip:port" (NUL-terminated, until the next poll), size = listener.
+ * CLOSED    conn, size = reason. The last event of a conn; its id is never used again.
+ * WATCH     size = token, address = what the eventfd held.
+ * DRAINED   conn: everything that was sent to it has left. */
+typedef struct {
+    int64_t kind;
+    int64_t conn;
+    uint64_t address;
+    int64_t size;
+    int16_t api_key;
+    int16_t api_version;
+    int32_t correlation_id;
+} cl_event;
+
+typedef struct {
+    int64_t connections;
+    int64_t accepted; /* from here on: totals since the start */
+    int64_t refused;
+    int64_t closed;
+    int64_t frames;
+    int64_t bytes_in;
+    int64_t bytes_out;
+    int64_t starved;       /* times a connection had to wait for receive memory */
+    int64_t receive_bytes; /* from here on: now */
+    int64_t receive_bytes_kept;
+    int64_t backlog_bytes;
+    int64_t backlog_bytes_copied;
+} cl_net_stats;
+
+/* Make a net for at most conns_max connections, whose frames have at most frame_bytes_max bytes.
+ *
+ * Receive memory grows with the bytes that arrived, never by the length a client claims. When
+ * receive_bytes_max is in use, a frame above 16 KiB waits unread for its turn; one at a time may go
+ * beyond the limit, so that the others cannot lock each other out. In all at most
+ * receive_bytes_max + frame_bytes_max + 16 KiB for each connection with an unfinished frame.
+ * NULL, with *error, if the system refuses. */
+cl_net *cl_net_new(cl_arena *arena, uint32_t conns_max, uint64_t frame_bytes_max,
+                   uint64_t receive_bytes_max, int *error);
+
+/* Close every connection and free everything; listening and watched descriptors stay open. */
+void cl_net_free(cl_net *net);
+
+/* The nested epoll descriptor: readable when cl_net_poll has something to do. */
+int cl_net_fd(const cl_net *net);
+
+/* Accept from a listening socket, or watch an eventfd; they stay their owner's. -ENOSPC for more
+ * than 64 of them. cl_net_unlisten forgets either kind. */
+int cl_net_listen(cl_net *net, int fd, int64_t listener);
+int cl_net_watch(cl_net *net, int fd, int64_t token);
+int cl_net_unlisten(cl_net *net, int fd);
+
+/* Take over a connected socket. Returns its conn; a negative errno, with fd closed, if there is no
+ * room for it. */
+int64_t cl_net_add(cl_net *net, int fd);
+
+/* Wait up to timeout_us (0: not at all) for something to do, and do it: receive, cut frames, send
+ * backlogs, accept. Returns the number of events, at most events_max (at least 1); *others counts
+ * those that are not FRAME. Frames of the poll before are gone. A connection gets at most 64 frames
+ * and 1 MiB in one poll. Comes back early from a signal. */
+uint32_t cl_net_poll(cl_net *net, uint64_t timeout_us, cl_event *events, uint32_t events_max,
+                     uint32_t *others);
+
+/* Send ranges (an array of cl_range, whose chunk -1 stands for `heads`) one after another. What the
+ * socket does not take is kept: heads copied, chunks retained. Returns the bytes kept; 0 for a
+ * conn that is gone; -EINVAL for a range outside of its memory (nothing was sent). */
+int64_t cl_net_send(cl_net *net, int64_t conn, const void *heads, uint64_t heads_bytes,
+                    const void *ranges, uint32_t range_count);
+
+/* Each does nothing to a conn that is gone. A conn closed here gets no CLOSED event. */
+void cl_net_close(cl_net *net, int64_t conn);
+void cl_net_pause(cl_net *net, int64_t conn);
+void cl_net_resume(cl_net *net, int64_t conn);
+
+/* While held, frames of API key 0 are not cut and their connections are not read. */
+void cl_net_hold_produce(cl_net *net, int held);
+
+/* List connections that moved no byte either way for idle_ms, or whose frame is unfinished for
+ * partial_ms (-1: do not ask). Returns how many of them fit conns_max. Also closes a connection
+ * that holds the turn to go beyond the memory limit and does not use it: call it every second. */
+uint32_t cl_net_idle(cl_net *net, int64_t idle_ms, int64_t partial_ms, int64_t *conns,
+                     uint32_t conns_max);
+
+void cl_net_stats_read(const cl_net *net, cl_net_stats *stats);

@@ -229,7 +229,7 @@ static int unlink_one(cl_files *files, const char *path)
         return -errno;
     if (unlinkat(files->directory, path, AT_REMOVEDIR) == 0 || errno == ENOENT)
         return 0;
-    return -errno;
+    return errno == ENOTEMPTY ? 0 : -errno;
 }
 
 static int run_unlink(cl_files *files, const cl_task *task)

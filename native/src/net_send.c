@@ -1,0 +1,251 @@
+/* Sends answers: one gather call now, the rest when the socket takes it. */
+#include "net.h"
+
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#define VECTOR_MAX 1024
+#define VECTOR_FLUSH_MAX 64
+#define BACKLOG_COPIED_MAX (256u * 1024u * 1024u) /* of all connections */
+
+static cl_range range_at(const void *ranges, uint32_t at)
+{
+    cl_range range;
+    memcpy(&range, (const uint8_t *)ranges + at * sizeof range, sizeof range);
+    return range;
+}
+
+/* Where a range lies; NULL if it is outside of its memory. */
+static const uint8_t *range_memory(const cl_net *net, const cl_range *range, const uint8_t *heads,
+                                   uint64_t heads_bytes)
+{
+    if (range->chunk == CL_NO_CHUNK) {
+        if (range->position > heads_bytes || range->size > heads_bytes - range->position)
+            return NULL;
+        return heads + range->position;
+    }
+    int64_t capacity = cl_arena_capacity(net->arena, range->chunk);
+    if (capacity < 0 || range->position > (uint64_t)capacity ||
+        range->size > (uint64_t)capacity - range->position)
+        return NULL;
+    return cl_pointer(cl_arena_address(net->arena, range->chunk)) + range->position;
+}
+
+/* Send vector; returns the bytes taken (0 when the socket is full), or a negative errno. */
+static int64_t transmit(cl_net *net, cl_conn *conn, struct iovec *vector, size_t count)
+{
+    struct msghdr message = {.msg_iov = vector, .msg_iovlen = count};
+    for (;;) {
+        ssize_t sent = sendmsg(conn->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent >= 0) {
+            conn->moved_ms = net->now_ms;
+            net->stats.bytes_out += sent;
+            return sent;
+        }
+        if (errno == EAGAIN)
+            return 0;
+        if (errno != EINTR)
+            return -errno;
+    }
+}
+
+/* ---- What the socket does not take */
+
+static int unsent_push(cl_net *net, cl_conn *conn, int64_t chunk, const uint8_t *at, uint64_t size)
+{
+    uint64_t copied = chunk == CL_NO_CHUNK ? size : 0;
+    if (copied > BACKLOG_COPIED_MAX - (uint64_t)net->stats.backlog_bytes_copied)
+        return -ENOBUFS;
+    cl_unsent *piece = malloc(sizeof *piece + copied);
+    if (piece == NULL)
+        return -ENOMEM;
+    *piece = (cl_unsent){.chunk = chunk, .at = at, .size = size, .copied = copied};
+    if (copied > 0) {
+        memcpy(piece + 1, at, copied);
+        piece->at = (const uint8_t *)(piece + 1);
+    }
+    if (chunk != CL_NO_CHUNK) {
+        int status = cl_arena_retain(net->arena, chunk);
+        assert(status == 0);
+    }
+    if (conn->unsent == NULL)
+        conn->unsent = piece;
+    else
+        conn->unsent_last->next = piece;
+    conn->unsent_last = piece;
+    conn->backlog_bytes += size;
+    net->stats.backlog_bytes += (int64_t)size;
+    net->stats.backlog_bytes_copied += (int64_t)copied;
+    return 0;
+}
+
+static void unsent_pop(cl_net *net, cl_conn *conn)
+{
+    cl_unsent *piece = conn->unsent;
+    assert(piece != NULL);
+    if (piece->chunk != CL_NO_CHUNK) {
+        int status = cl_arena_release(net->arena, piece->chunk);
+        assert(status == 0);
+    }
+    conn->unsent = piece->next;
+    conn->backlog_bytes -= piece->size;
+    net->stats.backlog_bytes -= (int64_t)piece->size;
+    net->stats.backlog_bytes_copied -= (int64_t)piece->copied;
+    free(piece);
+}
+
+void cl_unsent_drop(cl_net *net, cl_conn *conn)
+{
+    while (conn->unsent != NULL)
+        unsent_pop(net, conn);
+    assert(conn->backlog_bytes == 0);
+}
+
+/* Take sent bytes off the front of the backlog. */
+static void unsent_advance(cl_net *net, cl_conn *conn, uint64_t sent)
+{
+    while (sent > 0) {
+        cl_unsent *piece = conn->unsent;
+        assert(piece != NULL);
+        if (sent >= piece->size) {
+            sent -= piece->size;
+            unsent_pop(net, conn);
+            continue;
+        }
+        piece->at += sent;
+        piece->size -= sent;
+        conn->backlog_bytes -= sent;
+        net->stats.backlog_bytes -= (int64_t)sent;
+        return;
+    }
+}
+
+void cl_conn_flush(cl_net *net, cl_conn *conn)
+{
+    assert(conn->state == CL_CONN_OPEN);
+    if (conn->unsent == NULL)
+        return;
+    while (conn->unsent != NULL) {
+        struct iovec vector[VECTOR_FLUSH_MAX];
+        size_t count = 0;
+        for (cl_unsent *piece = conn->unsent; piece != NULL && count < VECTOR_FLUSH_MAX;
+             piece = piece->next, count++)
+            vector[count] = (struct iovec){(void *)(uintptr_t)piece->at, piece->size};
+        int64_t sent = transmit(net, conn, vector, count);
+        if (sent < 0) {
+            cl_conn_close(net, conn, CL_CLOSED_RESET);
+            return;
+        }
+        if (sent == 0)
+            break;
+        unsent_advance(net, conn, (uint64_t)sent);
+    }
+    if (conn->unsent == NULL && !conn->drained) {
+        conn->drained = true;
+        cl_list_push(&net->reports, &conn->report);
+    }
+    cl_conn_place(net, conn);
+}
+
+/* ---- Sending */
+
+typedef struct {
+    const void *ranges;
+    uint32_t count;
+    const uint8_t *heads;
+    uint64_t heads_bytes;
+    uint32_t at;   /* the first range that is not sent */
+    uint64_t skip; /* bytes of it that are */
+} outgoing;
+
+/* The next bytes of out's range number at; its whole memory was checked before. */
+static struct iovec outgoing_piece(const cl_net *net, const outgoing *out, uint32_t at,
+                                   int64_t *chunk)
+{
+    cl_range range = range_at(out->ranges, at);
+    const uint8_t *memory = range_memory(net, &range, out->heads, out->heads_bytes);
+    assert(memory != NULL);
+    uint64_t skip = at == out->at ? out->skip : 0;
+    *chunk = range.chunk;
+    return (struct iovec){(void *)(uintptr_t)(memory + skip), range.size - skip};
+}
+
+static void outgoing_advance(const cl_net *net, outgoing *out, uint64_t sent)
+{
+    while (out->at < out->count) {
+        int64_t chunk;
+        uint64_t rest = outgoing_piece(net, out, out->at, &chunk).iov_len;
+        if (sent < rest) {
+            out->skip += sent;
+            return;
+        }
+        sent -= rest;
+        out->at++;
+        out->skip = 0;
+    }
+    assert(sent == 0);
+}
+
+/* Send until the socket is full or all is sent. */
+static int send_now(cl_net *net, cl_conn *conn, outgoing *out)
+{
+    struct iovec vector[VECTOR_MAX];
+    while (out->at < out->count) {
+        size_t count = 0;
+        int64_t chunk;
+        for (uint32_t at = out->at; at < out->count && count < VECTOR_MAX; at++)
+            vector[count++] = outgoing_piece(net, out, at, &chunk);
+        int64_t sent = transmit(net, conn, vector, count);
+        if (sent < 0)
+            return (int)sent;
+        outgoing_advance(net, out, (uint64_t)sent);
+        if (sent == 0 && out->at < out->count)
+            return 0;
+    }
+    return 0;
+}
+
+static int keep_rest(cl_net *net, cl_conn *conn, const outgoing *out)
+{
+    for (uint32_t at = out->at; at < out->count; at++) {
+        int64_t chunk;
+        struct iovec piece = outgoing_piece(net, out, at, &chunk);
+        if (piece.iov_len == 0)
+            continue;
+        int status = unsent_push(net, conn, chunk, piece.iov_base, piece.iov_len);
+        if (status < 0)
+            return status;
+    }
+    return 0;
+}
+
+int64_t cl_net_send(cl_net *net, int64_t id, const void *heads, uint64_t heads_bytes,
+                    const void *ranges, uint32_t range_count)
+{
+    assert(heads != NULL || heads_bytes == 0);
+    assert(ranges != NULL || range_count == 0);
+    for (uint32_t at = 0; at < range_count; at++) {
+        cl_range range = range_at(ranges, at);
+        if (range_memory(net, &range, heads, heads_bytes) == NULL)
+            return -EINVAL;
+    }
+    cl_conn *conn = cl_conn_find(net, id);
+    if (conn == NULL)
+        return 0;
+    outgoing out = {
+        .ranges = ranges, .count = range_count, .heads = heads, .heads_bytes = heads_bytes};
+    if (conn->unsent == NULL && send_now(net, conn, &out) < 0) {
+        cl_conn_close(net, conn, CL_CLOSED_RESET);
+        cl_net_wake(net);
+        return 0;
+    }
+    int status = keep_rest(net, conn, &out);
+    if (status < 0) {
+        cl_conn_close(net, conn, status == -ENOBUFS ? CL_CLOSED_BACKLOG : CL_CLOSED_MEMORY);
+        cl_net_wake(net);
+        return 0;
+    }
+    cl_conn_place(net, conn);
+    return (int64_t)conn->backlog_bytes;
+}
