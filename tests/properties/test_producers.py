@@ -71,9 +71,9 @@ def expected(
 
 def judged(table: ProducerTable, batch: tuple[int, int, int, int]) -> tuple[str, int]:
     match table.check(*batch):
-        case Duplicate(offset):
+        case Duplicate(offset, _):
             return "duplicate", offset
-        case Pending(_, offset):
+        case Pending(_, offset, _):
             return "pending", offset
         case Refuse(error, _):
             return "refuse", error

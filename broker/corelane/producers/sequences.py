@@ -49,6 +49,7 @@ class ProducedBatch:
     record_count: int
     base_offset: Offset
     max_timestamp_ms: int
+    """As stored: with LogAppendTime the time of append, or a replay would differ (P1)."""
 
 
 @record
@@ -61,6 +62,8 @@ class Duplicate:
     """The batch is committed already: answer with the offset it has, append nothing."""
 
     base_offset: Offset
+    max_timestamp_ms: int
+    """What the log has, which is the append time to answer where that is the topic's time."""
 
 
 @record
@@ -71,6 +74,7 @@ class Pending:
 
     index: Index
     base_offset: Offset
+    max_timestamp_ms: int
 
 
 @record
@@ -282,8 +286,8 @@ class ProducerTable:
                 and batch.producer_epoch == epoch
             ):
                 if batch.index > self.committed_index:
-                    return Pending(batch.index, batch.base_offset)
-                return Duplicate(batch.base_offset)
+                    return Pending(batch.index, batch.base_offset, batch.max_timestamp_ms)
+                return Duplicate(batch.base_offset, batch.max_timestamp_ms)
         # Also for a duplicate too old to be remembered: Kafka has not answered
         # DUPLICATE_SEQUENCE_NUMBER since 2.0 (ProducerAppendInfo.checkSequence).
         return Refuse(

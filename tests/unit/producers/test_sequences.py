@@ -46,6 +46,10 @@ class Log:
         return self.table.check(pid, epoch, sequence, count)
 
 
+def duplicate_of(offset: int, *, at_ms: int = 0) -> Duplicate:
+    return Duplicate(Offset(offset), at_ms)
+
+
 def refused(verdict: Verdict) -> ErrorCode:
     assert isinstance(verdict, Refuse)
     assert verdict.sentence
@@ -76,7 +80,7 @@ def test_any_of_the_last_five_batches_is_answered_with_its_first_offset() -> Non
     for sequence in range(0, 60, 10):
         log.write(sequence)
     for number in range(2, 7):
-        assert log.check((number - 1) * 10) == Duplicate(Offset(number * 100))
+        assert log.check((number - 1) * 10) == duplicate_of(number * 100)
 
 
 def test_a_duplicate_older_than_five_batches_is_out_of_order() -> None:
@@ -96,9 +100,9 @@ def test_only_the_exact_range_is_a_duplicate() -> None:
 def test_a_duplicate_of_a_batch_in_flight_waits_for_that_batch() -> None:
     log = Log()
     log.append(0)
-    assert log.check(0) == Pending(Index(1), Offset(100))
+    assert log.check(0) == Pending(Index(1), Offset(100), 0)
     log.commit()
-    assert log.check(0) == Duplicate(Offset(100))
+    assert log.check(0) == duplicate_of(100)
 
 
 def test_batches_in_flight_count_for_what_comes_next() -> None:
@@ -119,7 +123,7 @@ def test_a_batch_may_itself_reach_over_the_last_sequence_number() -> None:
     log = Log()
     log.write(LAST - 3)
     assert log.check(6) is ACCEPT
-    assert log.check(LAST - 3) == Duplicate(Offset(100))
+    assert log.check(LAST - 3) == duplicate_of(100)
     assert refused(log.check(0)) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
 
 
@@ -135,7 +139,7 @@ def test_a_new_epoch_forgets_the_batches_of_the_old_one() -> None:
     log.write(0)
     log.write(10)
     log.write(0, epoch=1)
-    assert log.check(0, epoch=1) == Duplicate(Offset(300))
+    assert log.check(0, epoch=1) == duplicate_of(300)
     assert log.check(10, epoch=1) is ACCEPT
 
 
@@ -153,7 +157,7 @@ def test_a_new_epoch_in_flight_fences_the_old_one_until_it_is_truncated() -> Non
     assert refused(log.check(10)) is ErrorCode.INVALID_PRODUCER_EPOCH
     log.table.truncated(Index(2))
     assert log.check(10) is ACCEPT
-    assert log.check(0) == Duplicate(Offset(100))
+    assert log.check(0) == duplicate_of(100)
 
 
 def test_truncation_takes_back_exactly_the_lost_tail() -> None:
@@ -163,10 +167,10 @@ def test_truncation_takes_back_exactly_the_lost_tail() -> None:
     log.append(20)
     log.table.truncated(Index(3))
     assert log.check(20) is ACCEPT
-    assert log.check(10) == Pending(Index(2), Offset(200))
+    assert log.check(10) == Pending(Index(2), Offset(200), 0)
     log.table.truncated(Index(2))
     assert log.check(10) is ACCEPT
-    assert log.check(0) == Duplicate(Offset(100))
+    assert log.check(0) == duplicate_of(100)
 
 
 def test_truncation_restores_a_window_that_the_tail_had_pushed_out() -> None:
@@ -177,7 +181,7 @@ def test_truncation_restores_a_window_that_the_tail_had_pushed_out() -> None:
         log.append(sequence)
     assert refused(log.check(0)) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
     log.table.truncated(Index(6))
-    assert log.check(0) == Duplicate(Offset(100))
+    assert log.check(0) == duplicate_of(100)
 
 
 def test_a_producer_known_only_by_a_lost_tail_is_unknown_again() -> None:
@@ -210,7 +214,7 @@ def test_a_producer_of_old_records_does_not_expire_while_it_writes() -> None:
     log.write(0, pid=8, at_ms=100 * DAY_MS)
     log.write(0, at_ms=5)
     log.write(10, pid=8, at_ms=100 * DAY_MS + 1)
-    assert log.check(0) == Duplicate(Offset(200))
+    assert log.check(0) == duplicate_of(200, at_ms=5)
 
 
 def test_an_expired_producer_keeps_what_it_has_in_flight() -> None:
@@ -219,7 +223,7 @@ def test_an_expired_producer_keeps_what_it_has_in_flight() -> None:
     log.append(10, pid=8, at_ms=DAY_MS)
     log.append(10)
     log.table.committed(Index(2))
-    assert log.check(10) == Pending(Index(3), Offset(300))
+    assert log.check(10) == Pending(Index(3), Offset(300), 0)
     assert refused(log.check(0)) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
     assert log.check(20) is ACCEPT
 
@@ -232,7 +236,7 @@ def test_the_producer_unused_longest_is_forgotten_when_there_are_too_many() -> N
     log.write(0, pid=3)
     assert len(log.table) == 2
     assert log.check(77, pid=2) is ACCEPT
-    assert log.check(0, pid=1) == Duplicate(Offset(100))
+    assert log.check(0, pid=1) == duplicate_of(100)
 
 
 def test_the_committed_part_is_stored_and_read_back() -> None:
@@ -244,7 +248,7 @@ def test_the_committed_part_is_stored_and_read_back() -> None:
     again = ProducerTable.decode(stored, DAY_MS)
     assert again.encode() == stored
     assert again.committed_index == 2
-    assert again.check(7, 0, 0, 10) == Duplicate(Offset(100))
+    assert again.check(7, 0, 0, 10) == duplicate_of(100, at_ms=50)
     assert again.check(7, 0, 10, 10) is ACCEPT
     assert again.check(2**62, 9, 6, 1) is ACCEPT
 
