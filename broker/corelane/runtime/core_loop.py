@@ -28,7 +28,18 @@ from corelane.shard.effects import (
     Work,
 )
 from corelane.shard.events import Closed, Drained, Event, Opened, Request
-from corelane_native import ACCEPTED, CLOSED, DRAINED, FRAME, NET_REASONS, WATCH, Arena, Net
+from corelane.storage.store import StorageFailureError
+from corelane_native import (
+    ACCEPTED,
+    CLOSED,
+    DRAINED,
+    FRAME,
+    NET_REASONS,
+    NET_REASONS_QUIET,
+    WATCH,
+    Arena,
+    Net,
+)
 
 POLL_US_MAX: Final = limits.TURN_MS_MAX * 1000
 """How long the loop blocks in C for the next event before it looks at the clock again."""
@@ -79,6 +90,8 @@ class CoreLoop:
         self._garbage = Garbage(time.monotonic())
         self._throttle = Throttle()
         self._peers: dict[ConnId, str] = {}
+        self._listener: int | None = None
+        self._is_called = True  # the first step has no events
         self.work: WorkBench | None = None
         self._performers: dict[type, Callable[[Any], None]] = {
             Send: self._send,
@@ -95,12 +108,15 @@ class CoreLoop:
 
     async def serve(self) -> None:
         """Turn until the shard has stopped."""
-        while not self.is_over:
-            if self._burst():
-                await self._wait()
-            else:
-                self._garbage.between_turns()
-                await trio.lowlevel.checkpoint()
+        try:
+            while not self.is_over:
+                if self._burst():
+                    await self._wait()
+                else:
+                    self._garbage.between_turns()
+                    await trio.lowlevel.checkpoint()
+        except StorageFailureError as failure:
+            self._die(str(failure))
 
     def post(self, event: Event) -> None:
         """Put an event that did not come through the net into the next turn."""
@@ -112,6 +128,12 @@ class CoreLoop:
         if self._rest is not None:
             self._rest.cancel()
 
+    def listen(self, descriptor: int) -> None:
+        """Accept on this core's own listening socket from now on, until `stop`."""
+        assert self._listener is None
+        self._listener = descriptor
+        self.net.listen(descriptor, CORE_LISTENER)
+
     def add_connection(self, descriptor: int, peer: str) -> None:
         """Take over a connection accepted elsewhere; its descriptor is ours from now on."""
         conn = ConnId(self.net.add(descriptor, BOOTSTRAP_LISTENER))
@@ -121,7 +143,17 @@ class CoreLoop:
 
     def stop(self) -> None:
         """Begin a clean stop; `serve` ends when it is done."""
+        if self._listener is not None:
+            self.net.unlisten(self._listener)
+            self._listener = None
         self.shard.stop()
+        self._is_called = True
+        self.wake()
+
+    def close_idle(self, older_than_s: float) -> None:
+        """Close connections that moved no byte, or did not finish a request, for so long."""
+        for conn in {*self.net.idle(older_than_s), *self.net.slow(older_than_s)}:
+            self._close(Close(ConnId(conn), ""))
         self.wake()
 
     def _burst(self) -> bool:
@@ -136,7 +168,8 @@ class CoreLoop:
             began_ns = clock()
             due_ms = self.shard.next_deadline_ms()
             is_due = due_ms is not None and due_ms * _NS_PER_MS <= began_ns
-            if rows or self._mail or is_due:
+            if rows or self._mail or is_due or self._is_called:
+                self._is_called = False
                 self._turn(rows, began_ns)
                 now_ns = clock()
                 self.lag_ns_max = max(self.lag_ns_max, now_ns - began_ns)
@@ -204,7 +237,7 @@ class CoreLoop:
         self.connections -= 1
         text = NET_REASONS[reason]
         events.append(Closed(conn, text))
-        if reason not in _QUIET_REASONS:
+        if reason not in NET_REASONS_QUIET:
             self._complain(f"closed the connection of {peer}", text)
 
     def _complain(self, what: str, why: str) -> None:

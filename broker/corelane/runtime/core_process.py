@@ -120,9 +120,8 @@ class _Core:
         if self.spawn.cpu >= 0:
             os.sched_setaffinity(0, {self.spawn.cpu})
         network = self.config.network
-        net = Net(network.connections_max, plan.request_bytes_max, plan.receive_bytes)
+        net = Net(network.connections_max, plan.request_bytes_max, plan.receive_bytes, arena)
         disk.watch(net)
-        net.listen(self.listener.fileno(), core_loop.CORE_LISTENER)
         shard = self._shard(arena)
         recovery_ms = round((time.monotonic() - began_s) * 1000)
         return _Parts(arena, net, disk, shard, recovery_ms)
@@ -163,6 +162,7 @@ class _Core:
 
     async def _serve(self, parts: _Parts) -> None:
         loop = CoreLoop(parts.shard, parts.net, parts.arena, parts.disk, self.die)
+        loop.listen(self.listener.fileno())
         loop.work = WorkBench(loop.post, self.allowed_cpus)
         control = CoreControl(ControlSocket(self.control), loop, self._stats, lambda: 0)
         async with trio.open_nursery() as nursery:

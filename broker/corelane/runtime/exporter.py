@@ -11,6 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from corelane.runtime.acceptor import Acceptor
 from corelane.runtime.admin import Page
 from corelane.runtime.cores import Core, CoreState
+from corelane.runtime.stats import GAUGES, families
 
 PULL_S_MAX: Final = 1.0
 
@@ -57,14 +58,11 @@ class Exporter:
         )
 
     def _core_families(self) -> Iterator[Metric]:
-        families: dict[str, Metric] = {}
-        for core, pulled in zip(self._cores, self._pulled, strict=True):
-            for name, value in pulled.total().items():
-                family = families.get(name)
-                if family is None:
-                    family = families[name] = Metric(name, name, "untyped")
-                family.add_sample(name, {"core": str(core.plan.core)}, value)
-        yield from families.values()
+        totals = {
+            core.plan.core: pulled.total()
+            for core, pulled in zip(self._cores, self._pulled, strict=True)
+        }
+        return families(totals)
 
 
 class _Pulled:
@@ -78,7 +76,9 @@ class _Pulled:
     def update(self, boot: int, values: dict[str, float]) -> None:
         """Take what a life says it counted so far."""
         if boot != self.boot:
-            self.finished = self.total()
+            self.finished = {
+                name: value for name, value in self.total().items() if name not in GAUGES
+            }
             self.boot = boot
         self.current = values
 

@@ -67,7 +67,7 @@ class EchoCore:
             case Connections():
                 return True
             case StatsRequest(request=request):
-                values = {"corelane_test_echoes_total": float(self.served)}
+                values = {"requests/Echo": float(self.served)}
                 self.tell(StatsAnswer(request, values, is_last=True))
                 return True
             case Stop():

@@ -191,7 +191,7 @@ def test_counters_do_not_go_back_when_a_core_restarts(tmp_path: Path) -> None:
         ports = node.wait_ready()
         for _ in range(3):
             nodes.ask(ports["bootstrap"], b"x\n")
-        line = 'corelane_test_echoes_total{core="0"} '
+        line = 'corelane_kafka_requests_total{api="Echo",core="0"} '
         assert line + "3.0" in metrics(ports["admin"])
         before = core_pid(ports["bootstrap"])
         os.kill(before, signal.SIGKILL)

@@ -1,0 +1,170 @@
+"""The shard's disk effects on real threads and files: each does what its docstring promises."""
+
+import errno
+import select
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from corelane.model.ids import ChunkId, JobId, Lsn, Position
+from corelane.runtime import disk as disks
+from corelane.runtime.disk import READ, STORE, WAL, NativeDisk
+from corelane.storage.effects import (
+    CheckpointWrite,
+    DiskDone,
+    DiskEffect,
+    Read,
+    SearchRead,
+    SegmentWrite,
+    Sync,
+    Unlink,
+    WalPrepare,
+    WalWrite,
+)
+from corelane.storage.layout import ROW, ROWS_HEADER
+from corelane_native import Arena
+
+BLOCK = 4096
+
+
+class DiedError(Exception):
+    """The core would have ended here."""
+
+
+class Bench:
+    """A disk whose answers are waited for one by one."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.arena = Arena(16 << 20)
+        self.disk = NativeDisk(directory, self.arena, self.die)
+
+    @staticmethod
+    def die(reason: str) -> None:
+        raise DiedError(reason)
+
+    def perform(self, effect: DiskEffect) -> DiskDone:
+        """Perform one effect and wait for its answer."""
+        performer: Callable[[DiskEffect], None] = self.disk.performers[type(effect)]
+        performer(effect)
+        poll = select.poll()
+        for worker in self.disk._workers:
+            poll.register(worker.eventfd, select.POLLIN)
+        while True:
+            assert poll.poll(5000), "no answer"
+            for token in (WAL, STORE, READ):
+                for done in self.disk.reap(token):
+                    assert done.job == effect.job
+                    return done
+
+    def chunk(self, data: bytes) -> ChunkId:
+        chunk = self.arena.chunk_new(len(data))
+        self.arena.write(chunk, 0, data)
+        return ChunkId(chunk)
+
+    def content(self, chunk: ChunkId, size: int) -> bytes:
+        return bytes(self.arena.view(chunk, 0, size))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.disk.close()
+
+
+def test_every_disk_effect_has_a_performer(bench: Bench) -> None:
+    assert set(bench.disk.performers) == set(DiskEffect.__args__)
+
+
+def test_a_wal_file_is_prepared_written_in_parts_and_read_back(bench: Bench) -> None:
+    path = "wal/00000001"
+    assert bench.perform(WalPrepare(JobId(1), path, 16 * BLOCK)) == DiskDone(JobId(1), 0)
+    file = bench.directory / path
+    assert file.read_bytes() == bytes(16 * BLOCK)
+    one, two = bench.chunk(b"1" * BLOCK), bench.chunk(b"0" * BLOCK + b"2" * 2 * BLOCK)
+    parts = [(one, Position(0), BLOCK), (two, Position(BLOCK), 2 * BLOCK)]
+    write = WalWrite(JobId(2), path, Position(BLOCK), parts, Lsn(1))
+    assert bench.perform(write) == DiskDone(JobId(2), 0)
+    assert file.read_bytes()[: 5 * BLOCK] == (
+        bytes(BLOCK) + b"1" * BLOCK + b"2" * 2 * BLOCK + bytes(BLOCK)
+    )
+    assert bench.disk.wal_bytes == 3 * BLOCK
+
+
+def test_a_failed_wal_write_ends_the_core(bench: Bench) -> None:
+    chunk = bench.chunk(b"x" * BLOCK)
+    write = WalWrite(JobId(1), "wal/missing", Position(0), [(chunk, Position(0), BLOCK)], Lsn(1))
+    with pytest.raises(DiedError, match="a write to the write-ahead log failed: No such file"):
+        bench.perform(write)
+
+
+def test_a_segment_is_made_appended_sealed_and_synced(bench: Bench) -> None:
+    path = "partitions/a-0.12345678/00000000000000000000.log"
+    chunk = bench.chunk(b"a" * BLOCK + b"b" * BLOCK)
+    first = SegmentWrite(JobId(1), path, Position(0), chunk, Position(0), BLOCK, -1)
+    sealing = SegmentWrite(
+        JobId(2), path, Position(BLOCK), chunk, Position(BLOCK), BLOCK, BLOCK + 10
+    )
+    assert bench.perform(first).error == 0
+    assert bench.perform(sealing).error == 0
+    assert bench.perform(Sync(JobId(3), [path])).error == 0
+    assert (bench.directory / path).read_bytes() == b"a" * BLOCK + b"b" * 10
+
+
+def test_a_segment_can_be_cut_without_being_written(bench: Bench) -> None:
+    chunk = bench.chunk(b"a" * BLOCK)
+    bench.perform(SegmentWrite(JobId(1), "s", Position(0), chunk, Position(0), BLOCK, -1))
+    cut = SegmentWrite(JobId(2), "s", Position(0), chunk, Position(0), 0, 7)
+    assert bench.perform(cut).error == 0
+    assert (bench.directory / "s").read_bytes() == b"aaaaaaa"
+
+
+def test_many_files_are_synced_as_one_file_system(bench: Bench) -> None:
+    paths = [f"partitions/p{number}" for number in range(disks.SYNC_ONE_BY_ONE_MAX + 1)]
+    chunk = bench.chunk(b"a" * BLOCK)
+    for number, path in enumerate(paths, 1):
+        write = SegmentWrite(JobId(number), path, Position(0), chunk, Position(0), BLOCK, -1)
+        assert bench.perform(write).error == 0
+    assert bench.perform(Sync(JobId(99), paths)).error == 0
+
+
+def test_a_read_is_exact_or_an_error(bench: Bench) -> None:
+    (bench.directory / "s").write_bytes(b"0123456789")
+    chunk = bench.chunk(b"." * BLOCK)
+    assert bench.perform(Read(JobId(1), "s", Position(2), 5, chunk)).error == 0
+    assert bench.content(chunk, 6) == b"23456."
+    assert bench.perform(Read(JobId(2), "s", Position(8), 5, chunk)).error == errno.EIO
+    assert bench.perform(Read(JobId(3), "t", Position(0), 1, chunk)).error == errno.ENOENT
+
+
+def test_a_search_finds_the_entry_and_reads_from_its_start(bench: Bench) -> None:
+    rows = b"".join(ROW.pack(10 * (i + 1), 100 * (i + 1), 1000 + i, 1, 1) for i in range(300))
+    (bench.directory / "e").write_bytes(bytes(ROWS_HEADER.size) + rows)
+    (bench.directory / "l").write_bytes(bytes(i // 100 % 251 for i in range(30_000)))
+    chunk = bench.chunk(b"." * BLOCK)
+    search = SearchRead(JobId(1), "e", 300, 0, 1234, "l", 30_000, 50, chunk)
+    assert bench.perform(search) == DiskDone(JobId(1), 0, (123, 12_300, 50))
+    assert bench.content(chunk, 50) == bytes([123]) * 50
+    missing = SearchRead(JobId(2), "e", 300, 0, 3000, "l", 30_000, 50, chunk)
+    assert bench.perform(missing) == DiskDone(JobId(2), 0, (300, 0, 0))
+
+
+def test_a_checkpoint_slot_is_replaced(bench: Bench) -> None:
+    assert bench.perform(CheckpointWrite(JobId(1), "checkpoint.0", b"long " * 2000)).error == 0
+    assert bench.perform(CheckpointWrite(JobId(2), "checkpoint.0", b"short")).error == 0
+    assert (bench.directory / "checkpoint.0").read_bytes() == b"short"
+
+
+def test_files_and_then_their_directory_are_removed(bench: Bench) -> None:
+    chunk = bench.chunk(b"a" * BLOCK)
+    for number, path in enumerate(["d/one", "d/two"], 1):
+        bench.perform(SegmentWrite(JobId(number), path, Position(0), chunk, Position(0), BLOCK, -1))
+    bench.perform(Read(JobId(3), "d/one", Position(0), BLOCK, chunk))
+    assert bench.perform(Unlink(JobId(4), ["d/one", "d/two", "d/absent", "d"])).error == 0
+    assert not (bench.directory / "d").exists()
+    deleted = [
+        link for link in Path("/proc/self/fd").iterdir() if "(deleted)" in str(link.resolve())
+    ]
+    assert not [link for link in deleted if str(bench.directory) in str(link.resolve())]
