@@ -1,0 +1,59 @@
+"""The parts of the benchmark: what the bare client sends is right, what the page says was so."""
+
+import os
+
+from kafka.record.memory_records import MemoryRecords
+
+from bench.macro import measure, raw, report
+
+
+def test_a_bare_batch_is_a_batch_to_others() -> None:
+    values = [b"", b"x" * 300, bytes(range(256))]
+    records = MemoryRecords(raw.batch(values, 1_700_000_000_000))
+    read = records.next_batch()
+    assert read.validate_crc()
+    assert [(each.offset, each.value, each.timestamp) for each in read] == [
+        (number, value, 1_700_000_000_000) for number, value in enumerate(values)
+    ]
+    assert not records.has_next()
+
+
+def test_whole_batches_of_a_cut_answer_are_counted() -> None:
+    one = raw.batch([b"a", b"b"], 0)
+    assert list(raw.batches(memoryview(one + one[:-1]))) == [(0, 1)]
+    assert list(raw.batches(memoryview(one + one + b"\0" * 11))) == [(0, 1), (0, 1)]
+
+
+def test_a_process_is_measured_with_its_children() -> None:
+    assert os.getpid() in measure.processes_of(os.getppid())
+    used = measure.usage(os.getpid())
+    assert used.cpu_s > 0
+    assert used.machine_cpu_s > used.cpu_s
+    assert measure.memory_bytes(os.getpid()) > 1 << 20
+
+
+def test_the_page_shows_medians_ranges_and_ratios() -> None:
+    def sample(broker: str, number: int, **metrics: float) -> dict[str, object]:
+        named = {key.replace("_per_", "/").replace("_", " "): metrics[key] for key in metrics}
+        return {"experiment": "produce", "broker": broker, "round": number, "metrics": named}
+
+    page = report.render(
+        {
+            "machine": {"cpu": "a fast one"},
+            "sync probes": [{"p50_us": 80.4, "p99_us": 200.0}],
+            "rounds": 3,
+            "samples": [
+                sample("corelane", 1, MB_per_s=100, cores_used_by_others=0.0),
+                sample("corelane", 2, MB_per_s=300, cores_used_by_others=0.5),
+                sample("corelane", 3, MB_per_s=200),
+                sample("kafka", 1, MB_per_s=50),
+                sample("kafka", 2, failed=1),
+            ],
+        },
+        "mine.json",
+    )
+    assert "| produce | MB/s | 200 (100 to 300) | 50 | 0.25× |" in page
+    assert "- cpu: a fast one" in page
+    assert "p50 80, p99 200 µs" in page
+    assert "- disturbed: produce, corelane, round 2: others used 0.5 cores" in page
+    assert "- failed: produce, kafka, round 2" in page
