@@ -33,8 +33,8 @@ check: $(INSTALLED_DEV) ## verify style, types, layers and the C core; changes n
 	@if [[ -f native/sanitize.py ]]; then set -x; $(BIN)/python native/sanitize.py; fi
 
 fix: $(INSTALLED_DEV) ## format, and mend what a program can mend
+	$(BIN)/ruff check --fix --exit-zero --quiet
 	$(BIN)/ruff format
-	$(BIN)/ruff check --fix
 
 interop: $(INSTALLED_DEV) ## run kcat, Kafka's own tools and franz-go against a broker
 	@$(BIN)/python -m tests.conformance.interop $(ARGS)
