@@ -31,6 +31,7 @@ class Checkers:
         self.spoken_terms: dict[NodeId, Term] = {}
         self.entries: dict[tuple[Index, Term], tuple[str, Term]] = {}
         self.committed: list[tuple[Entry, Term]] = []
+        self.is_calm = False
         self._last_seen: dict[NodeId, tuple[Term, Index]] = {}
 
     # -- What the watcher sees ------------------------------------------------------------------
@@ -65,6 +66,8 @@ class Checkers:
         """Nothing is said in a term, no vote and no acknowledgement given, that a crash forgets."""
         message = send.message
         if isinstance(message, PreVote | PreVoteAnswer):
+            is_restless = self.is_calm and isinstance(message, PreVote)
+            _check(not is_restless, f"{replica.node} stands, and its leader is there")
             return
         node, disk = replica.node, replica.disk
         if message.term != disk.vote.term:
@@ -99,6 +102,11 @@ class Checkers:
         """Election safety, and leader completeness (figure 3)."""
         leader = self.leaders.setdefault(term, replica.node)
         _check(leader == replica.node, f"two leaders in term {term}: {leader}, {replica.node}")
+        voters = [node for node in self.replicas if self.votes.get((term, node)) == leader]
+        _check(
+            len(voters) * 2 > len(self.replicas),
+            f"{leader} leads term {term} with the votes of {voters}",
+        )
         log = replica.log
         for index, (entry, commit_term) in enumerate(self.committed, 1):
             if commit_term >= term:
@@ -131,6 +139,14 @@ class Checkers:
                 f"{node} commits {entry} at {position}, durable only on {owners}",
             )
             self.committed.append((entry, replica.group.term))
+            if position == index:
+                self._counted(replica, entry)
+
+    def _counted(self, replica: Replica, last: Entry) -> None:
+        """Who is first to know is the leader, and counted an entry of its own term (5.4.2)."""
+        group = replica.group
+        _check(group.is_leader, f"{replica.node} commits {last} before any leader")
+        _check(last.term == group.term, f"{replica.node} commits {last} in {group.term} by count")
 
     # -- After every event ----------------------------------------------------------------------
 

@@ -6,7 +6,8 @@
 A seed decides everything: the number of voters, how bad things are (swarm testing), and every
 fault. Messages are lost, repeated, reordered and cut off in one or both directions; nodes crash
 (un-synced records are lost, some of them may have landed), pause, and their disks stall. Then all
-is healed, and the group must elect a leader and agree. Checkers look on after every event.
+is healed: the group must elect a leader, agree, and then leave it at that. Checkers look on after
+every event.
 """
 
 import argparse
@@ -25,8 +26,9 @@ from corelane.raft.messages import Heartbeat, HeartbeatAnswer, Message
 from tests.simulation.raft_checkers import Checkers, ViolationError
 from tests.simulation.raft_replica import GROUP, Entry, Replica
 
-FAULTY_MS = 6_000
+FAULTY_MS = 4_000
 HEALED_MS_MAX = 20_000
+CALM_MS = 1_000
 HEARTBEAT_MS = 100
 
 WORLD = -1
@@ -62,16 +64,16 @@ class Frame:
 def draw_weather(chance: random.Random) -> Weather:
     """Draw a weather; every kind of trouble is absent in some seeds, and extreme in others."""
     entry_bytes = chance.choice((1, 20, 1000))
-    timeout_ms = chance.choice((600, 300, 150))
+    timeout_ms = chance.choice((500, 250, 150))
     inflight_bytes = chance.choice((entry_bytes, 5 * entry_bytes, 10_000))
     return Weather(
         voter_count=chance.choice((3, 3, 3, 5, 5, 4, 2)),
         loss=chance.choice((0.0, 0.01, 0.1, 0.3)),
         repetition=chance.choice((0.0, 0.01, 0.2)),
-        delay_ms_mean=chance.choice((0.2, 1.0, 10.0, 60.0)),
+        delay_ms_mean=chance.choice((0.2, 1.0, 10.0, 40.0)),
         write_ms_mean=chance.choice((0.2, 2.0, 15.0, 80.0)),
-        propose_ms_mean=chance.choice((5.0, 20.0, 200.0)),
-        fault_ms_mean=chance.choice((50.0, 100.0, 300.0, 1000.0)),
+        propose_ms_mean=chance.choice((8.0, 20.0, 100.0)),
+        fault_ms_mean=chance.choice((50.0, 100.0, 200.0, 500.0)),
         settings=RaftSettings(
             election_timeout_ms=timeout_ms,
             election_rank_ms=timeout_ms // 10,
@@ -127,6 +129,8 @@ class Cluster:
         self._heal()
         self._advance(FAULTY_MS + HEALED_MS_MAX, self._is_settled)
         self.checkers.converged(self.replicas)
+        self.checkers.is_calm = True
+        self._advance(self.now_ms + CALM_MS, lambda: False)
 
     # -- The heap -------------------------------------------------------------------------------
 
@@ -285,7 +289,7 @@ class Cluster:
         trouble = self.chance.choice(
             (
                 *(self._crash, self._cut_off, self._split, self._join, self._join),
-                *(self._pause, self._stall, self._trim, self._campaign),
+                *(self._pause, self._stall, self._trim, self._rivals, self._rivals),
             )
         )
         if self.say is not None:
@@ -351,17 +355,22 @@ class Cluster:
         if first_index > replica.log.first_index:
             replica.log.trim(first_index)
 
-    def _campaign(self, node: NodeId) -> None:
-        if self.replicas[node].is_up and self.paused_until_us.get(node, 0) <= self.now_us:
-            self.replicas[node].campaign(self.now_ms)
-            self.checkers.after_event(self.replicas[node])
-            self._follow_up(self.replicas[node])
+    def _rivals(self, _node: NodeId) -> None:
+        """Let some nodes stand at the same time."""
+        for node in self.chance.sample(self.nodes, self.chance.randint(1, len(self.nodes))):
+            replica = self.replicas[node]
+            if replica.is_up and self.paused_until_us.get(node, 0) <= self.now_us:
+                replica.campaign(self.now_ms)
+                self.checkers.after_event(replica)
+                self._follow_up(replica)
 
     # -- The end --------------------------------------------------------------------------------
 
     def _heal(self) -> None:
         """End all faults for good; from here on the group must make progress."""
         self.is_healed = True
+        self._heap = [event for event in self._heap if event[3] != ANY_LIFE]
+        heapq.heapify(self._heap)
         self.blocked.clear()
         self.paused_until_us.clear()
         self.stalled_until_us.clear()
@@ -382,7 +391,8 @@ class Cluster:
             self._follow_up(established[0])
         logs = [replica.disk.log for replica in self.replicas.values()]
         ends = {log.last_index for log in logs} | {group.committed_index for group in groups}
-        return len(ends) == 1 and len(established) == 1
+        following = {group.leader for group in groups}
+        return len(ends) == 1 and len(established) == 1 and len(following) == 1
 
 
 def to_frame(message: Message) -> Frame:

@@ -10,7 +10,10 @@
     propose N [count=] [bytes=]      append entries at the leader
     heartbeat N                      what the frame of every 100 ms says of this group
     settle                           persist and deliver until all is quiet; prints the status
+    trim N first=I                   forget the entries before I, as retention does
     crash N | status | messages
+
+The status calls a leader that may serve "established".
 
 Messages print as `1 -> 2 Kind(..)`, effects under the node that has them. Jitter is 0 and rounds
 count from 0, so that an answer can be read.
@@ -75,6 +78,7 @@ class Script:
             "propose": self._propose,
             "heartbeat": self._heartbeat,
             "settle": self._settle,
+            "trim": self._trim,
             "crash": self._crash,
             "status": self._status,
             "messages": self._messages,
@@ -206,6 +210,9 @@ class Script:
             if replica.writes or len(replica.disk.records) > replica.disk.durable_count
         ]
 
+    def _trim(self, words: list[str], options: dict[str, str]) -> None:
+        self._replica(words).log.trim(Index(int(options["first"])))
+
     def _crash(self, words: list[str], options: dict[str, str]) -> None:
         self._replica(words).crash(survivors=0)
 
@@ -216,9 +223,11 @@ class Script:
                 continue
             group = replica.group
             terms = ",".join(str(entry.term) for entry in replica.log.entries())
+            trimmed = f"{replica.log.first_index}:" if replica.log.first_index > 1 else ""
+            role = "established" if group.is_established else group.role.name.lower()
             self.lines.append(
-                f"{node} {group.role.name.lower()} term={group.term} vote={group.voted_for}"
-                f" leader={group.leader} log={terms} durable={group.durable_index}"
+                f"{node} {role} term={group.term} vote={group.voted_for}"
+                f" leader={group.leader} log={trimmed}{terms} durable={group.durable_index}"
                 f" committed={group.committed_index}"
             )
 
