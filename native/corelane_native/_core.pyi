@@ -234,6 +234,7 @@ class lib:  # noqa: N801 - the name cffi gives it
         conns_max: int,
         frame_bytes_max: int,
         receive_bytes_max: int,
+        stall_ms: int,
         error: ffi.CData,
         /,
     ) -> ffi.CData: ...

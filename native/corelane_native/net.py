@@ -43,6 +43,9 @@ NET_REASONS_QUIET: Final = frozenset({lib.CL_CLOSED_EOF, lib.CL_CLOSED_RESET})
 EVENT: Final = struct.Struct("@qqQqhhi")
 STATS: Final = struct.Struct("@12q")
 
+STALL_S: Final = 5.0
+"""How long a large request may come to a halt while others wait for its memory."""
+
 _EVENTS_MAX: Final = 512
 _IDLE_MAX: Final = 1024
 _HEADS: Final = -1
@@ -106,12 +109,21 @@ class Net:
     __slots__ = ("_events", "_net", "_others", "_view", "fd")
 
     def __init__(
-        self, conns_max: int, frame_bytes_max: int, receive_bytes_max: int, arena: Arena
+        self,
+        conns_max: int,
+        frame_bytes_max: int,
+        receive_bytes_max: int,
+        arena: Arena,
+        *,
+        stall_s: float = STALL_S,
     ) -> None:
         assert conns_max > 0
         assert frame_bytes_max < 2**31 - 4
         error = ffi.new("int *")
-        net = lib.cl_net_new(arena.handle, conns_max, frame_bytes_max, receive_bytes_max, error)
+        stall_ms = int(stall_s * _MS_PER_S)
+        net = lib.cl_net_new(
+            arena.handle, conns_max, frame_bytes_max, receive_bytes_max, stall_ms, error
+        )
         if net == ffi.NULL:
             _raise(int(error[0]))
         self._net = ffi.gc(net, _Freed(arena))

@@ -383,10 +383,11 @@ typedef struct {
  * Receive memory grows with the bytes that arrived, never by the length a client claims. When
  * receive_bytes_max is in use, a frame above 16 KiB waits unread for its turn; one at a time may go
  * beyond the limit, so that the others cannot lock each other out. In all at most
- * receive_bytes_max + frame_bytes_max + 16 KiB for each connection with an unfinished frame.
+ * receive_bytes_max + frame_bytes_max + 16 KiB for each connection with an unfinished frame. One
+ * that does not go on for stall_ms although it may, while others wait, is closed.
  * NULL, with *error, if the system refuses. */
 cl_net *cl_net_new(cl_arena *arena, uint32_t conns_max, uint64_t frame_bytes_max,
-                   uint64_t receive_bytes_max, int *error);
+                   uint64_t receive_bytes_max, int64_t stall_ms, int *error);
 
 /* Close every connection and free everything; listening and watched descriptors stay open. */
 void cl_net_free(cl_net *net);

@@ -57,7 +57,7 @@ static int net_open(cl_net *net)
 }
 
 cl_net *cl_net_new(cl_arena *arena, uint32_t conns_max, uint64_t frame_bytes_max,
-                   uint64_t receive_bytes_max, int *error)
+                   uint64_t receive_bytes_max, int64_t stall_ms, int *error)
 {
     assert(arena != NULL);
     assert(conns_max > 0);
@@ -71,6 +71,7 @@ cl_net *cl_net_new(cl_arena *arena, uint32_t conns_max, uint64_t frame_bytes_max
     net->arena = arena;
     net->epoll = net->spare = -1;
     net->frame_bytes_max = frame_bytes_max;
+    net->stall_ms = stall_ms;
     net->conns_max = conns_max;
     net->grantee = -1;
     net->now_ms = cl_now_ms();
@@ -193,9 +194,11 @@ static void conn_ready(cl_net *net, cl_conn *conn, uint32_t what)
     if (conn->state != CL_CONN_OPEN)
         return;
     cl_conn_place(net, conn);
-    bool is_read = cl_linked(&conn->ready) && !conn->starved;
+    bool is_read = cl_linked(&conn->ready) && !conn->starved && !conn->held;
     if ((what & (EPOLLHUP | EPOLLERR)) && !is_read)
         cl_conn_close(net, conn, CL_CLOSED_RESET); /* nobody will read it to find out */
+    else if (conn->starved)
+        cl_starved_check(net, conn);
 }
 
 /* Take what epoll has; returns false if a signal came instead. */

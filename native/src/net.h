@@ -20,7 +20,6 @@
 #define CL_TURN_BYTES_MAX (1024u * 1024u)
 #define CL_BACKLOG_BYTES_MAX (1024u * 1024u) /* above, a connection is not read */
 #define CL_LOWAT_BYTES_MAX (256u * 1024u)
-#define CL_STALL_MS 5000
 #define CL_ACCEPTS_MAX 64u
 #define CL_SOURCES_MAX 64u
 #define CL_PEER_BYTES 64u
@@ -85,6 +84,7 @@ struct cl_net {
     bool wake_set;
     bool holding;
     uint64_t frame_bytes_max;
+    int64_t stall_ms;
     uint64_t poll_number;
     int64_t now_ms;
     int64_t generation;
@@ -159,6 +159,9 @@ void cl_conn_after_poll(cl_net *net, cl_conn *conn);
 
 /* Take conn off the list of those that are held or starved, and let it go on. */
 void cl_conn_unblock(cl_net *net, cl_conn *conn);
+
+/* Close a starved connection whose peer is gone: its frame will never be whole. */
+void cl_starved_check(cl_net *net, cl_conn *conn);
 
 /* Let a connection that waits for memory go on, if it can have some. */
 void cl_starved_retry(cl_net *net);

@@ -32,10 +32,11 @@ static bool drop_one(cl_net *net, int listener)
         return false;
     close(net->spare);
     int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd >= 0)
+    if (fd >= 0) {
         close(fd);
+        net->stats.refused++;
+    }
     net->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    net->stats.refused++;
     return fd >= 0;
 }
 

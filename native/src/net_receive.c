@@ -2,11 +2,13 @@
  * it is believed, and memory is given only for bytes that arrived. */
 #include "net.h"
 
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #define ROOM_BYTES_MIN 4096u          /* below this a read is not worth its call */
 #define BIG_FRAME_BYTES (64u * 1024u) /* from here on frames are read to their exact end */
 #define GROWTH 4u                     /* memory is at most so many times what arrived */
+#define SHRINK_RATIO 8u
 #define LOWAT_FROM_BYTES (16u * 1024u)
 
 typedef enum { CUT_ALL, CUT_LIMIT, CUT_HELD, CUT_BAD } cut_result;
@@ -109,6 +111,22 @@ static uint64_t buffer_wanted(const cl_net *net, const cl_conn *conn)
     return earned < expected ? earned : expected;
 }
 
+/* Whether the peer has gone in the middle of the frame, so that memory for it would be wasted. */
+static bool is_cut_off(const cl_conn *conn)
+{
+    int waiting = 0;
+    if (!conn->hung_up || ioctl(conn->fd, FIONREAD, &waiting) != 0)
+        return false;
+    return conn->end - conn->start + (uint64_t)waiting < frame_bytes(conn);
+}
+
+void cl_starved_check(cl_net *net, cl_conn *conn)
+{
+    assert(conn->starved);
+    if (is_cut_off(conn))
+        cl_conn_close(net, conn, CL_CLOSED_EOF);
+}
+
 static void starve(cl_net *net, cl_conn *conn)
 {
     assert(!conn->starved);
@@ -117,6 +135,7 @@ static void starve(cl_net *net, cl_conn *conn)
     conn->starved = true;
     cl_list_push(&net->starved, &conn->ready);
     net->stats.starved++;
+    cl_starved_check(net, conn);
 }
 
 static void hold(cl_net *net, cl_conn *conn)
@@ -176,6 +195,8 @@ static uint64_t room_make(cl_net *net, cl_conn *conn)
     bool handed_out = conn->served_poll == net->poll_number; /* N2: nothing may move */
     if (conn->buffer.capacity < conn->start + need && handed_out)
         return 0;
+    if (net->buffers.bytes_held > net->buffers.bytes_max && handed_out)
+        return 0; /* what was granted beyond the limit is given back before anything follows */
     if (conn->buffer.capacity < conn->start + need && conn->start > 0)
         move_to_front(conn);
     if (conn->buffer.capacity < need && conn->buffer.capacity - conn->end < ROOM_BYTES_MIN &&
@@ -183,7 +204,8 @@ static uint64_t room_make(cl_net *net, cl_conn *conn)
         return 0;
     uint64_t room = conn->buffer.capacity - conn->end;
     uint64_t exact = whole > 0 ? whole - have : conn->frame_last_bytes;
-    if (exact >= BIG_FRAME_BYTES && exact < room)
+    bool granted = net->grantee == conn->id && whole > 0; /* for this frame, not for the next */
+    if ((granted || exact >= BIG_FRAME_BYTES) && exact < room)
         return exact; /* so that no part of the next frame has to be moved */
     return room;
 }
@@ -281,11 +303,9 @@ void cl_conn_after_poll(cl_net *net, cl_conn *conn)
         conn->start = conn->end = 0;
         if (conn->buffer.memory != NULL)
             cl_buffer_release(&net->buffers, &conn->buffer);
-    } else if (have <= CL_BUFFER_TINY && conn->buffer.capacity > CL_BUFFER_TINY &&
-               !conn->readable && !conn->uncut) {
-        /* a client that sends a few bytes and then nothing must not keep a page of ours */
-        if (cl_buffer_resize(&net->buffers, &conn->buffer, conn->start, have, CL_BUFFER_TINY,
-                             false) == 0) {
+    } else if (have <= conn->buffer.capacity / SHRINK_RATIO && !conn->readable && !conn->uncut) {
+        /* a client that sends a little and then nothing must not keep much of ours */
+        if (cl_buffer_resize(&net->buffers, &conn->buffer, conn->start, have, have, false) == 0) {
             conn->start = 0;
             conn->end = have;
         }
@@ -313,7 +333,7 @@ void cl_grantee_check(cl_net *net)
 {
     if (net->grantee < 0 || cl_list_empty(&net->starved))
         return;
-    if (net->now_ms - net->grantee_moved_ms < CL_STALL_MS)
+    if (net->now_ms - net->grantee_moved_ms < net->stall_ms)
         return;
     cl_conn *conn = cl_conn_find(net, net->grantee);
     assert(conn != NULL);

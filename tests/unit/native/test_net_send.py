@@ -1,0 +1,124 @@
+"""Answers over real loopback sockets: order, backlogs, and clients that do not read."""
+
+import select
+import socket
+import struct
+import threading
+import time
+
+import pytest
+
+from corelane_native import (
+    DRAINED,
+)
+from corelane_native._core import lib
+from corelane_native.net import Part
+from tests.unit.native.netbench import KIB, MIB, Bench, body, framed, receive
+
+
+def test_an_answer_of_bytes_and_chunks_is_sent_in_order(bench: Bench) -> None:
+    client, conn = bench.client()
+    chunk = bench.arena.chunk_new(1)
+    bench.arena.write(chunk, 100, b"from the arena")
+    parts: list[Part] = [
+        b"head-",
+        b"two-",
+        (chunk, 105, 3),
+        b"-middle-",
+        (chunk, 100, 14),
+        b"",
+        b"-tail",
+    ]
+    assert bench.net.send(conn, parts) == 0
+    expected = b"head-two-the-middle-from the arena-tail"
+    assert receive(client, len(expected)) == expected
+    assert bench.net.send(conn, [b"alone"]) == 0
+    assert bench.net.send(conn, []) == 0
+    assert bench.net.send(conn, [(chunk, 0, 0)]) == 0
+    assert receive(client, 5) == b"alone"
+    assert bench.arena.references(chunk) == 1
+
+
+def test_an_answer_of_more_parts_than_one_call_takes(bench: Bench) -> None:
+    client, conn = bench.client()
+    chunk = bench.arena.chunk_new(1)
+    data = bytes(at % 251 for at in range(5000))
+    bench.arena.write(chunk, 0, data)
+    parts = [(chunk, at, 1) for at in range(5000)]
+    assert bench.net.send(conn, parts) == 0
+    assert receive(client, 5000) == data
+
+
+def test_what_the_socket_does_not_take_is_sent_later(bench: Bench) -> None:
+    client, conn = bench.client(receive_bytes=4096)
+    chunk = bench.arena.chunk_new(4 * MIB)
+    data = bytes(at * 7 % 251 for at in range(4 * MIB))
+    bench.arena.write(chunk, 0, data)
+    head = bytes(range(256)) * 4 * KIB
+    backlog = bench.net.send(conn, [b"first", (chunk, 0, 4 * MIB), head])
+    backlog = bench.net.send(conn, [b"second"])
+    assert 0 < backlog <= 5 + 4 * MIB + len(head) + 6
+    assert bench.arena.references(chunk) == 2
+    bench.arena.release(chunk)
+    stats = bench.net.stats()
+    assert stats.backlog_bytes == backlog
+    assert stats.backlog_bytes_copied == len(head) + 6
+    got: list[bytes] = []
+    expected = b"first" + data + head + b"second"
+    reader = threading.Thread(target=lambda: got.append(receive(client, len(expected))))
+    reader.start()
+    assert bench.other(DRAINED) == (DRAINED, conn)
+    reader.join()
+    assert got[0] == expected
+    assert bench.arena.references(chunk) == 0
+    assert bench.net.stats().backlog_bytes == 0
+    assert bench.net.stats().backlog_bytes_copied == 0
+    bench.quiet()
+
+
+def test_a_client_that_never_reads_is_not_read_any_more(bench: Bench) -> None:
+    client, conn = bench.client(receive_bytes=4096)
+    reader, reader_conn = bench.client()
+    chunk = bench.arena.chunk_new(4 * MIB)
+    bench.net.send(conn, [(chunk, 0, 4 * MIB), (chunk, 0, 4 * MIB)])
+    client.sendall(framed(body(30)))
+    bench.quiet()
+    reader.sendall(framed(body(9)))
+    assert bench.wait_frames(1)[0][0] == reader_conn
+    drain = threading.Thread(target=receive, args=(client, 8 * MIB))
+    drain.start()
+    assert bench.wait_frames(1)[0][0] == conn
+    assert bench.other(DRAINED) == (DRAINED, conn)
+    drain.join()
+    bench.arena.release(chunk)
+
+
+def test_a_backlog_is_dropped_with_its_connection(bench: Bench) -> None:
+    client, conn = bench.client(receive_bytes=4096)
+    chunk = bench.arena.chunk_new(4 * MIB)
+    assert bench.net.send(conn, [(chunk, 0, 4 * MIB), (chunk, 0, 4 * MIB)]) > 0
+    bench.net.close(conn)
+    assert bench.arena.references(chunk) == 1
+    assert bench.net.stats().backlog_bytes == 0
+    assert bench.net.send(conn, [b"too late"]) == 0
+    bench.quiet()
+    client.close()
+
+
+def test_sending_to_a_dead_peer_closes_the_connection(bench: Bench) -> None:
+    client, conn = bench.client()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    time.sleep(0.05)
+    assert bench.net.send(conn, [b"x" * 100]) == 0
+    assert select.select([bench.net.fd], [], [], 5)[0]
+    assert bench.closed(conn) == lib.CL_CLOSED_RESET
+    assert bench.net.send(conn, [b"x"]) == 0
+
+
+def test_a_part_outside_of_its_chunk_is_the_callers_bug(bench: Bench) -> None:
+    _, conn = bench.client()
+    chunk = bench.arena.chunk_new(1)
+    for part in [(chunk, MIB, 1), (chunk, 0, MIB + 1), (chunk + 1, 0, 1), (chunk, 2**63, 2**63)]:
+        with pytest.raises(AssertionError):
+            bench.net.send(conn, [b"head", part])
