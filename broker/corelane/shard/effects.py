@@ -69,7 +69,7 @@ class Work:
 
 @record
 class LogLine:
-    """Something a person acts on; *level* as in the logging module (20 info, 30 warning, 40 error)."""
+    """Something a person acts on; *level* as in logging: 20 info, 30 warning, 40 error."""
 
     level: int
     text: str

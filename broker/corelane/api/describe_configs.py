@@ -1,0 +1,77 @@
+"""DescribeConfigs (key 32), versions 1 to 4: every configuration with its source and synonyms.
+
+v1  synonyms (KIP-226).  v3  types and documentation.  v4  flexible. Tools compare the whole list,
+so all of Kafka's topic configurations are there, also those that do not act (quirk 13).
+"""
+
+from corelane.cluster.describe import ConfigRow, broker_rows, topic_rows
+from corelane.model.errors import ErrorCode
+from corelane.model.ids import BrokerId
+from corelane.shard.call import Call
+from corelane.shard.shard import Shard
+from corelane.wire.compiler import Message, message_type
+
+TOPIC = 2
+BROKER = 4
+
+Response = message_type("DescribeConfigsResponse")
+Result = message_type("DescribeConfigsResponse.DescribeConfigsResult")
+Row = message_type("DescribeConfigsResponse.DescribeConfigsResourceResult")
+SynonymRow = message_type("DescribeConfigsResponse.DescribeConfigsSynonym")
+
+
+def handle(shard: Shard, call: Call) -> None:
+    """Describe each resource."""
+    request = call.decode()
+    results = [_describe(shard, request, wanted) for wanted in request.resources]
+    call.answer(Response(results=results))
+
+
+def _describe(shard: Shard, request: Message, wanted: Message) -> Message:
+    result = Result(resource_type=wanted.resource_type, resource_name=wanted.resource_name)
+    keys = wanted.configuration_keys
+    names = None if keys is None else set(keys)
+    config = shard.config.config
+    if wanted.resource_type == TOPIC:
+        topic = shard.groups.cluster.topics.get(wanted.resource_name)
+        if topic is None:
+            result.error_code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            result.error_message = f"there is no topic {wanted.resource_name}"
+            return result
+        rows = topic_rows(topic.configs, config, names)
+    elif wanted.resource_type == BROKER:
+        broker = _broker(shard, wanted.resource_name)
+        if broker is None:
+            result.error_code = ErrorCode.INVALID_REQUEST
+            result.error_message = f"there is no broker {wanted.resource_name!r} here"
+            return result
+        # The cluster-wide defaults (an empty name) can't be changed here, so there are none.
+        rows = broker_rows(config, broker, names) if wanted.resource_name else []
+    else:
+        result.error_code = ErrorCode.INVALID_REQUEST
+        result.error_message = f"resources of type {wanted.resource_type} have no configuration"
+        return result
+    result.configs = [_row(request, row) for row in rows]
+    return result
+
+
+def _broker(shard: Shard, name: str) -> BrokerId | None:
+    own = shard.config.brokers[shard.config.self_broker].broker_id
+    if not name:
+        return own
+    known = {str(broker.broker_id): broker.broker_id for broker in shard.config.brokers}
+    return known.get(name)
+
+
+def _row(request: Message, row: ConfigRow) -> Message:
+    synonyms = row.synonyms if request.include_synonyms else []
+    return Row(
+        name=row.name,
+        value=row.value,
+        read_only=row.is_read_only,
+        config_source=row.source,
+        is_sensitive=row.is_sensitive,
+        synonyms=[SynonymRow(name=s.name, value=s.value, source=s.source) for s in synonyms],
+        config_type=row.kind,
+        documentation=row.doc if request.include_documentation else None,
+    )

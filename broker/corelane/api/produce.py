@@ -1,0 +1,139 @@
+"""Produce (key 0), versions 3 to 11: append one batch per partition, answer when it is durable.
+
+v3  KIP-98: the transactional id, message format 2 only.  v5  log_start_offset.  v7  zstd (KIP-110).
+v8  error sentences (KIP-467).  v9  flexible.  v10 leader hints (KIP-951).  v12 and above need
+transaction version 2 and are not served.
+
+acks=0 gets no frame at all; where one of its batches is refused the connection is closed, as
+Kafka does, since there is no other way to tell. acks=1 waits for this leader's own sync, acks=-1
+for the commit. Left out until transactions land: transactional batches are refused.
+"""
+
+# performance-critical: see STYLE.md
+
+import corelane_native as native
+from corelane.api.leaders import endpoints_for
+from corelane.api.produce_append import RowAppend
+from corelane.api.produce_response import ProducedPartition, ProducedTopic, encode
+from corelane.model.errors import ErrorCode
+from corelane.model.limits import REQUEST_HEADER_BYTES_MIN
+from corelane.shard.call import Call
+from corelane.shard.shard import Shard
+from corelane.wire.errors import DecodeError
+from corelane.wire.primitives import read_tags
+
+ACKS_ALLOWED = (-1, 0, 1)
+_FLEXIBLE_FROM = 9
+
+
+class ProduceWait:
+    """One Produce request on its way to the disk; answered when its last batch is settled."""
+
+    __slots__ = ("acks", "call", "is_done", "rows_open", "shard", "topics")
+
+    def __init__(self, shard: Shard, call: Call, acks: int) -> None:
+        self.shard = shard
+        self.call = call
+        self.acks = acks
+        self.is_done = False
+        self.rows_open = 1  # the request itself, until all its rows were looked at
+        self.topics: list[ProducedTopic] = []
+
+    def settle(self) -> None:
+        """Count one row as decided, and answer after the last."""
+        self.rows_open -= 1
+        if self.rows_open == 0 and not self.is_done:
+            self._answer()
+
+    def expire(self, now_ms: int) -> None:
+        """Answer what is not committed with REQUEST_TIMED_OUT: in doubt, never lost silently."""
+        del now_ms
+        self.shard.counts.requests_timed_out += 1
+        for topic in self.topics:
+            for row in topic.partitions:
+                if row.is_open:
+                    row.refuse(
+                        ErrorCode.REQUEST_TIMED_OUT,
+                        "not committed in time, it may still be: retry with the same sequence",
+                    )
+        self._answer()
+
+    def _answer(self) -> None:
+        self.is_done = True
+        shard, call = self.shard, self.call
+        if self.acks == 0:
+            if any(row.error for topic in self.topics for row in topic.partitions):
+                connection = call.slot.connection
+                shard.close(connection.conn, f"client {connection.peer}: acks=0 batch refused")
+            return
+        request = call.request
+        hints = [r.leader for t in self.topics for r in t.partitions if r.leader is not None]
+        endpoints = endpoints_for(shard, hints) if hints else []
+        frame = encode(request.api_version, request.correlation_id, self.topics, endpoints)
+        call.answer_parts([frame], [])
+        shard.deadlines.note_done()
+
+
+def handle(shard: Shard, call: Call) -> None:
+    """Append every batch of the request, in order, and answer when they are settled."""
+    request = call.request
+    version = request.api_version
+    decoded = native.decode_produce(
+        request.address, request.size_bytes, body_at(request.address, request.size_bytes,
+        is_flexible=version >= _FLEXIBLE_FROM), version,
+    )  # fmt: skip
+    if decoded is None:
+        raise DecodeError("the request is cut or malformed")
+    if not shard.store.has_room(request.size_bytes) and not shard.store.is_full:
+        shard.defer(call)
+        return
+    acks, timeout_ms, transactional_id, rows = decoded
+    if acks == 0:
+        # No frame will ever leave, so the slot must not stand in the way of later answers.
+        call.slot.connection.drop_slot(call.slot)
+    wait = ProduceWait(shard, call, acks)
+    topic_at = -1
+    topic = None
+    produced: list[ProducedPartition] = []
+    for row in rows:
+        if row[0] != topic_at:
+            topic_at = row[0]
+            name = native.bytes_at(request.address + topic_at, row[1])
+            topic = shard.groups.topics.get(name)
+            produced = []
+            wait.topics.append(ProducedTopic(name, produced))
+        out = ProducedPartition(row[2])
+        produced.append(out)
+        if acks not in ACKS_ALLOWED:
+            out.refuse(ErrorCode.INVALID_REQUIRED_ACKS, f"acks is {acks}; use -1 (all), 0 or 1")
+            continue
+        partition = None if topic is None else topic.partition(row[2])
+        if partition is None:
+            out.refuse(
+                ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+                "the topic or partition does not exist: create it, or refresh the metadata",
+            )
+            continue
+        wait.rows_open += 1
+        RowAppend(wait, partition, out, row, transactional_id).begin(request.address)
+    if wait.rows_open > 1 and acks != 0:
+        shard.deadlines.add(shard.now_ms + max(0, timeout_ms), wait)
+    wait.settle()
+
+
+def body_at(address: int, size_bytes: int, *, is_flexible: bool) -> int:
+    """Return where the body starts, for requests whose frame is not copied."""
+    head = native.bytes_at(address, min(size_bytes, REQUEST_HEADER_BYTES_MIN + 2))
+    if len(head) < REQUEST_HEADER_BYTES_MIN + 2:
+        raise DecodeError("the request header is cut")
+    client_id_bytes = int.from_bytes(head[8:10], "big", signed=True)
+    at = 10 + max(0, client_id_bytes)
+    if client_id_bytes < -1 or at >= size_bytes:
+        raise DecodeError("the request header is cut")
+    if is_flexible:
+        # Clients send no tags in the header (one zero byte); skip what a future one might.
+        if native.bytes_at(address + at, 1) == b"\0":
+            return at + 1
+        _tags, used = read_tags(native.bytes_at(address + at, min(size_bytes - at, 4096)), 0)
+        at += used
+    return at

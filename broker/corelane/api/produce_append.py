@@ -1,0 +1,201 @@
+"""One batch of a Produce request: its checks in Kafka's order, its append, and its answer."""
+
+# performance-critical: see STYLE.md
+
+from typing import TYPE_CHECKING
+
+import corelane_native as native
+from corelane.api.leaders import hint_for
+from corelane.api.produce_response import ProducedPartition
+from corelane.model.errors import ErrorCode
+from corelane.model.limits import REQUEST_BYTES_MAX
+from corelane.producers.sequences import ACCEPT, Duplicate, Pending, Refuse
+from corelane.shard.append import fault_of_batch, fault_of_time, needs_decompression
+from corelane.shard.events import WorkDone
+from corelane.shard.partition import Batch, Partition
+from corelane.storage.wal import WalFullError
+from corelane.wire.batch import RecordsFault, check_compressed
+from corelane_native import BATCH_REASONS, ProduceRow
+
+if TYPE_CHECKING:
+    from corelane.api.produce import ProduceWait
+
+DECOMPRESSED_BYTES_MAX = REQUEST_BYTES_MAX
+_LOST = "this broker stopped leading before the batch was committed: retry with the same sequence"
+
+
+class RowAppend:
+    """A batch from its first check to its answer.
+
+    A batch that must be decompressed waits for that off the loop; batches of the same partition
+    that come after it wait behind it, so that a producer's order is kept.
+    """
+
+    __slots__ = ("data", "out", "partition", "row", "transactional_id", "wait")
+
+    def __init__(
+        self,
+        wait: "ProduceWait",
+        partition: Partition,
+        out: ProducedPartition,
+        row: ProduceRow,
+        transactional_id: str | None,
+    ) -> None:
+        self.wait = wait
+        self.partition = partition
+        self.out = out
+        self.row = row
+        self.transactional_id = transactional_id
+        self.data: bytes | None = None  # a copy of the batch, while it has to wait
+
+    def begin(self, frame_address: int) -> None:
+        """Check and append now, or queue where the records must be looked at first."""
+        row = self.row
+        queue = self.partition.append_queue
+        settings = self.partition.topic.settings
+        looks_inside = row[3] == 0 and needs_decompression(settings, row[8])
+        if not queue and not looks_inside:
+            self._append(frame_address + row[5], row[13], row[14])
+            return
+        self.data = native.bytes_at(frame_address + row[5], row[6])
+        queue.append(self)
+        if len(queue) == 1:
+            self.proceed()
+
+    def proceed(self) -> None:
+        """Do what the head of the queue needs next."""
+        assert self.data is not None
+        shard, topic = self.wait.shard, self.partition.topic
+        if self.row[3] == 0 and needs_decompression(topic.settings, self.row[8]):
+            shard.work(
+                check_compressed,
+                (self.data, DECOMPRESSED_BYTES_MAX, topic.settings.is_compacted),
+                self._looked_inside,
+            )
+            return
+        self._append(native.address_of(self.data), self.row[13], self.row[14])
+        self._next()
+
+    def _looked_inside(self, done: WorkDone) -> None:
+        assert self.data is not None
+        found = done.value
+        if isinstance(found, RecordsFault):
+            self._refuse(ErrorCode.INVALID_RECORD, found.sentence)
+        elif isinstance(found, int):
+            self._append(native.address_of(self.data), found, 0)
+        else:
+            self._refuse(ErrorCode.INVALID_RECORD, f"the records are unreadable: {done.failure}")
+        self._next()
+
+    def _next(self) -> None:
+        queue = self.partition.append_queue
+        queue.popleft()
+        if queue:
+            head = queue[0]
+            assert isinstance(head, RowAppend)
+            self.wait.shard.todo.append(head.proceed)
+
+    def _append(self, address: int, max_timestamp_ms: int, keyless: int) -> None:
+        """Append the checked batch, or refuse it (the order of the checks is Kafka's)."""
+        partition, out, row = self.partition, self.out, self.row
+        shard = self.wait.shard
+        settings = partition.topic.settings
+        out.log_start_offset = partition.log.start_offset
+        if not partition.serves:
+            self._refuse_not_leader()
+            return
+        if row[3]:
+            self._refuse(row[3], BATCH_REASONS[row[4]])
+            return
+        fault = fault_of_batch(settings, row[6], row[8], keyless)
+        if fault is None and settings.bounds_timestamps:
+            fault = fault_of_time(settings, max_timestamp_ms, shard.wall_ms)
+        if fault is not None:
+            self._refuse(*fault)
+            return
+        if not self._may_commit():
+            return
+        producer_id = row[9]
+        if producer_id >= 0:
+            verdict = partition.producers.check(producer_id, row[10], row[11], row[7])
+            if verdict is not ACCEPT:
+                self._not_new(verdict)
+                return
+        append_time_ms = shard.wall_ms if settings.is_log_append_time else -1
+        batch = Batch(
+            address, row[6], row[7], max_timestamp_ms, append_time_ms, producer_id, row[10], row[11]
+        )
+        try:
+            index, out.base_offset = partition.append(batch)
+        except (MemoryError, WalFullError):
+            self._refuse(
+                ErrorCode.NOT_ENOUGH_REPLICAS,
+                "the log of this core has no room right now: retry in a moment",
+            )
+            return
+        out.log_append_time_ms = append_time_ms
+        shard.counts.batches_appended += 1
+        shard.counts.records_appended += row[7]
+        shard.counts.bytes_appended += row[6]
+        waits = partition.sync_waits if self.wait.acks == 1 else partition.commit_waits
+        waits.append((index, self))
+
+    def _may_commit(self) -> bool:
+        """Refuse what could not be made durable as asked."""
+        partition, shard = self.partition, self.wait.shard
+        if shard.store.is_full:
+            self._refuse(
+                ErrorCode.KAFKA_STORAGE_ERROR,
+                "the disk of this broker is full: free space, then retry; reads go on",
+            )
+            return False
+        wanted = partition.topic.settings.min_insync_replicas
+        in_sync = len(partition.log.descriptor.voters)
+        if self.wait.acks == -1 and wanted > in_sync:
+            self._refuse(
+                ErrorCode.NOT_ENOUGH_REPLICAS,
+                f"min.insync.replicas is {wanted}, but the partition has {in_sync} in sync",
+            )
+            return False
+        return True
+
+    def _not_new(self, verdict: Duplicate | Pending | Refuse | object) -> None:
+        """Answer a batch that was seen before, or that does not follow the last one."""
+        out = self.out
+        settings = self.partition.topic.settings
+        if isinstance(verdict, Refuse):
+            self.wait.shard.counts.batches_refused += 1
+            self._refuse(verdict.error, verdict.sentence)
+            return
+        assert isinstance(verdict, Duplicate | Pending)
+        self.wait.shard.counts.batches_duplicate += 1
+        out.base_offset = verdict.base_offset
+        if settings.is_log_append_time:
+            out.log_append_time_ms = verdict.max_timestamp_ms
+        if isinstance(verdict, Pending):
+            self.partition.wait_for_twin(verdict.index, self)
+        else:
+            self._settled()
+
+    def settled(self, *, is_lost: bool) -> None:
+        """Take the entry's fate (called by the partition)."""
+        if is_lost:
+            if self.out.is_open:
+                self._refuse_not_leader()
+            return
+        self._settled()
+
+    def _settled(self) -> None:
+        self.out.is_open = False
+        self.wait.settle()
+
+    def _refuse_not_leader(self) -> None:
+        if self.partition.is_damaged:
+            self._refuse(ErrorCode.KAFKA_STORAGE_ERROR, "the partition's log is damaged: offline")
+            return
+        self.out.leader = hint_for(self.wait.shard, self.partition)
+        self._refuse(ErrorCode.NOT_LEADER_OR_FOLLOWER, _LOST)
+
+    def _refuse(self, error: int, sentence: str) -> None:
+        self.out.refuse(error, sentence)
+        self.wait.settle()

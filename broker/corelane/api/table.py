@@ -1,0 +1,43 @@
+"""THE list of APIs this broker serves.
+
+ApiVersions is made from it, so nothing is advertised that is not served. One exception: Produce
+is advertised from version 0 because librdkafka before 2.11 turns features on by exact versions
+being inside the range (KAFKA-18659); Kafka 4 does the same, and like it we close on 0 to 2.
+"""
+
+from types import MappingProxyType
+from typing import Final
+
+from corelane.api import (
+    api_versions,
+    create_topics,
+    delete_topics,
+    describe_cluster,
+    describe_configs,
+    fetch,
+    find_coordinator,
+    init_producer_id,
+    list_offsets,
+    metadata,
+    produce,
+)
+from corelane.shard.call import ApiRow
+
+_ROWS: Final = (
+    #      key name               min max handler
+    ApiRow(0, "Produce", 3, 11, produce.handle, advertised_min=0),
+    ApiRow(1, "Fetch", 4, 17, fetch.handle),
+    ApiRow(2, "ListOffsets", 1, 7, list_offsets.handle),
+    ApiRow(3, "Metadata", 0, 12, metadata.handle),
+    ApiRow(10, "FindCoordinator", 0, 4, find_coordinator.handle),
+    ApiRow(18, "ApiVersions", 0, 4, api_versions.handle, unsupported=api_versions.unsupported),
+    ApiRow(19, "CreateTopics", 2, 7, create_topics.handle),
+    ApiRow(20, "DeleteTopics", 1, 6, delete_topics.handle),
+    ApiRow(22, "InitProducerId", 0, 4, init_producer_id.handle),
+    ApiRow(32, "DescribeConfigs", 1, 4, describe_configs.handle),
+    ApiRow(60, "DescribeCluster", 0, 2, describe_cluster.handle),
+)
+assert [row.key for row in _ROWS] == sorted({row.key for row in _ROWS})
+
+API_TABLE: Final = MappingProxyType({row.key: row for row in _ROWS})
+"""Every API by its key."""

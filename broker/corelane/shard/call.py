@@ -1,0 +1,78 @@
+"""One request on its way through the shard: the frame, its header, and where the answer goes."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import corelane_native as native
+from corelane.model.ids import ChunkId
+from corelane.model.record import record
+from corelane.shard.connection import Slot
+from corelane.shard.effects import Part
+from corelane.shard.events import Request
+from corelane.wire import frame as wire_frame
+from corelane.wire.compiler import Message, request_codec, response_codec
+
+if TYPE_CHECKING:
+    from corelane.shard.shard import Shard
+
+_API_VERSIONS_KEY = 18
+
+
+class Call:
+    """A request and its answer slot. The frame's memory is borrowed for the current step only."""
+
+    __slots__ = ("request", "slot")
+
+    def __init__(self, request: Request, slot: Slot) -> None:
+        self.request = request
+        self.slot = slot
+
+    @property
+    def version(self) -> int:
+        """The request's version."""
+        return self.request.api_version
+
+    def frame(self) -> bytes:
+        """Return a copy of the whole frame."""
+        return native.bytes_at(self.request.address, self.request.size_bytes)
+
+    def decode(self) -> Message:
+        """Return the request's body, copied out of the frame; raises DecodeError."""
+        request = self.request
+        codec = request_codec(request.api_key, request.api_version)
+        data = self.frame()
+        start = wire_frame.request_body_at(data, is_flexible=codec.is_flexible)
+        message, _end = codec.decode(data, start)
+        return message
+
+    def answer(self, message: Message) -> None:
+        """Encode *message* as the answer and fill the slot."""
+        request = self.request
+        codec = response_codec(request.api_key, request.api_version)
+        # The ApiVersions answer has header v0 for ever: a client that does not yet know the
+        # broker's versions must be able to read it (KIP-511).
+        flexible = codec.is_flexible and request.api_key != _API_VERSIONS_KEY
+        self.slot.fill(codec.encode(message), header_is_flexible=flexible)
+
+    def answer_parts(self, parts: list[Part], chunks_held: list[ChunkId]) -> None:
+        """Answer with a finished frame, whose references pass to the connection."""
+        self.slot.fill_parts(parts, chunks_held)
+
+
+Handler = Callable[["Shard", Call], None]
+"""What an API module exports as `handle`: answers the call now, or keeps it and answers later."""
+
+
+@record
+class ApiRow:
+    """One line of the API table: what is served, and by whom."""
+
+    key: int
+    name: str
+    version_min: int
+    version_max: int
+    handle: Handler
+    advertised_min: int = -1
+    """The first version ApiVersions names; -1: `version_min` (KAFKA-18659 is why it may differ)."""
+    unsupported: Handler | None = None
+    """Answers versions that are not served, where a layout exists for that; else: close."""

@@ -1,0 +1,43 @@
+"""What a shard is told about itself when it is made."""
+
+from typing import Protocol
+
+from corelane.model.config import Config
+from corelane.model.ids import BrokerId, CoreId, NodeId
+from corelane.model.record import record
+
+
+class Random(Protocol):
+    """The randomness a shard is handed: seeded in simulation, the system's in production."""
+
+    def randrange(self, stop: int, /) -> int:
+        """Return a number in [0, stop)."""
+
+    def randbytes(self, n: int, /) -> bytes:
+        """Return *n* random bytes; topic ids are made of them."""
+
+
+@record
+class Advertised:
+    """A Kafka broker as metadata names it: one core, or the whole node."""
+
+    broker_id: BrokerId
+    host: str
+    port: int
+    rack: str | None
+
+
+@record
+class ShardConfig:
+    """Everything a shard does not decide itself."""
+
+    node: NodeId
+    core: CoreId
+    core_count: int
+    cluster_id: bytes
+    """Sixteen bytes; clients see them as URL-safe base64."""
+    brokers: list[Advertised]
+    """Every broker that clients may be sent to; this core's own is `brokers[self_broker]`."""
+    self_broker: int
+    config: Config
+    random: Random

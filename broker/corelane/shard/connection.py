@@ -1,0 +1,116 @@
+"""One client connection: a FIFO of answer slots that leave in the order of their requests."""
+
+# performance-critical: see STYLE.md
+
+import struct
+from collections import deque
+
+from corelane.model import limits
+from corelane.model.ids import ChunkId, ConnId
+from corelane.shard.effects import Effect, Part, Pause, Resume, Send
+
+_FRAME_HEADER = struct.Struct(">ii")
+_NO_CHUNKS: list[ChunkId] = []
+
+
+class Slot:
+    """The place of one answer. Whoever completes the request fills it, once."""
+
+    __slots__ = ("api_key", "api_version", "chunks_held", "connection", "correlation_id", "parts")
+
+    def __init__(self, connection: "Connection", key: int, version: int, correlation: int) -> None:
+        self.connection = connection
+        self.api_key = key
+        self.api_version = version
+        self.correlation_id = correlation
+        self.parts: list[Part] | None = None
+        self.chunks_held: list[ChunkId] = _NO_CHUNKS
+
+    def fill(self, body: bytes, *, header_is_flexible: bool) -> None:
+        """Answer with *body*; the frame and response header (v0 or v1) are put before it."""
+        if header_is_flexible:
+            frame = _FRAME_HEADER.pack(len(body) + 5, self.correlation_id) + b"\0" + body
+        else:
+            frame = _FRAME_HEADER.pack(len(body) + 4, self.correlation_id) + body
+        self.fill_parts([frame], _NO_CHUNKS)
+
+    def fill_parts(self, parts: list[Part], chunks_held: list[ChunkId]) -> None:
+        """Answer with a whole frame made of *parts*; takes over the references on *chunks_held*."""
+        assert self.parts is None, "an answer slot is filled once"
+        self.parts = parts
+        self.chunks_held = chunks_held
+        self.connection.slot_filled(self)
+
+
+class Connection:
+    """A client connection as the shard sees it.
+
+    Invariant C1: answers leave in the order of their requests (Kafka's rule for a connection).
+    Invariant C2: at most `CONNECTION_REQUESTS_MAX` requests wait; then no frame is cut.
+    """
+
+    __slots__ = (
+        "client_software",
+        "conn",
+        "dirty",
+        "is_closed",
+        "is_paused",
+        "listener",
+        "peer",
+        "slots",
+    )
+
+    def __init__(self, conn: ConnId, listener: int, peer: str, dirty: "list[Connection]") -> None:
+        self.conn = conn
+        self.listener = listener
+        self.peer = peer
+        self.dirty = dirty
+        self.slots: deque[Slot] = deque()
+        self.is_closed = False
+        self.is_paused = False
+        self.client_software = ""
+
+    def open_slot(self, key: int, version: int, correlation: int) -> Slot:
+        """Append the place of the next answer."""
+        slot = Slot(self, key, version, correlation)
+        self.slots.append(slot)
+        return slot
+
+    def slot_filled(self, slot: Slot) -> None:
+        """Put this connection on the list of those with something to send, when it is so."""
+        if self.slots and self.slots[0] is slot:
+            self.dirty.append(self)
+
+    def drop_slot(self, slot: Slot) -> None:
+        """Forget a slot that no answer will ever fill (acks=0)."""
+        self.slots.remove(slot)
+        if self.slots and self.slots[0].parts is not None:
+            self.dirty.append(self)
+
+    def flush(self, effects: list[Effect]) -> list[ChunkId]:
+        """Append one `Send` with every answer that may leave, and pause or resume reading.
+
+        Returns references to release when the connection is closed and nothing will be sent.
+        """
+        slots = self.slots
+        parts: list[Part] = []
+        chunks: list[ChunkId] = []
+        while slots and slots[0].parts is not None:
+            slot = slots.popleft()
+            assert slot.parts is not None
+            parts += slot.parts
+            chunks += slot.chunks_held
+        if self.is_closed:
+            return chunks
+        if parts:
+            effects.append(Send(self.conn, parts, chunks))
+        if self.is_paused and len(slots) <= limits.CONNECTION_REQUESTS_MAX // 2:
+            self.is_paused = False
+            effects.append(Resume(self.conn))
+        return _NO_CHUNKS
+
+    def pause_if_full(self, effects: list[Effect]) -> None:
+        """Stop reading a client that has too many requests waiting (invariant C2)."""
+        if len(self.slots) >= limits.CONNECTION_REQUESTS_MAX and not self.is_paused:
+            self.is_paused = True
+            effects.append(Pause(self.conn))

@@ -1,0 +1,361 @@
+"""The raft groups of one core: the controller's, and one for each partition that lives here.
+
+What the cluster is comes from the controller's log alone; this file makes what is on this core
+agree with it: opens partitions that were created, drops those that were deleted.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol, assert_never
+
+from corelane.cluster.commands import ClusterCreated, Endpoint, NodeRegistered, ProducerIdBlock
+from corelane.cluster.metadata import (
+    Change,
+    Cluster,
+    ClusterNamed,
+    NodeChanged,
+    PartitionsAdded,
+    ProducerIdsGranted,
+    Refused,
+    Reservations,
+    TopicConfigChanged,
+    TopicCreated,
+    TopicDeleted,
+)
+from corelane.cluster.metadata import Topic as TopicPlan
+from corelane.cluster.topic_config import effective
+from corelane.model import limits
+from corelane.model.ids import (
+    CONTROLLER_GROUP,
+    GroupId,
+    Index,
+    NodeId,
+    Offset,
+    RecordKind,
+    TopicId,
+)
+from corelane.producers.ids import ProducerIdAllocator
+from corelane.producers.sequences import ProducedBatch, ProducerTable
+from corelane.raft.config import HardState, RaftConfig
+from corelane.raft.core import RaftGroup
+from corelane.raft.events import Tick
+from corelane.shard.controller import Controller
+from corelane.shard.member import Member
+from corelane.shard.partition import Partition, Topic
+from corelane.storage.group_log import GroupLog
+from corelane.storage.layout import Descriptor
+from corelane.storage.news import News
+from corelane.storage.recovery import Recovered
+from corelane.wire.batch import batch_header
+from corelane_native import bytes_at
+
+if TYPE_CHECKING:
+    from corelane.shard.shard import Shard
+
+NO_TOPIC_ID: Final = TopicId(bytes(16))
+NODE_LISTENER: Final = "PLAINTEXT"
+
+
+class IdWaiter(Protocol):
+    """Who waits for a producer id."""
+
+    is_done: bool
+
+    def granted(self, producer_id: int) -> None:
+        """Take the id."""
+
+
+class Groups:
+    """Members by group, topics by name and id.
+
+    Invariant N1: a topic is in `topics` exactly while it is in the controller's fold, once that
+    is established.
+    """
+
+    def __init__(self, shard: "Shard", recovered: Recovered) -> None:
+        self.shard = shard
+        self.members: dict[GroupId, Member] = {}
+        self.topics: dict[bytes, Topic] = {}
+        self.topics_by_id: dict[bytes, Topic] = {}
+        self.producer_ids = ProducerIdAllocator()
+        self.opening = 0  # partitions that do not lead yet
+        self.is_reconciled = False
+        self._folds = recovered.folds
+        self._damaged = recovered.damaged
+        self._waiting_for_ids: deque[IdWaiter] = deque()
+        shard.store.state_of = self._state_of
+        self.controller = self._make_controller()
+        self.cluster = self.controller.cluster
+        self.reservations = Reservations(self.cluster)
+
+    # --- making members ---
+
+    def _make_controller(self) -> Controller:
+        shard = self.shard
+        log = shard.store.groups.get(CONTROLLER_GROUP)
+        if log is None:
+            log = shard.store.create_group(
+                Descriptor(CONTROLLER_GROUP, "", NO_TOPIC_ID, 0, (shard.config.node,))
+            )
+        applied, blob = self._folds.pop(CONTROLLER_GROUP, (Index(0), b""))
+        cluster = Cluster.decode(blob) if blob else Cluster()
+        assert cluster.applied_index == applied
+        raft = self._make_raft(log)
+        controller = Controller(raft, log, cluster, self._changed, self._established)
+        self.members[CONTROLLER_GROUP] = controller
+        return controller
+
+    def _make_raft(self, log: GroupLog) -> RaftGroup:
+        shard = self.shard
+        return RaftGroup(
+            RaftConfig(log.group, shard.config.node, log.descriptor.voters),
+            HardState(log.term, log.voted_for, log.committed_index),
+            log,
+            shard.config.random,
+            shard.now_ms,
+        )
+
+    def start(self) -> None:
+        """Begin: the controller's group campaigns, the rest follows from its log."""
+        if CONTROLLER_GROUP in self._damaged:
+            self.shard.log(
+                40, f"the controller's log is damaged: {self._damaged[CONTROLLER_GROUP]}"
+            )
+        self.controller.campaign(self.shard.now_ms)
+
+    def _state_of(self, group: GroupId) -> tuple[Index, bytes]:
+        """Return a group's fold for its checkpoint row."""
+        member = self.members.get(group)
+        if member is None:  # recovered, and its topic not opened yet
+            return self._folds.get(group, (Index(0), b""))
+        if isinstance(member, Partition):
+            return member.raft.committed_index, member.producers.encode()
+        return self.cluster.applied_index, self.cluster.encode()
+
+    # --- the disk's news ---
+
+    def disk_done(self, news: News) -> None:
+        """Tell members what became durable."""
+        now_ms = self.shard.now_ms
+        members = self.members
+        for log, term, voted_for in news.votes:
+            member = members.get(log.group)
+            if member is not None:
+                member.vote_durable(now_ms, term, voted_for)
+        for log, last_index, truncations in news.entries:
+            member = members.get(log.group)
+            if member is not None:
+                member.entries_durable(last_index, truncations)
+
+    # --- following the controller's log ---
+
+    def _established(self) -> None:
+        """This core leads the controller's group and knows its whole log: act on it."""
+        shard = self.shard
+        self.reservations = Reservations(self.cluster)
+        config = shard.config
+        if self.cluster.cluster_id is None:
+            self.controller.propose(ClusterCreated(config.cluster_id), _ignored)
+        endpoints = tuple(
+            Endpoint(NODE_LISTENER, broker.host, broker.port, broker.broker_id % 1000)
+            for broker in config.brokers
+        )
+        node = NodeRegistered(config.node, config.config.node.rack, config.core_count, endpoints)
+        if self.cluster.nodes.get(config.node) != node:
+            self.controller.propose(node, _ignored)
+        for plan in self.cluster.topics.values():
+            self._open_topic(plan)
+        known = {part.group for plan in self.cluster.topics.values() for part in plan.partitions}
+        for group in [*shard.store.groups]:
+            if group != CONTROLLER_GROUP and group not in known:
+                shard.store.drop_group(shard.store.groups[group])
+        self.is_reconciled = True
+
+    def _changed(self, change: Change) -> None:
+        match change:
+            case TopicCreated():
+                self._open_topic(change.topic)
+            case TopicDeleted():
+                self._delete_topic(change.topic)
+            case TopicConfigChanged():
+                topic = self.topics_by_id[change.topic.topic_id]
+                topic.settings = effective(change.topic.configs, self.shard.config.config)
+                self._apply_settings(topic)
+            case PartitionsAdded():
+                topic = self.topics_by_id[change.topic.topic_id]
+                self._open_partitions(topic, change.topic, change.first)
+            case ProducerIdsGranted():
+                config = self.shard.config
+                if (change.node, change.core) == (config.node, config.core):
+                    self._ids_granted(change.first_id, change.count)
+            case ClusterNamed() | NodeChanged() | Refused():
+                pass
+            case _:
+                assert_never(change)
+
+    def _open_topic(self, plan: TopicPlan) -> None:
+        settings = effective(plan.configs, self.shard.config.config)
+        topic = Topic(plan.name, plan.topic_id, settings)
+        self.topics[topic.name_bytes] = topic
+        self.topics_by_id[plan.topic_id] = topic
+        self._open_partitions(topic, plan, 0)
+
+    def _open_partitions(self, topic: Topic, plan: TopicPlan, first: int) -> None:
+        """Queue the opening of partitions: thousands of them must not hold up one turn."""
+        topic.partitions += [None] * (len(plan.partitions) - first)
+        for number in range(first, len(plan.partitions)):
+            part = plan.partitions[number]
+            if self.shard.config.node in part.replicas:
+                self.opening += 1
+                self.shard.todo.append(
+                    partial(self._open_partition, topic, number, part.group, part.replicas)
+                )
+
+    def _open_partition(
+        self, topic: Topic, number: int, group: GroupId, replicas: tuple[NodeId, ...]
+    ) -> None:
+        """Open a partition's log, made now or recovered, and stand for election."""
+        shard = self.shard
+        if topic.is_deleted:
+            self.opening -= 1
+            return
+        log = shard.store.groups.get(group)
+        if log is None:
+            log = shard.store.create_group(
+                Descriptor(group, topic.name, topic.topic_id, number, replicas)
+            )
+        raft = self._make_raft(log)
+        applied, blob = self._folds.pop(group, (Index(0), b""))
+        expiration_ms = shard.config.config.producers.id_expiration_ms
+        producers = (
+            ProducerTable.decode(blob, expiration_ms, limits.PRODUCERS_PER_PARTITION_MAX)
+            if blob
+            else ProducerTable(expiration_ms, limits.PRODUCERS_PER_PARTITION_MAX)
+        )
+        partition = Partition(raft, log, topic, number, producers)
+        _refold(log, producers, applied)
+        topic.partitions[number] = partition
+        self.members[group] = partition
+        _apply_log_settings(topic, log)
+        partition.opened = self._partition_opened
+        if group in self._damaged:
+            partition.is_damaged = True
+            partition.opened = None
+            self.opening -= 1
+            shard.log(
+                40,
+                f"partition {topic.name}-{number} is offline: {self._damaged[group]}. Everything "
+                "else is served. Restore its files, or accept the loss with `corelane dump-log "
+                "--repair`.",
+            )
+            return
+        partition.campaign(shard.now_ms)
+
+    def _partition_opened(self) -> None:
+        self.opening -= 1
+
+    def _apply_settings(self, topic: Topic) -> None:
+        for partition in topic.partitions:
+            if partition is not None:
+                _apply_log_settings(topic, partition.log)
+
+    def _delete_topic(self, plan: TopicPlan) -> None:
+        topic = self.topics_by_id.pop(plan.topic_id)
+        del self.topics[topic.name_bytes]
+        topic.is_deleted = True
+        for partition in topic.partitions:
+            if partition is None:
+                continue
+            partition.is_dropped = True
+            if partition.opened is not None and not partition.serves:
+                self.opening -= 1
+            partition.opened = None
+            del self.members[partition.group]
+            self.shard.store.drop_group(partition.log)
+            partition.fail_waits()
+
+    # --- producer ids ---
+
+    def take_producer_id(self, waiter: "IdWaiter") -> None:
+        """Give *waiter* a producer id, now or when the controller granted more of them."""
+        ids = self.producer_ids
+        producer_id = ids.take()
+        if producer_id is not None:
+            waiter.granted(producer_id)
+        else:
+            self._waiting_for_ids.append(waiter)
+        if ids.wants_block:
+            self._ask_for_ids()
+
+    def _ask_for_ids(self) -> None:
+        ids, config = self.producer_ids, self.shard.config
+        ids.block_asked()
+        count = limits.PRODUCER_ID_BLOCK_COUNT
+        first = self.reservations.producer_ids(count)
+
+        def applied(changes: Sequence[Change] | None) -> None:
+            if changes is None:
+                ids.block_refused()
+
+        command = ProducerIdBlock(config.node, config.core, first, count)
+        self.controller.propose(command, applied)
+
+    def _ids_granted(self, first_id: int, count: int) -> None:
+        self.producer_ids.block_granted(first_id, count)
+        waiting = self._waiting_for_ids
+        while waiting:
+            waiter = waiting.popleft()
+            if waiter.is_done:
+                continue
+            producer_id = self.producer_ids.take()
+            if producer_id is None:
+                waiting.appendleft(waiter)
+                self._ask_for_ids()
+                return
+            waiter.granted(producer_id)
+
+    # --- time ---
+
+    def tick(self) -> None:
+        """Let groups whose deadline has come act; with one voter each there is none to come."""
+        now_ms = self.shard.now_ms
+        controller = self.controller
+        if now_ms >= controller.raft.deadline_ms:
+            controller.perform(controller.raft.step(now_ms, Tick()))
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every partition that belongs here leads (or is known damaged)."""
+        return self.is_reconciled and self.opening == 0
+
+
+def _ignored(changes: object) -> None:
+    """The proposer has nobody to tell."""
+
+
+def _apply_log_settings(topic: Topic, log: GroupLog) -> None:
+    log.segment_bytes = topic.settings.segment_bytes
+    log.segment_ms = topic.settings.segment_ms
+
+
+def _refold(log: GroupLog, producers: ProducerTable, applied: Index) -> None:
+    """Fold the recovered tail into the producer table: nothing of it is committed yet."""
+    for at, entry in enumerate(log.tail):
+        index = Index(log.tail_first + at)
+        if index <= applied or entry.kind != RecordKind.BATCH:
+            continue
+        address = log.store.arena.address(entry.chunk.id) + entry.position
+        head = batch_header(bytes_at(address, limits.BATCH_HEADER_BYTES))
+        if head.producer_id >= 0:
+            producers.appended(
+                ProducedBatch(
+                    index,
+                    head.producer_id,
+                    head.producer_epoch,
+                    head.base_sequence,
+                    head.record_count,
+                    Offset(head.base_offset),
+                    head.max_timestamp,
+                )
+            )

@@ -1,0 +1,172 @@
+"""One partition that lives on this core: a raft group whose entries are Kafka record batches."""
+
+# performance-critical: see STYLE.md
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from corelane.cluster.topic_config import TopicSettings
+from corelane.model.ids import Index, Offset, TopicId
+from corelane.model.record import record
+from corelane.producers.sequences import ProducedBatch, ProducerTable
+from corelane.raft.core import RaftGroup
+from corelane.shard.member import Member
+from corelane.storage.group_log import GroupLog
+
+
+class AppendWaiter(Protocol):
+    """Who waits for an entry's fate; called once."""
+
+    def settled(self, *, is_lost: bool) -> None:
+        """The entry is as durable as was asked for, or (*is_lost*) this core leads no more."""
+
+
+class HighWatermarkWaiter(Protocol):
+    """Who waits for more to read."""
+
+    def wake(self) -> None:
+        """Look again at the end of this turn."""
+
+
+@record
+class Batch:
+    """A record batch as a client sent it, checked; *address* is borrowed for the call."""
+
+    address: int
+    size_bytes: int
+    record_count: int
+    max_timestamp_ms: int
+    append_time_ms: int
+    producer_id: int
+    producer_epoch: int
+    base_sequence: int
+
+
+class Topic:
+    """A topic as this core sees it; `partitions[i]` is None where another core owns it."""
+
+    __slots__ = ("is_deleted", "name", "name_bytes", "partitions", "settings", "topic_id")
+
+    def __init__(self, name: str, topic_id: TopicId, settings: TopicSettings) -> None:
+        self.name = name
+        self.name_bytes = name.encode()
+        self.topic_id = topic_id
+        self.settings = settings
+        self.partitions: list[Partition | None] = []
+        self.is_deleted = False
+
+    def partition(self, index: int) -> "Partition | None":
+        """Return the partition of that number, or None where there is none here."""
+        if 0 <= index < len(self.partitions):
+            return self.partitions[index]
+        return None
+
+
+class Partition(Member):
+    """The leader's (or follower's) side of one partition.
+
+    Invariant P1: offsets are given at append, by the leader of the term, from the log's own
+    counter; an answer takes them from there.
+    Invariant P2: `commit_waits` is sorted by index, so a commit answers a prefix of it.
+    """
+
+    __slots__ = (
+        "append_queue",
+        "commit_waits",
+        "fetch_waits",
+        "is_dropped",
+        "number",
+        "opened",
+        "producers",
+        "sync_waits",
+        "topic",
+        "twin_waits",
+    )
+
+    def __init__(
+        self, raft: RaftGroup, log: GroupLog, topic: Topic, number: int, producers: ProducerTable
+    ) -> None:
+        super().__init__(log.group, raft, log)
+        self.topic = topic
+        self.number = number
+        self.producers = producers
+        self.opened: Callable[[], None] | None = None  # called when it first leads
+        self.commit_waits: deque[tuple[Index, AppendWaiter]] = deque()
+        self.sync_waits: deque[tuple[Index, AppendWaiter]] = deque()
+        self.twin_waits: list[tuple[Index, AppendWaiter]] = []
+        self.fetch_waits: list[HighWatermarkWaiter] = []
+        self.append_queue: deque[object] = deque()
+        self.is_dropped = False
+
+    def append(self, batch: Batch) -> tuple[Index, Offset]:
+        """Append *batch* as the leader; returns its index and the offset of its first record.
+
+        Raises MemoryError or WalFullError when there is no room; nothing has changed then.
+        """
+        index, base_offset, _lsn = self.log.append_batch(
+            self.raft.term,
+            batch.address,
+            batch.size_bytes,
+            batch.record_count,
+            batch.max_timestamp_ms,
+            batch.append_time_ms,
+        )
+        if batch.producer_id >= 0:
+            self.producers.appended(
+                ProducedBatch(
+                    index,
+                    batch.producer_id,
+                    batch.producer_epoch,
+                    batch.base_sequence,
+                    batch.record_count,
+                    base_offset,
+                    batch.append_time_ms if batch.append_time_ms >= 0 else batch.max_timestamp_ms,
+                )
+            )
+        self.raft.appended(index)  # with one voter there is nobody to send to: no effects
+        return index, base_offset
+
+    def wait_for_twin(self, index: Index, waiter: AppendWaiter) -> None:
+        """Let a duplicate of an in-flight batch share the fate of the first attempt (quirk 24)."""
+        self.twin_waits.append((index, waiter))
+
+    def entries_durable(self, last_index: Index, truncations: int) -> None:
+        super().entries_durable(last_index, truncations)
+        _release(self.sync_waits, self.raft.durable_index)
+
+    def committed(self, index: Index) -> None:
+        self.producers.committed(index)
+        if self.opened is not None and self.raft.is_established:
+            self.opened()
+            self.opened = None
+        _release(self.commit_waits, index)
+        if self.twin_waits:
+            settled = [waiter for at, waiter in self.twin_waits if at <= index]
+            self.twin_waits = [row for row in self.twin_waits if row[0] > index]
+            for waiter in settled:
+                waiter.settled(is_lost=False)
+        for reader in self.fetch_waits:
+            reader.wake()
+
+    def became_follower(self) -> None:
+        self.fail_waits()
+
+    def truncated(self, from_index: Index) -> None:
+        self.producers.truncated(from_index)
+
+    def fail_waits(self) -> None:
+        """Tell everybody who waits here that this core leads no more, and wake the readers."""
+        lost = [*self.commit_waits, *self.sync_waits, *self.twin_waits]
+        self.commit_waits.clear()
+        self.sync_waits.clear()
+        self.twin_waits = []
+        for _index, waiter in lost:
+            waiter.settled(is_lost=True)
+        for reader in self.fetch_waits:
+            reader.wake()
+
+
+def _release(waits: deque[tuple[Index, AppendWaiter]], upto_index: Index) -> None:
+    while waits and waits[0][0] <= upto_index:
+        waits.popleft()[1].settled(is_lost=False)

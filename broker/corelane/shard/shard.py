@@ -1,0 +1,265 @@
+"""One core's whole world: events in, effects out, nothing else.
+
+No clock, socket, file, thread or randomness of its own: the same code runs under trio in
+production, in the simulator on virtual time, and inside somebody's test suite (DESIGN §4).
+"""
+
+# performance-critical: see STYLE.md
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from corelane.model import limits
+from corelane.model.ids import ConnId, JobId
+from corelane.model.metrics import ShardCounts
+from corelane.shard.call import ApiRow, Call
+from corelane.shard.config import ShardConfig
+from corelane.shard.connection import Connection
+from corelane.shard.deadlines import Deadlines
+from corelane.shard.effects import Close, Effect, HoldProduce, LogLine, Stopped, Work
+from corelane.shard.events import Closed, Drained, Event, Opened, Request, WorkDone
+from corelane.shard.groups import Groups
+from corelane.shard.partition import Partition
+from corelane.storage.effects import DiskDone
+from corelane.storage.news import NOTHING
+from corelane.storage.recovery import Recovered
+from corelane.wire.errors import DecodeError
+from corelane_native import Arena, address_of
+
+TODO_PER_TURN_MAX: Final = 64
+INFO: Final = 20
+WARNING: Final = 30
+ERROR: Final = 40
+
+
+class Shard:
+    """All that one core owns.
+
+    Invariant S1: `step` runs to completion; nothing in it waits.
+    Invariant S2: an answer that promises durability is filled only from a `DiskDone` event.
+    Invariant S3: effects are returned in the order in which they must be performed.
+    """
+
+    def __init__(
+        self,
+        config: ShardConfig,
+        recovered: Recovered,
+        arena: Arena,
+        apis: Mapping[int, ApiRow],
+    ) -> None:
+        self.config = config
+        self.store = recovered.store
+        self.arena = arena
+        self.apis = apis
+        self.now_ms = 0
+        self.wall_ms = 0
+        self.counts = ShardCounts()
+        self.deadlines = Deadlines()
+        self.effects: list[Effect] = []
+        self.connections: dict[ConnId, Connection] = {}
+        self.dirty: list[Connection] = []
+        self.woken: list[Callable[[], None]] = []
+        self.todo: deque[Callable[[], None]] = deque()
+        self.works: dict[JobId, Callable[[WorkDone], None]] = {}
+        self.is_stopping = False
+        self.is_stopped = False
+        self._produce_held = False
+        self._next_work = 0
+        self._deferred: deque[tuple[Call, bytes]] = deque()
+        self._is_started = False
+        self.groups = Groups(self, recovered)
+
+    # --- the border of the deterministic world ---
+
+    def step(self, now_ms: int, wall_ms: int, events: list[Event]) -> list[Effect]:
+        """Take what happened, in order, and return what must be done, in order.
+
+        *now_ms* is monotonic, *wall_ms* is the time of day for LogAppendTime and bounds.
+        """
+        assert now_ms >= self.now_ms, "monotonic time went back"
+        self.now_ms = now_ms
+        self.wall_ms = wall_ms
+        effects: list[Effect] = []
+        self.effects = effects
+        if not self._is_started:
+            self._is_started = True
+            self.groups.start()
+        if self._deferred:
+            self._retry_deferred()
+        for event in events:
+            if isinstance(event, Request):  # the most frequent first
+                self._request(event)
+            elif isinstance(event, DiskDone):
+                self._disk_done(event)
+            else:
+                self._rare(event)
+        self._run_todo()
+        self.deadlines.expire(now_ms)
+        if self.woken:
+            woken, self.woken = self.woken, []
+            for wake in woken:
+                wake()
+        self.groups.tick()
+        effects += self.store.turn_effects()
+        self._hold_or_release_produce()
+        self._flush()
+        if self.is_stopping and not self.is_stopped and self.store.is_stopped:
+            self.is_stopped = True
+            effects.append(Stopped())
+        return effects
+
+    def next_deadline_ms(self) -> int | None:
+        """Return when `step` must run even if nothing happens; None: whenever something does."""
+        if self.todo or self.woken or self.store.wants_turn:
+            return self.now_ms
+        deadline_ms = self.deadlines.next_ms()
+        if self.is_stopped:
+            return None
+        if self.is_stopping or self._deferred or self.store.is_waiting:
+            soon_ms = self.now_ms + limits.TICK_MS
+            return soon_ms if deadline_ms is None else min(soon_ms, deadline_ms)
+        return deadline_ms
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether everything that belongs on this core is served."""
+        return self.groups.is_ready
+
+    def stop(self) -> None:
+        """Begin a clean stop: the next step starts the last checkpoint, `Stopped` ends it."""
+        self.is_stopping = True
+        self.store.stop()
+
+    # --- for handlers ---
+
+    def log(self, level: int, text: str) -> None:
+        """Say something that a person acts on."""
+        self.effects.append(LogLine(level, text))
+
+    def close(self, conn: ConnId, reason: str) -> None:
+        """Close a connection; *reason* goes to the log unless empty."""
+        self.effects.append(Close(conn, reason))
+
+    def damage(self, partition: Partition, why: str) -> None:
+        """Take a partition offline whose files cannot be read; everything else is served."""
+        if not partition.is_damaged:
+            partition.is_damaged = True
+            name = f"{partition.topic.name}-{partition.number}"
+            self.log(ERROR, f"partition {name} is offline: {why}. Check the disk, then restart.")
+            partition.fail_waits()
+
+    def work(
+        self,
+        function: Callable[..., object],
+        arguments: tuple[object, ...],
+        done: Callable[[WorkDone], None],
+    ) -> None:
+        """Run a pure function off the loop; *done* gets its value in a later step."""
+        self._next_work += 1
+        job = JobId(self._next_work)
+        self.works[job] = done
+        self.effects.append(Work(job, function, arguments))
+
+    def defer(self, call: Call) -> None:
+        """Handle a produce request again when the log has room; its bytes are copied."""
+        data = call.frame()
+        request = call.request
+        copy = Request(
+            request.conn,
+            address_of(data),
+            len(data),
+            request.api_key,
+            request.api_version,
+            request.correlation_id,
+        )
+        self._deferred.append((Call(copy, call.slot), data))
+
+    def _retry_deferred(self) -> None:
+        waiting, self._deferred = self._deferred, deque()
+        while waiting:
+            call, data = waiting.popleft()
+            if self.store.must_hold or call.slot.connection.is_closed:
+                if not call.slot.connection.is_closed:
+                    self._deferred.append((call, data))
+                continue
+            self.apis[call.request.api_key].handle(self, call)
+
+    # --- events ---
+
+    def _request(self, request: Request) -> None:
+        connection = self.connections.get(request.conn)
+        if connection is None or connection.is_closed:
+            return
+        api = self.apis.get(request.api_key)
+        if api is None or not api.version_min <= request.api_version <= api.version_max:
+            self._unknown_api(connection, request, api)
+            return
+        slot = connection.open_slot(request.api_key, request.api_version, request.correlation_id)
+        try:
+            api.handle(self, Call(request, slot))
+        except DecodeError as fault:
+            self._refuse(connection, f"malformed {api.name} v{request.api_version}: {fault}")
+        else:
+            connection.pause_if_full(self.effects)
+
+    def _unknown_api(self, connection: Connection, request: Request, api: ApiRow | None) -> None:
+        """Answer what can be answered in a known layout, close the rest (quirks 1 and 3)."""
+        if api is not None and api.unsupported is not None:
+            slot = connection.open_slot(
+                request.api_key, request.api_version, request.correlation_id
+            )
+            api.unsupported(self, Call(request, slot))
+            return
+        name = "unknown API" if api is None else api.name
+        self._refuse(
+            connection, f"{name} key {request.api_key} version {request.api_version} is not served"
+        )
+
+    def _refuse(self, connection: Connection, why: str) -> None:
+        """Close a connection whose bytes make no sense; nobody else notices (DESIGN §10)."""
+        self.counts.requests_malformed += 1
+        connection.is_closed = True
+        self.close(connection.conn, f"client {connection.peer}: {why}")
+
+    def _disk_done(self, done: DiskDone) -> None:
+        news = self.store.on_done(done)
+        if news is not NOTHING:
+            self.groups.disk_done(news)
+
+    def _rare(self, event: Opened | Closed | Drained | WorkDone) -> None:
+        match event:
+            case Opened():
+                self.connections[event.conn] = Connection(
+                    event.conn, event.listener, event.peer, self.dirty
+                )
+            case Closed():
+                connection = self.connections.pop(event.conn, None)
+                if connection is not None:
+                    connection.is_closed = True
+                    self.dirty.append(connection)
+            case WorkDone():
+                self.works.pop(event.job)(event)
+            case Drained():
+                pass  # the C core reads such a connection again by itself
+
+    # --- the end of a turn ---
+
+    def _run_todo(self) -> None:
+        """Run a bounded share of the queued work: opening 10,000 partitions takes many turns."""
+        for _ in range(min(TODO_PER_TURN_MAX, len(self.todo))):
+            self.todo.popleft()()
+
+    def _hold_or_release_produce(self) -> None:
+        must_hold = self.store.must_hold
+        if must_hold != self._produce_held:
+            self._produce_held = must_hold
+            self.effects.append(HoldProduce(must_hold))
+
+    def _flush(self) -> None:
+        if not self.dirty:
+            return
+        dirty, self.dirty[:] = list(self.dirty), []
+        for connection in dirty:
+            for chunk in connection.flush(self.effects):
+                self.arena.release(chunk)
