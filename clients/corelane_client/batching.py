@@ -81,15 +81,38 @@ Outcome = Delivery | ClientError
 Listener = Callable[[Outcome], None]
 
 
+class Barrier:
+    """Somebody who waits until certain batches have an outcome."""
+
+    __slots__ = ("done", "left")
+
+    def __init__(self, done: Callable[[], None]) -> None:
+        self.left = 0
+        self.done = done
+
+    def guard(self, batch: "Batch") -> None:
+        """Wait for *batch* too."""
+        self.left += 1
+        batch.barriers.append(self)
+
+    def pass_one(self) -> None:
+        """One of the batches has an outcome."""
+        self.left -= 1
+        if self.left == 0:
+            self.done()
+
+
 class Batch:
     """Records of one partition that travel and are acknowledged together."""
 
     __slots__ = (
         "attempts",
+        "barriers",
         "builder",
         "created_s",
         "is_due",
         "is_full",
+        "last_error",
         "listeners",
         "order",
         "payload",
@@ -110,6 +133,8 @@ class Batch:
         self.attempts = 0
         self.is_due = False
         self.is_full = False
+        self.last_error: ClientError | None = None
+        self.barriers: list[Barrier] = []
 
     @property
     def count(self) -> int:
@@ -140,6 +165,7 @@ class PartitionQueue:
         self._is_idempotent = is_idempotent
         self._window = PRODUCER_WINDOW_BATCHES if is_idempotent else 1
         self._identity: tuple[int, int] | None = None
+        self.former_identity: tuple[int, int] | None = None
         self._has_hole = False
         self._retry_at_s = 0.0
         self._next_order = 0
@@ -163,10 +189,12 @@ class PartitionQueue:
         """Every batch without an outcome, oldest first."""
         return [*sorted([*self._in_flight, *self._again], key=_order), *self._waiting]
 
-    def adopt(self, producer_id: int, epoch: int) -> None:
-        """Write under this identity from now on."""
+    def adopt(self, identity: tuple[int, int]) -> None:
+        """Write under this producer id and epoch from now on; each is adopted once."""
         assert self._is_idempotent
-        self._identity = (producer_id, epoch)
+        assert identity != self.former_identity
+        self._identity = identity
+        self.former_identity = identity
         self._next_sequence = 0
         self._has_hole = False
 
@@ -300,11 +328,15 @@ def _halves(batch: Batch) -> tuple[Batch, Batch]:
         half.listeners = batch.listeners[part]
         half.timestamps_ms = batch.timestamps_ms[part]
         half.attempts = batch.attempts
+        half.last_error = batch.last_error
         half.close(batch.payload.codec)
         half.producer = producer
         if producer is not ANONYMOUS:
             after = _sequence_after(producer.base_sequence, middle)
             producer = Producer(producer.producer_id, producer.epoch, after)
+    first.barriers = batch.barriers
+    for barrier in batch.barriers:
+        barrier.guard(second)
     first.reserved_bytes = batch.reserved_bytes // 2
     second.reserved_bytes = batch.reserved_bytes - first.reserved_bytes
     return first, second

@@ -19,6 +19,7 @@ from corelane_client.errors import (
 )
 from corelane_client.frames import FrameCutter
 from corelane_client.protocol import Api
+from corelane_client.settings import ConnectionSettings
 
 Connect = Callable[[Address], Any]
 """Opens a byte stream to an address; raises OSError. Tests bring their own."""
@@ -26,15 +27,6 @@ Connect = Callable[[Address], Any]
 RECEIVE_BYTES: Final = 256 * 1024
 _JOIN_BYTES_MAX: Final = 64 * 1024
 _CORRELATION_MAX: Final = 2**31
-
-
-@record
-class ConnectionSettings:
-    """How connections are made and how long they are waited for."""
-
-    client_id: str = "corelane"
-    connect_timeout_ms: int = 10_000
-    request_timeout_ms: int = 30_000
 
 
 Done = Callable[[Any], None]

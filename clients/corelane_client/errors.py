@@ -4,7 +4,7 @@ Every error says whether trying again may help (`retriable`). Producer, consumer
 again by themselves within their time limits; what they raise has outlived those.
 """
 
-from corelane.model.errors import ERRORS
+from corelane.model.errors import ERRORS, ErrorCode
 
 
 class ClientError(Exception):
@@ -53,3 +53,11 @@ class DeliveryTimeoutError(ClientError):
 
 class CorruptRecordsError(ClientError):
     """A fetched batch does not fit its checksum or its format."""
+
+
+def no_partition(topic: str, partition_count: int, partition: int) -> KafkaError:
+    """Return the error for a partition the topic does not have, which asking again won't make."""
+    said = f"topic {topic!r} has {partition_count} partitions and none of number {partition}"
+    error = KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, said=said)
+    error.retriable = False
+    return error

@@ -12,9 +12,10 @@ from corelane.model.record import record
 from corelane_client import protocol
 from corelane_client.address import Address, parse_bootstrap
 from corelane_client.background import Background
-from corelane_client.connection import Connect, Connection, ConnectionSettings, connect_tcp
+from corelane_client.connection import Connect, Connection, connect_tcp
 from corelane_client.errors import ClientError, ConnectError, KafkaError
 from corelane_client.protocol import Api
+from corelane_client.settings import CONNECTION, ConnectionSettings
 
 T = TypeVar("T")
 
@@ -67,14 +68,14 @@ class Pool:
     def __init__(
         self,
         bootstrap: str,
-        settings: ConnectionSettings | None = None,
+        settings: ConnectionSettings = CONNECTION,
         connect: Connect = connect_tcp,
     ) -> None:
         self.brokers: dict[int, Broker] = {}
         self.topics: dict[str, Topic] = {}
         self.cluster_id: str | None = None
         self.controller = NO_BROKER
-        self.settings = settings or ConnectionSettings()
+        self.settings = settings
         self._bootstrap = parse_bootstrap(bootstrap)
         self._connect = connect
         self._background = Background()
@@ -196,9 +197,14 @@ class Pool:
             connection = await self.any_connection()
         return await connection.request(api, body, timeout_ms=timeout_ms)
 
-    async def retry(self, attempt: Callable[[], Awaitable[T]], timeout_ms: int) -> T:
+    @property
+    def age_s(self) -> float:
+        """How long ago the metadata was asked for."""
+        return trio.current_time() - self._refreshed_s
+
+    async def retry(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Return what *attempt* returns, repeated while its error may pass and time is left."""
-        deadline_s = trio.current_time() + timeout_ms / 1000
+        deadline_s = trio.current_time() + self.settings.retry_timeout_ms / 1000
         backoff_s = RETRY_BACKOFF_S
         while True:
             try:

@@ -1,0 +1,238 @@
+"""Asks a cluster about its topics and changes them."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+from corelane.model.errors import ErrorCode
+from corelane.model.record import record
+from corelane_client import protocol
+from corelane_client.connection import Connect, connect_tcp
+from corelane_client.errors import ClientError, KafkaError
+from corelane_client.offsets import Place, Resolved, list_offsets
+from corelane_client.pool import Broker, Pool, Topic
+from corelane_client.protocol import Api
+from corelane_client.settings import CONNECTION, ConnectionSettings
+
+BROKER_DEFAULT: Final = -1
+"""As partition count or replication factor: what the broker is configured to."""
+_TOPIC_RESOURCE: Final = 2
+_BROKER_RESOURCE: Final = 4
+_SOURCES: Final = {
+    1: "topic",
+    2: "broker",
+    3: "cluster",
+    4: "file",
+    5: "default",
+}
+
+
+@record
+class NewTopic:
+    """A topic to be made."""
+
+    name: str
+    partition_count: int = BROKER_DEFAULT
+    replication_factor: int = BROKER_DEFAULT
+    configs: Mapping[str, str] | None = None
+
+
+@record
+class ConfigEntry:
+    """A setting and where its value comes from: topic, broker, cluster, file or default."""
+
+    name: str
+    value: str | None
+    source: str
+    is_read_only: bool
+    is_sensitive: bool
+    documentation: str
+
+
+@record
+class ClusterInfo:
+    """The cluster as its metadata shows it."""
+
+    cluster_id: str | None
+    controller: int
+    brokers: list[Broker]
+
+
+class Admin:
+    """Administers a cluster, to be used in an `async with` block.
+
+        async with Admin("127.0.0.1:9092") as admin:
+            await admin.create_topic(NewTopic("greetings", partition_count=3))
+
+    Entering connects and raises ConnectError when no broker answers. Every method asks again
+    while an error may pass, up to `retry_timeout_ms`, and raises ClientError after that.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        settings: ConnectionSettings = CONNECTION,
+        connect: Connect = connect_tcp,
+    ) -> None:
+        self._pool = Pool(bootstrap, settings, connect)
+
+    async def __aenter__(self) -> Self:
+        await self._pool.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._pool.__aexit__(kind, error, traceback)
+
+    async def describe_cluster(self) -> ClusterInfo:
+        """Return the cluster's id, controller and brokers."""
+        await self._pool.retry(lambda: self._pool.refresh(()))
+        brokers = sorted(self._pool.brokers.values(), key=lambda broker: broker.broker_id)
+        return ClusterInfo(self._pool.cluster_id, self._pool.controller, brokers)
+
+    async def list_topics(self) -> list[Topic]:
+        """Return every topic, by name."""
+        await self._pool.retry(lambda: self._pool.refresh(None))
+        return sorted(self._pool.topics.values(), key=lambda topic: topic.name)
+
+    async def describe_topic(self, name: str) -> Topic:
+        """Return a topic as it is now."""
+
+        async def attempt() -> Topic:
+            await self._pool.refresh((name,))
+            return await self._pool.topic(name)
+
+        return await self._pool.retry(attempt)
+
+    async def create_topic(self, topic: NewTopic, *, validate_only: bool = False) -> Topic | None:
+        """Make a topic and return it once its partitions have leaders.
+
+        *validate_only* changes nothing and returns None; what the broker would refuse is raised.
+        """
+        await self._change_topic(
+            Api.CREATE_TOPICS, lambda: _creation(topic, self._timeout_ms, validate_only)
+        )
+        if validate_only:
+            return None
+
+        async def attempt() -> Topic:
+            await self._pool.refresh((topic.name,))
+            made = await self._pool.topic(topic.name)
+            if any(each.leader not in self._pool.brokers for each in made.partitions.values()):
+                raise KafkaError(ErrorCode.LEADER_NOT_AVAILABLE, f"topic {topic.name!r}")
+            return made
+
+        return await self._pool.retry(_patiently(attempt))
+
+    async def delete_topic(self, name: str) -> None:
+        """Delete a topic with all its records."""
+        await self._change_topic(Api.DELETE_TOPICS, lambda: _deletion(name, self._timeout_ms))
+
+    async def describe_topic_configs(
+        self, name: str, keys: Collection[str] | None = None
+    ) -> list[ConfigEntry]:
+        """Return the settings of a topic, or those named by *keys*."""
+        connection = await self._pool.any_connection()
+        return await self._describe_configs(connection, _TOPIC_RESOURCE, name, keys)
+
+    async def describe_broker_configs(
+        self, broker_id: int, keys: Collection[str] | None = None
+    ) -> list[ConfigEntry]:
+        """Return the settings of a broker, or those named by *keys*."""
+        connection = await self._pool.connection(broker_id)
+        return await self._describe_configs(connection, _BROKER_RESOURCE, str(broker_id), keys)
+
+    async def list_offsets(
+        self, topic: str, at: Place, partitions: Sequence[int] | None = None
+    ) -> dict[int, Resolved]:
+        """Return the offset of *at* in each partition of *topic*."""
+        return await list_offsets(self._pool, topic, at, partitions)
+
+    @property
+    def _timeout_ms(self) -> int:
+        return self._pool.settings.request_timeout_ms
+
+    async def _change_topic(self, api: Api, body: Callable[[], Any]) -> None:
+        """Ask the controller for a change of one topic."""
+
+        async def attempt() -> None:
+            answer = await self._pool.request_controller(api, body(), self._timeout_ms)
+            (row,) = answer.topics if api == Api.CREATE_TOPICS else answer.responses
+            if row.error_code == ErrorCode.NOT_CONTROLLER:
+                await self._pool.refresh(())
+            if row.error_code:
+                error = KafkaError(row.error_code, f"topic {row.name!r}", row.error_message)
+                if error.code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
+                    error.retriable = False  # what is not there cannot be deleted later either
+                raise error
+
+        await self._pool.retry(attempt)
+
+    async def _describe_configs(
+        self, connection: Any, kind: int, name: str, keys: Collection[str] | None
+    ) -> list[ConfigEntry]:
+        resource = protocol.message(
+            "DescribeConfigsRequest.DescribeConfigsResource",
+            resource_type=kind,
+            resource_name=name,
+            configuration_keys=None if keys is None else list(keys),
+        )
+        body = protocol.message(
+            "DescribeConfigsRequest", resources=[resource], include_documentation=True
+        )
+        (row,) = (await connection.request(Api.DESCRIBE_CONFIGS, body)).results
+        what = f"topic {name!r}" if kind == _TOPIC_RESOURCE else f"broker {name}"
+        protocol.check(row.error_code, what, row.error_message)
+        return [_config(each) for each in sorted(row.configs, key=lambda each: str(each.name))]
+
+
+def _creation(topic: NewTopic, timeout_ms: int, validate_only: bool) -> Any:
+    configs = [
+        protocol.message("CreateTopicsRequest.CreatableTopicConfig", name=name, value=value)
+        for name, value in (topic.configs or {}).items()
+    ]
+    row = protocol.message(
+        "CreateTopicsRequest.CreatableTopic",
+        name=topic.name,
+        num_partitions=topic.partition_count,
+        replication_factor=topic.replication_factor,
+        configs=configs,
+    )
+    return protocol.message(
+        "CreateTopicsRequest", topics=[row], timeout_ms=timeout_ms, validate_only=validate_only
+    )
+
+
+def _deletion(name: str, timeout_ms: int) -> Any:
+    row = protocol.message("DeleteTopicsRequest.DeleteTopicState", name=name)
+    return protocol.message(
+        "DeleteTopicsRequest", topics=[row], topic_names=[name], timeout_ms=timeout_ms
+    )
+
+
+def _config(row: Any) -> ConfigEntry:
+    return ConfigEntry(
+        row.name,
+        row.value,
+        _SOURCES.get(row.config_source, "unknown"),
+        row.read_only,
+        row.is_sensitive,
+        row.documentation or "",
+    )
+
+
+def _patiently(attempt: Callable[[], Any]) -> Callable[[], Any]:
+    """Return *attempt* with every error of the broker retriable: the topic is there, or will be."""
+
+    async def patient() -> Any:
+        try:
+            return await attempt()
+        except ClientError as error:
+            error.retriable = True
+            raise
+
+    return patient

@@ -1,0 +1,178 @@
+"""Sends records to topics: in batches, in order, once, and with an answer for every record."""
+
+import random
+import time
+from types import TracebackType
+from typing import Self
+
+import trio
+
+from corelane_client.batching import Delivery, Listener, Message, Outcome
+from corelane_client.connection import Connect, connect_tcp
+from corelane_client.delivery import Deliverer
+from corelane_client.errors import ClientError, no_partition
+from corelane_client.partitioner import StickyChoice, partition_of_key
+from corelane_client.pool import Pool
+from corelane_client.records import Headers
+from corelane_client.settings import ProducerSettings
+
+
+class Pending:
+    """A record on its way."""
+
+    __slots__ = ("_event", "_outcome")
+
+    def __init__(self) -> None:
+        self._outcome: Outcome | None = None
+        self._event: trio.Event | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """`wait` would return or raise at once."""
+        return self._outcome is not None
+
+    async def wait(self) -> Delivery:
+        """Return where the record is, once it is acknowledged. Raises ClientError if it failed."""
+        if self._outcome is None:
+            self._event = self._event or trio.Event()
+            await self._event.wait()
+        assert self._outcome is not None
+        if isinstance(self._outcome, ClientError):
+            raise self._outcome
+        return self._outcome
+
+    def settle(self, outcome: Outcome) -> None:
+        """Wake who waits; the producer calls it once."""
+        self._outcome = outcome
+        if self._event is not None:
+            self._event.set()
+
+
+class Producer:
+    """A producer, to be used in an `async with` block.
+
+        async with Producer("127.0.0.1:9092") as producer:
+            delivery = await producer.send("greetings", b"hello", key=b"a")
+            print(delivery.partition, delivery.offset)
+
+    Entering connects and raises ConnectError when no broker answers. Leaving the block waits for
+    everything that was sent; leaving it with an exception does not wait, and what became of
+    records without an acknowledgement is then not known.
+
+    Many tasks may share a producer. Records that one task hands over one after the other keep
+    their order within a partition.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        settings: ProducerSettings | None = None,
+        connect: Connect = connect_tcp,
+    ) -> None:
+        self._settings = settings or ProducerSettings()
+        self._pool = Pool(bootstrap, self._settings.connection, connect)
+        self._sticky = StickyChoice(random.Random())  # noqa: S311  (spreads load, keeps no secret)
+        self._deliverer = Deliverer(self._pool, self._settings)
+
+    async def __aenter__(self) -> Self:
+        await self._pool.__aenter__()
+        self._pool.nursery.start_soon(self._deliverer.run)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None:
+                await self.flush()
+        finally:
+            await self._pool.__aexit__(kind, error, traceback)
+            self._deliverer.close()
+
+    async def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None = None,
+        *,
+        partition: int | None = None,
+        headers: Headers = (),
+    ) -> Delivery:
+        """Send one record and return where it is, once it is acknowledged.
+
+        A record without *partition* goes by its *key* as Java's producers do it, or, without a
+        key, wherever a batch is being filled. A *value* of None is a tombstone.
+
+        Raises ClientError: KafkaError for what the broker refuses, DeliveryTimeoutError when it
+        cannot be known. Being cancelled does not take the record back.
+        """
+        pending = await self._enqueue(Message(topic, value, key, headers, partition), is_due=True)
+        return await pending.wait()
+
+    async def enqueue(self, message: Message, listener: Listener | None = None) -> Pending:
+        """Hand over a record and return as soon as there is room for it.
+
+        The outcome is told to *listener*, a Delivery or a ClientError, from the producer's own
+        task, so it must not block; and to who waits for the returned Pending. Raises ClientError
+        when the topic's partitions cannot be found out.
+        """
+        return await self._enqueue(message, listener)
+
+    async def flush(self) -> None:
+        """Wait until everything handed over before has an outcome."""
+        await self._deliverer.flush()
+
+    async def _enqueue(
+        self, message: Message, listener: Listener | None = None, *, is_due: bool = False
+    ) -> Pending:
+        deliverer = self._deliverer
+        while True:
+            # Neither is true for ever: topics go, and others take the room.
+            if message.topic not in self._pool.topics:
+                await self._find(message.topic)
+            elif not deliverer.has_room(message.size_bytes):
+                await deliverer.room()
+            else:
+                break
+        pending = Pending()
+        told = pending.settle if listener is None else _both(pending.settle, listener)
+        is_new = deliverer.add(self._placed(message), told, is_due=is_due)
+        if is_new and not is_due:
+            # Once per batch is often enough to let others run, and 100 times cheaper.
+            await trio.lowlevel.checkpoint()
+        return pending
+
+    async def _find(self, topic: str) -> None:
+        """Learn the partitions of a topic."""
+        await self._pool.retry(
+            lambda: self._pool.topic(topic, may_create=self._settings.create_topics)
+        )
+
+    def _placed(self, message: Message) -> Message:
+        """Return the message with a partition and a time."""
+        topic = message.topic
+        partition = message.partition
+        count = len(self._pool.topics[topic].partitions)
+        if partition is None and message.key is not None:
+            partition = partition_of_key(message.key, count)
+        elif partition is None:
+            partition = self._sticky.current(topic, count)
+            if not self._deliverer.would_join(topic, partition, message.size_bytes):
+                partition = self._sticky.next(topic, count)
+        elif not 0 <= partition < count:
+            raise no_partition(topic, count, partition)
+        time_ms = message.timestamp_ms
+        if time_ms is None:
+            time_ms = int(time.time() * 1000)
+        return Message(topic, message.value, message.key, message.headers, partition, time_ms)
+
+
+def _both(first: Listener, second: Listener) -> Listener:
+    def tell(outcome: Outcome) -> None:
+        first(outcome)
+        second(outcome)
+
+    return tell
