@@ -68,6 +68,18 @@ class Checkpointing:
         """WAL bytes, about, that a recovery would have to load now."""
         return self.store.wal.bytes_put - self._bytes_at_last
 
+    @property
+    def wants_turn(self) -> bool:
+        """Whether the next turn has captures to make."""
+        return self.phase is Phase.CAPTURING or (
+            self._stopping and self.phase is Phase.IDLE and not self.is_stopped
+        )
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a checkpoint is being taken."""
+        return self.phase is not Phase.IDLE
+
     def stop(self) -> None:
         """Take one last checkpoint; then `is_stopped`."""
         self._stopping = True

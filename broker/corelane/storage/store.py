@@ -44,6 +44,8 @@ from corelane_native import Arena, address_of
 
 FLUSHES_PER_TURN_MAX: Final = 16
 RETRY_TURNS: Final = 100
+HOLD_ROOM_BYTES: Final = 1024 * 1024
+"""Room in prepared WAL files below which produce waits for the next file."""
 
 
 @record
@@ -173,7 +175,7 @@ class CoreStore:
     def must_hold(self) -> bool:
         """Whether no produce may be read for now; everything else goes on."""
         return (
-            self.wal.room_bytes < self.settings.wal_flight_bytes_max // 8
+            self.wal.room_bytes < HOLD_ROOM_BYTES
             or self.wal.flight_bytes > self.settings.wal_flight_bytes_max
             or self.arena.bytes_in_use > self.arena_bytes * 3 // 4
             or self.checkpointing.replay_bytes > self.arena_bytes // 2
@@ -184,6 +186,22 @@ class CoreStore:
         spread = size_bytes + size_bytes // 8 + 64 * 1024
         in_use = self.arena.bytes_in_use
         return spread < self.wal.room_bytes and in_use + 2 * spread < self.arena_bytes
+
+    @property
+    def wants_turn(self) -> bool:
+        """Whether there is work for the next turn even if nothing happens."""
+        queued = bool(self.flush_queue) and not self._retry_turns
+        return bool(self._effects) or queued or self.checkpointing.wants_turn
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a turn is wanted in a while: space may come back, a checkpoint may go on."""
+        return self._retry_turns > 0 or self.checkpointing.is_under_way
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the last checkpoint, asked for by `stop`, is durable."""
+        return self.checkpointing.is_stopped and self.wal.is_idle
 
     @property
     def is_idle(self) -> bool:
@@ -324,7 +342,9 @@ class CoreStore:
         if log.is_dropped:
             return
         more = log.flushed_index < log.committed_index
-        if (more and (log.unflushed_bytes >= SEGMENT_WRITE_BYTES_MAX or flush.seals)) or (more and self.checkpointing.needs(log)):
+        if (more and (log.unflushed_bytes >= SEGMENT_WRITE_BYTES_MAX or flush.seals)) or (
+            more and self.checkpointing.needs(log)
+        ):
             log.want_flush()
 
     def borrow(self, flush: Flush, chunk: ChunkId) -> None:
@@ -396,4 +416,3 @@ def _ignored(done: DiskDone) -> News:
     """A file that could not be removed is found again, as an orphan, at the next start."""
     del done
     return NOTHING
-
