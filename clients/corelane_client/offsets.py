@@ -42,7 +42,11 @@ class Resolved:
 
 
 async def list_offsets(
-    pool: Pool, topic: str, at: Place, partitions: Sequence[int] | None = None
+    pool: Pool,
+    topic: str,
+    at: Place,
+    partitions: Sequence[int] | None = None,
+    isolation_level: int = 0,
 ) -> dict[int, Resolved]:
     """Return the offset of *at* in each partition of *topic*, asked of each one's leader.
 
@@ -62,7 +66,9 @@ async def list_offsets(
                 by_leader.setdefault(pool.leader_of(topic, partition), []).append(partition)
         try:
             for leader, led in by_leader.items():
-                found.update(await _ask(pool, topic, at, leader, led))
+                found.update(
+                    await _ask(pool, topic, leader, _question(topic, at, led, isolation_level))
+                )
         except ClientError:
             await pool.refresh((topic,))
             raise
@@ -71,14 +77,12 @@ async def list_offsets(
     return {partition: found[partition] for partition in sorted(found)}
 
 
-async def _ask(
-    pool: Pool, topic: str, at: Place, leader: int, led: list[int]
-) -> dict[int, Resolved]:
+async def _ask(pool: Pool, topic: str, leader: int, question: Any) -> dict[int, Resolved]:
     """Ask one leader about its partitions."""
     if leader == NO_BROKER:
-        raise KafkaError(ErrorCode.LEADER_NOT_AVAILABLE, f"topic {topic!r}, partition {led[0]}")
+        raise KafkaError(ErrorCode.LEADER_NOT_AVAILABLE, f"topic {topic!r}")
     connection = await pool.connection(leader)
-    answer = await connection.request(Api.LIST_OFFSETS, _question(topic, at, led))
+    answer = await connection.request(Api.LIST_OFFSETS, question)
     found: dict[int, Resolved] = {}
     for row in (row for each in answer.topics for row in each.partitions):
         protocol.check(row.error_code, f"topic {topic!r}, partition {row.partition_index}")
@@ -86,7 +90,7 @@ async def _ask(
     return found
 
 
-def _question(topic: str, at: Place, partitions: list[int]) -> Any:
+def _question(topic: str, at: Place, partitions: list[int], isolation_level: int) -> Any:
     match at:
         case Edge.BEGINNING:
             time_ms = _BEGINNING_TIME
@@ -101,4 +105,6 @@ def _question(topic: str, at: Place, partitions: list[int]) -> Any:
         for each in partitions
     ]
     row = protocol.message("ListOffsetsRequest.ListOffsetsTopic", name=topic, partitions=rows)
-    return protocol.message("ListOffsetsRequest", replica_id=-1, topics=[row])
+    return protocol.message(
+        "ListOffsetsRequest", replica_id=-1, isolation_level=isolation_level, topics=[row]
+    )
