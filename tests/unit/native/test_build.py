@@ -1,6 +1,7 @@
 """The extension in use is the one these sources make."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import corelane_native
@@ -20,3 +21,9 @@ def test_the_extension_was_built_from_the_sources_that_lie_here() -> None:
 def test_one_extension_serves_every_python() -> None:
     (extension,) = Path(corelane_native.__file__).parent.glob("_core*.so")
     assert extension.name == "_core.abi3.so"
+
+
+def test_a_sanitizer_run_tests_the_sanitized_extension() -> None:
+    (extension,) = Path(corelane_native.__file__).parent.glob("_core*.so")
+    sanitized = b"__asan_init" in extension.read_bytes()
+    assert sanitized == ("CORELANE_SANITIZED" in os.environ), "see native/sanitize.py"
