@@ -2,6 +2,7 @@
 
 # performance-critical: see STYLE.md
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import corelane_native as native
@@ -68,8 +69,8 @@ class RowAppend:
         shard, topic = self.wait.shard, self.partition.topic
         if self.row[3] == 0 and needs_decompression(topic.settings, self.row[8]):
             shard.work(
-                check_compressed,
-                (self.data, DECOMPRESSED_BYTES_MAX, topic.settings.is_compacted),
+                partial(check_compressed, keys_needed=topic.settings.is_compacted),
+                (self.data, DECOMPRESSED_BYTES_MAX),
                 self._looked_inside,
             )
             return
