@@ -389,7 +389,10 @@ class Cluster:
             self.is_asked = True
             established[0].propose("the last", 1)
             self._follow_up(established[0])
+        if not self.is_asked:
+            return False
         logs = [replica.disk.log for replica in self.replicas.values()]
+        logs += [replica.log for replica in self.replicas.values()]
         ends = {log.last_index for log in logs} | {group.committed_index for group in groups}
         following = {group.leader for group in groups}
         return len(ends) == 1 and len(established) == 1 and len(following) == 1

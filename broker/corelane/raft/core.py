@@ -495,7 +495,9 @@ class RaftGroup:
         ):
             self._answer(sender, replication.rejection(log, self.term, prev_index, committed))
             return
-        # Committed entries are the leader's, whatever the message starts with.
+        if prev_index <= committed:
+            agrees = replication.agrees_on_committed(log, message, committed)
+            assert agrees, f"{message} against what is committed here, up to {committed}"
         first = replication.first_missing(log, message, Index(max(prev_index, committed)))
         self._verified_index = Index(max(self._verified_index, message.last_index))
         self._leader_committed = Index(max(self._leader_committed, message.committed_index))

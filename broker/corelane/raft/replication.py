@@ -42,6 +42,16 @@ def first_missing(log: LogView, message: Append, known_index: Index) -> Index:
     return index
 
 
+def agrees_on_committed(log: LogView, message: Append, committed_index: Index) -> bool:
+    """Say whether the last entry of *message* that is committed here is the very same one.
+
+    Then all before it are. False would be a lost entry somewhere: never to be mended by cutting.
+    """
+    assert message.prev_index <= committed_index
+    index = Index(min(committed_index, message.last_index))
+    return index < log.first_index or log.term_at(index) == term_in(message, index)
+
+
 def rejection(
     log: LogView, term: Term, prev_index: Index, committed_index: Index
 ) -> AppendRejected:

@@ -93,21 +93,22 @@ class Bench:
     def stand(self) -> None:
         """Become a candidate whose own vote is durable."""
         self.do(self.group.step(self.now_ms, Campaign()))
-        round_number = self.sent(PreVote)[0].round
-        for voter in self.group._others():
-            if self.group.role is Role.PRE_CANDIDATE:
-                self.receive(voter, PreVoteAnswer(self.group.term, round_number, granted=True))
+        for request in self.sent(PreVote)[:1]:
+            self._grant(Role.PRE_CANDIDATE, PreVoteAnswer(self.group.term, request.round, True))
         self.sync_vote()
 
     def lead(self) -> None:
         """Become leader, with the entry of its own term appended and not yet durable."""
         self.stand()
-        round_number = self.sent(Vote)[0].round
-        for voter in self.group._others():
-            if self.group.role is Role.CANDIDATE:
-                self.receive(voter, VoteAnswer(self.group.term, round_number, granted=True))
+        for request in self.sent(Vote)[:1]:
+            self._grant(Role.CANDIDATE, VoteAnswer(self.group.term, request.round, True))
         assert self.group.is_leader
         self.append()
+
+    def _grant(self, role: Role, grant: PreVoteAnswer | VoteAnswer) -> None:
+        for voter in self.group._others():
+            if self.group.role is role:
+                self.receive(voter, grant)
 
     def sent(self, kind: type[M], to: NodeId | None = None) -> list[M]:
         """Return the messages of one kind (to one peer) sent since the last look."""
