@@ -28,7 +28,7 @@ from corelane.shard.effects import (
     Work,
 )
 from corelane.shard.events import Closed, Drained, Event, Opened, Request
-from corelane.storage.store import StorageFailureError
+from corelane.storage.news import StorageFailureError
 from corelane_native import (
     ACCEPTED,
     CLOSED,

@@ -1,6 +1,5 @@
 """A core from its fork to its exit: threads, CPU, lock, recovery, loop."""
 
-import base64
 import logging
 import os
 import random
@@ -8,7 +7,7 @@ import socket
 import time
 import uuid
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import trio
 
@@ -35,7 +34,14 @@ from corelane.runtime.messages import Failed, Spawn
 from corelane.runtime.work import WorkBench
 from corelane.shard.config import Advertised, ShardConfig
 from corelane.shard.shard import Shard
+from corelane.storage.disk import OsDisk
+from corelane.storage.layout import LayoutError
+from corelane.storage.recovery import RecoverySettings, recover
+from corelane.storage.store import StoreSettings
+from corelane.storage.wal_scan import CorruptWalError
 from corelane_native import Arena, Net
+
+READY_CHECK_S: Final = 0.002
 
 _log = logging.getLogger(__name__)
 
@@ -122,11 +128,11 @@ class _Core:
         network = self.config.network
         net = Net(network.connections_max, plan.request_bytes_max, plan.receive_bytes, arena)
         disk.watch(net)
-        shard = self._shard(arena)
+        shard = self._shard(arena, plan.arena_bytes)
         recovery_ms = round((time.monotonic() - began_s) * 1000)
         return _Parts(arena, net, disk, shard, recovery_ms)
 
-    def _shard(self, arena: Arena) -> Shard:
+    def _shard(self, arena: Arena, arena_bytes: int) -> Shard:
         """Recover what this core owns and make its world."""
         spawn, network = self.spawn, self.config.network
         node = NodeId(self.config.node.id)
@@ -143,14 +149,43 @@ class _Core:
             node=node,
             core=CoreId(spawn.core),
             core_count=len(spawn.core_ports),
-            cluster_id=kafka_cluster_id(spawn.cluster_uuid),
+            cluster_id=uuid.UUID(spawn.cluster_uuid).bytes,
             brokers=brokers,
             self_broker=0 if network.advertise == "node" else spawn.core,
             config=self.config,
             random=random.Random(os.urandom(32)),  # noqa: S311 - ids, not secrets
         )
-        store = recover(OsDisk(self.directory), arena, self.config)
-        return Shard(config, store, arena, API_TABLE)
+        try:
+            recovered = recover(OsDisk(self.directory), arena, self._recovery(arena_bytes))
+        except (CorruptWalError, LayoutError) as damage:
+            raise StartError(
+                f"cannot start core {spawn.core}",
+                str(damage),
+                "Nothing was changed. Restore the directory, or see `corelane dump-log --help`.",
+                failures.EXIT_DATA_DIRECTORY,
+            ) from damage
+        if recovered.cut:
+            _log.info("recovery cut %s: it was never acknowledged", recovered.cut)
+        return Shard(config, recovered, arena, API_TABLE)
+
+    def _recovery(self, arena_bytes: int) -> RecoverySettings:
+        storage = self.config.storage
+        store = StoreSettings(
+            storage.wal_file_bytes,
+            storage.wal_files_max,
+            storage.wal_flight_bytes_max,
+            min(storage.checkpoint_bytes, arena_bytes // 4),
+        )
+        return RecoverySettings(store, arena_bytes, storage.wal_file_first_bytes)
+
+    def _stats(self) -> dict[str, float]:
+        return {}
+
+    async def _announce(self, parts: _Parts, control: CoreControl) -> None:
+        """Say that this core serves, once every partition that belongs here leads."""
+        while not parts.shard.is_ready:
+            await trio.sleep(READY_CHECK_S)
+        control.ready(parts.recovery_ms)
 
     def _report(self, error: StartError, *, is_permanent: bool) -> None:
         """Tell the supervisor why this process ends; it may be gone itself."""
@@ -168,13 +203,7 @@ class _Core:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(loop.work.serve)
             nursery.start_soon(control.obey)
-            control.ready(parts.recovery_ms)
             nursery.start_soon(control.beat)
-            nursery.start_soon(self._close_idle, loop)
+            nursery.start_soon(self._announce, parts, control)
             await loop.serve()
             nursery.cancel_scope.cancel()
-
-
-def kafka_cluster_id(cluster_uuid: str) -> str:
-    """Return a cluster's uuid as Kafka writes it: 22 characters of URL-safe base64."""
-    return base64.urlsafe_b64encode(uuid.UUID(cluster_uuid).bytes).decode().rstrip("=")
