@@ -31,7 +31,7 @@ class Checkers:
         self.spoken_terms: dict[NodeId, Term] = {}
         self.entries: dict[tuple[Index, Term], tuple[str, Term]] = {}
         self.committed: list[tuple[Entry, Term]] = []
-        self.is_calm = False
+        self.calm: set[NodeId] = set()
         self._last_seen: dict[NodeId, tuple[Term, Index]] = {}
 
     # -- What the watcher sees ------------------------------------------------------------------
@@ -66,7 +66,7 @@ class Checkers:
         """Nothing is said in a term, no vote and no acknowledgement given, that a crash forgets."""
         message = send.message
         if isinstance(message, PreVote | PreVoteAnswer):
-            is_restless = self.is_calm and isinstance(message, PreVote)
+            is_restless = replica.node in self.calm and isinstance(message, PreVote)
             _check(not is_restless, f"{replica.node} stands, and its leader is there")
             return
         node, disk = replica.node, replica.disk
@@ -177,7 +177,7 @@ class Checkers:
         self._last_seen[node] = (group.term, group.committed_index)
 
     def converged(self, replicas: Mapping[NodeId, Replica]) -> None:
-        """At the end: one leader, equal logs, everything committed everywhere."""
+        """At the end: the healed have one leader, equal logs, and everything committed."""
         leaders = [one.node for one in replicas.values() if one.group.is_established]
         _check(len(leaders) == 1, f"after healing {leaders} lead")
         logs = [one.disk.log.entries() for one in replicas.values()]

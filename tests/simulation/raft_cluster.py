@@ -6,8 +6,8 @@
 A seed decides everything: the number of voters, how bad things are (swarm testing), and every
 fault. Messages are lost, repeated, reordered and cut off in one or both directions; nodes crash
 (un-synced records are lost, some of them may have landed), pause, and their disks stall. Then all
-is healed: the group must elect a leader, agree, and then leave it at that. Checkers look on after
-every event.
+nodes or a bare majority are healed: they must elect a leader, agree, and then leave it at that.
+Checkers look on after every event.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from corelane.raft import codec
 from corelane.raft.config import RaftConfig, RaftSettings
 from corelane.raft.effects import Effect, Send
 from corelane.raft.messages import Heartbeat, HeartbeatAnswer, Message
+from corelane.raft.quorum import quorum_size
 from tests.simulation.raft_checkers import Checkers, ViolationError
 from tests.simulation.raft_replica import GROUP, Entry, Replica
 
@@ -98,6 +99,7 @@ class Cluster:
         self.proposed = 0
         self.is_healed = False
         self.is_asked = False
+        self.healed: set[NodeId] = set()
         self.blocked: set[tuple[NodeId, NodeId]] = set()
         self.paused_until_us: dict[NodeId, int] = {}
         self.stalled_until_us: dict[NodeId, int] = {}
@@ -128,8 +130,8 @@ class Cluster:
         self._advance(FAULTY_MS, lambda: False)
         self._heal()
         self._advance(FAULTY_MS + HEALED_MS_MAX, self._is_settled)
-        self.checkers.converged(self.replicas)
-        self.checkers.is_calm = True
+        self.checkers.converged({node: self.replicas[node] for node in self.healed})
+        self.checkers.calm = self.healed
         self._advance(self.now_ms + CALM_MS, lambda: False)
 
     # -- The heap -------------------------------------------------------------------------------
@@ -297,7 +299,7 @@ class Cluster:
         trouble(node)
         self._world_after_ms(self._exponential(self.weather.fault_ms_mean), self._trouble)
 
-    def _crash(self, node: NodeId) -> None:
+    def _crash(self, node: NodeId, *, is_final: bool = False) -> None:
         replica = self.replicas[node]
         if not replica.is_up:
             return
@@ -306,10 +308,12 @@ class Cluster:
         replica.committed_kept = Index(max(kept, replica.committed_kept))
         self.lives[node] += 1
         replica.crash(self.chance.choice((0, 0, 1, 2, 1000)))
-        self._world_after_ms(self._exponential(300), lambda: self._restart(node))
+        if not is_final:
+            self._world_after_ms(self._exponential(300), lambda: self._restart(node))
 
     def _restart(self, node: NodeId) -> None:
-        if not self.replicas[node].is_up:
+        is_wanted = not self.is_healed or node in self.healed or self.chance.random() < 0.5
+        if is_wanted and not self.replicas[node].is_up:
             self._start(node)
             self._beat(node)
 
@@ -367,15 +371,28 @@ class Cluster:
     # -- The end --------------------------------------------------------------------------------
 
     def _heal(self) -> None:
-        """End all faults for good; from here on the group must make progress."""
+        """End all faults for good, of all nodes or of a bare majority; that must make progress.
+
+        The others stay away, or cannot hear, or cannot be heard: none of that may disturb.
+        """
         self.is_healed = True
         self._heap = [event for event in self._heap if event[3] != ANY_LIFE]
         heapq.heapify(self._heap)
         self.blocked.clear()
         self.paused_until_us.clear()
         self.stalled_until_us.clear()
+        count = len(self.nodes)
+        bare = self.chance.sample(self.nodes, quorum_size(count))
+        self.healed = set(self.chance.choice((self.nodes, bare)))
         for node in self.nodes:
-            self._restart(node)
+            if node in self.healed or self.chance.random() < 0.7:
+                self._restart(node)
+            elif self.replicas[node].is_up:
+                self._crash(node, is_final=True)
+        for outsider in set(self.nodes) - self.healed:
+            is_deaf = self.chance.random() < 0.5
+            links = {(other, outsider) if is_deaf else (outsider, other) for other in self.nodes}
+            self.blocked |= links
         self._world_after_ms(HEARTBEAT_MS, self._watch)
 
     def _watch(self) -> None:
@@ -383,16 +400,16 @@ class Cluster:
 
     def _is_settled(self) -> bool:
         """Ask for one more entry, and say whether all replicas have everything, committed."""
-        groups = [replica.group for replica in self.replicas.values()]
-        established = [one for one in self.replicas.values() if one.group.is_established]
+        replicas = [self.replicas[node] for node in self.nodes if node in self.healed]
+        groups = [replica.group for replica in replicas]
+        established = [replica for replica in replicas if replica.group.is_established]
         if established and not self.is_asked:
             self.is_asked = True
             established[0].propose("the last", 1)
             self._follow_up(established[0])
         if not self.is_asked:
             return False
-        logs = [replica.disk.log for replica in self.replicas.values()]
-        logs += [replica.log for replica in self.replicas.values()]
+        logs = [log for replica in replicas for log in (replica.disk.log, replica.log)]
         ends = {log.last_index for log in logs} | {group.committed_index for group in groups}
         following = {group.leader for group in groups}
         return len(ends) == 1 and len(established) == 1 and len(following) == 1
