@@ -157,7 +157,7 @@ class Connection:
         """
         stream = await self._open()
         try:
-            cutter = FrameCutter()
+            cutter = FrameCutter(str(self.address))
             await self._negotiate(stream, cutter)
             self._is_open = True
             task_status.started()
@@ -232,9 +232,6 @@ class Connection:
                 "Check that it is a Kafka broker and that it is healthy.",
                 retriable=True,
             ) from error
-        except ProtocolError as error:
-            error.args = (error.sentence.replace("this port", f"{self.address}", 1),)
-            raise
         return protocol.decode_api_versions(version, received)
 
     async def _write(self, stream: trio.abc.Stream) -> None:

@@ -24,7 +24,13 @@ from corelane_client.batching import (
 )
 from corelane_client.compression import Compression
 from corelane_client.connection import Connection
-from corelane_client.errors import ClientError, ConnectError, DeliveryTimeoutError, KafkaError
+from corelane_client.errors import (
+    ClientError,
+    ConnectError,
+    DeliveryTimeoutError,
+    KafkaError,
+    ProtocolError,
+)
 from corelane_client.pool import NO_BROKER, RETRY_BACKOFF_S, RETRY_BACKOFF_S_MAX, Pool
 from corelane_client.protocol import Api
 from corelane_client.settings import ProducerSettings
@@ -50,15 +56,15 @@ class Deliverer:
         self._in_flight: dict[int, int] = {}
         self._identity: tuple[int, int] | None = None
         self._is_identifying = False
-        self._buffered_bytes = 0
-        self._upkeep = Upkeep(pool, Api.PRODUCE, self._topics, self._troubled)
+        self.buffered_bytes = 0
+        self._upkeep = Upkeep(pool, self._topics, self._troubled)
         self._room = trio.lowlevel.ParkingLot()
 
     def has_room(self, size_bytes: int) -> bool:
         """Return whether a record of that size may be added now. A larger one than the buffer
         may be added alone.
         """
-        buffered_bytes = self._buffered_bytes
+        buffered_bytes = self.buffered_bytes
         return not buffered_bytes or buffered_bytes + size_bytes <= self._settings.buffer_bytes
 
     async def room(self) -> None:
@@ -84,7 +90,7 @@ class Deliverer:
             )
             self._queues[place] = queue
         batch = queue.append(message, listener, trio.current_time())
-        self._buffered_bytes += message.size_bytes
+        self.buffered_bytes += message.size_bytes
         if batch.count == 1 or batch.is_full or (is_due and not batch.is_due):
             self._upkeep.wake()
         batch.is_due = batch.is_due or is_due
@@ -140,12 +146,19 @@ class Deliverer:
     def _serve(self, broker_id: int, queues: list[PartitionQueue], now_s: float) -> None:
         """Send a broker what is ready for it, as far as its window allows."""
         connection = self._upkeep.connection(broker_id)
+        if connection is None:
+            return
+        try:
+            version = connection.version_of(Api.PRODUCE)
+        except ProtocolError as error:
+            self._fail(queues, error)
+            return
         linger_s = self._settings.linger_ms / 1000
-        while connection and queues:
+        while queues:
             if self._in_flight.get(broker_id, 0) >= PRODUCER_WINDOW_BATCHES:
                 break
             sent = self._gather(queues)
-            self._send(connection, broker_id, sent)
+            self._send(connection, version, broker_id, sent)
             # Whoever was served goes to the back, or the first partitions would starve the rest.
             queues = queues[len(sent) :] + queues[: len(sent)]
             queues = [queue for queue in queues if queue.ready_s(linger_s) <= now_s]
@@ -165,7 +178,7 @@ class Deliverer:
                 break
         return sent
 
-    def _send(self, connection: Connection, broker_id: int, sent: Sent) -> None:
+    def _send(self, connection: Connection, version: int, broker_id: int, sent: Sent) -> None:
         """Submit one request."""
         topics: dict[str, list[Any]] = {}
         for queue, batch in sent:
@@ -185,7 +198,6 @@ class Deliverer:
             timeout_ms=self._pool.settings.request_timeout_ms,
             topic_data=rows,
         )
-        version = connection.version_of(Api.PRODUCE)
         if self._settings.acks == "0":
             connection.submit(Api.PRODUCE, version, body, None)
             for queue, batch in sent:
@@ -264,8 +276,8 @@ class Deliverer:
         append_time_ms: int = -1,
     ) -> None:
         """Tell the listeners of *batch* its base offset or why there is none; free its room."""
-        self._buffered_bytes -= batch.reserved_bytes
-        assert self._buffered_bytes >= 0
+        self.buffered_bytes -= batch.reserved_bytes
+        assert self.buffered_bytes >= 0
         self._room.unpark_all()
         if queue.is_idle:
             self._busy.pop((queue.topic, queue.partition), None)

@@ -16,7 +16,7 @@ from corelane.model.record import record
 from corelane_client import protocol
 from corelane_client.committed import Aborted, visible
 from corelane_client.connection import Connection
-from corelane_client.errors import ClientError, CorruptRecordsError, KafkaError
+from corelane_client.errors import ClientError, CorruptRecordsError, KafkaError, ProtocolError
 from corelane_client.pool import NO_BROKER, NO_TOPIC_ID, RETRY_BACKOFF_S, Pool
 from corelane_client.protocol import Api
 from corelane_client.records import Batch, CorruptBatchError, split_batches
@@ -103,7 +103,7 @@ class Fetcher:
         self._fetching: set[int] = set()
         self._failures: deque[ClientError] = deque()
         self._troubled_since_s = math.inf
-        self._upkeep = Upkeep(pool, Api.FETCH, self._topics, self._troubled)
+        self._upkeep = Upkeep(pool, self._topics, self._troubled)
         self._arrived = trio.Event()
 
     async def run(self) -> None:
@@ -167,7 +167,13 @@ class Fetcher:
         """Ask one broker for all of *rows*."""
         ids = {each.topic: self._pool.topics[each.topic].topic_id for each in rows}
         has_ids = NO_TOPIC_ID not in ids.values()
-        version = connection.version_of(Api.FETCH, None if has_ids else _NAMES_VERSION_MAX)
+        try:
+            version = connection.version_of(Api.FETCH, None if has_ids else _NAMES_VERSION_MAX)
+        except ProtocolError as error:
+            for each in rows:
+                each.is_parked = True
+            self.fail(error)
+            return
         topics: dict[str, list[Any]] = {}
         for each in rows:
             each.is_fetching = True

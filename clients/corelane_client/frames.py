@@ -21,9 +21,13 @@ _STRANGERS: Final = (
 
 
 class FrameCutter:
-    """Collects received bytes; `take` returns whole answers without their length."""
+    """Collects received bytes; `take` returns whole answers without their length.
 
-    def __init__(self) -> None:
+    *sender* is what errors call the other side.
+    """
+
+    def __init__(self, sender: str) -> None:
+        self._sender = sender
         self._data = bytearray()
         self._at = 0
 
@@ -49,7 +53,7 @@ class FrameCutter:
             return None
         size_bytes = int.from_bytes(self._data[self._at : start], "big", signed=True)
         if not _LENGTH_BYTES <= size_bytes <= FRAME_BYTES_MAX:
-            raise stranger(bytes(self._data[self._at : self._at + 16]))
+            raise _stranger(self._sender, bytes(self._data[self._at : self._at + 16]))
         end = start + size_bytes
         if len(self._data) < end:
             return None
@@ -58,12 +62,12 @@ class FrameCutter:
         return frame
 
 
-def stranger(first_bytes: bytes) -> ProtocolError:
-    """Return the error for someone whose *first_bytes* are not the start of an answer."""
+def _stranger(sender: str, first_bytes: bytes) -> ProtocolError:
+    """Return the error for a *sender* whose *first_bytes* do not start an answer."""
     for mark, what, next_step in _STRANGERS:
         if first_bytes.startswith(mark):
-            return ProtocolError(f"this port does not speak Kafka: {what}", next_step)
+            return ProtocolError(f"{sender} does not speak Kafka: {what}", next_step)
     return ProtocolError(
-        f"this port does not speak Kafka: it sent {first_bytes!r}",
+        f"{sender} does not speak Kafka: it sent {first_bytes!r}",
         "Name the port of a Kafka broker.",
     )

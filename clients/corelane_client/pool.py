@@ -23,7 +23,6 @@ NO_BROKER: Final = -1
 NO_TOPIC_ID: Final = bytes(16)
 RETRY_BACKOFF_S: Final = 0.1
 RETRY_BACKOFF_S_MAX: Final = 1.0
-_REFRESH_INTERVAL_S: Final = 0.05
 _UNKNOWN_TOPIC: Final = int(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
 _LEADER_NOT_AVAILABLE: Final = int(ErrorCode.LEADER_NOT_AVAILABLE)
 
@@ -82,6 +81,7 @@ class Pool:
         self._connections: dict[Address, Connection] = {}
         self._locks: dict[Address, trio.Lock] = {}
         self._refresh_lock = trio.Lock()
+        self._topic_lock = trio.Lock()
         self._refreshed_s = -math.inf
         self._errors: dict[str, int] = {}
 
@@ -165,8 +165,6 @@ class Pool:
         missing, if its configuration agrees.
         """
         async with self._refresh_lock:
-            # Many may have noticed the same change; one question in a while serves them all.
-            await trio.sleep_until(self._refreshed_s + _REFRESH_INTERVAL_S)
             connection = await self.any_connection()
             names = None if topics is None else [_wanted(name) for name in topics]
             body = protocol.message(
@@ -178,8 +176,9 @@ class Pool:
 
     async def topic(self, name: str, *, may_create: bool = False) -> Topic:
         """Return a topic, asked for unless it is known. Raises ClientError."""
-        if name not in self.topics:
-            await self.refresh((name,), may_create=may_create)
+        async with self._topic_lock:  # many may want it at once; one question serves them all
+            if name not in self.topics:
+                await self.refresh((name,), may_create=may_create)
         if name not in self.topics:
             error = KafkaError(self._errors.get(name, _UNKNOWN_TOPIC), f"topic {name!r}")
             # The broker is still making it; otherwise asking again finds nothing new.

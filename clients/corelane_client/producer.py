@@ -121,6 +121,11 @@ class Producer:
         """
         return await self._enqueue(message, listener)
 
+    @property
+    def buffered_bytes(self) -> int:
+        """What waits for acknowledgement now."""
+        return self._deliverer.buffered_bytes
+
     async def flush(self) -> None:
         """Wait until everything handed over before has an outcome."""
         await self._deliverer.flush()

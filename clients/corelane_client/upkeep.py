@@ -13,7 +13,6 @@ import trio
 from corelane_client.connection import Connection
 from corelane_client.errors import ClientError
 from corelane_client.pool import RETRY_BACKOFF_S, Pool
-from corelane_client.protocol import Api
 
 METADATA_AGE_S_MAX: Final = 300.0
 """Partitions that were added are found after this long at most, as in Kafka's clients."""
@@ -29,12 +28,10 @@ class Upkeep:
     def __init__(
         self,
         pool: Pool,
-        api: Api,
         topics: Callable[[], Collection[str]],
         failed: Callable[[int | None, ClientError], None],
     ) -> None:
         self._pool = pool
-        self._api = api
         self._topics = topics
         self._failed = failed
         self._event = trio.Event()
@@ -80,8 +77,7 @@ class Upkeep:
 
     async def _connect(self, broker_id: int) -> None:
         try:
-            connection = await self._pool.connection(broker_id)
-            connection.version_of(self._api)
+            await self._pool.connection(broker_id)
         except ClientError as error:
             self.pause(broker_id, RETRY_BACKOFF_S)
             self._failed(broker_id, error)
