@@ -142,7 +142,7 @@ def mount(path: Path, options: str) -> None:
 
 def test_a_read_only_directory_is_refused(mounted: Path) -> None:
     mount(mounted, "size=8m,ro")
-    code, text = refused(mounted / "data")
+    code, text = refused(mounted)
     assert code == failures.EXIT_DATA_DIRECTORY
     assert "the file system is mounted read-only" in text
     assert "Make it writable for this user, or choose another with --data-dir." in text
@@ -150,7 +150,7 @@ def test_a_read_only_directory_is_refused(mounted: Path) -> None:
 
 def test_a_full_disk_is_refused(mounted: Path) -> None:
     mount(mounted, "size=8m")
-    code, text = refused(mounted / "data")
+    code, text = refused(mounted)
     assert code == failures.EXIT_DATA_DIRECTORY
     assert "the disk is full" in text
     assert "Free some space" in text

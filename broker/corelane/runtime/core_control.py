@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Callable
 from typing import Final, assert_never
 
 import trio
@@ -10,6 +9,7 @@ import trio
 from corelane.runtime import failures, messages
 from corelane.runtime.control import ControlSocket, PeerGoneError
 from corelane.runtime.core_loop import CoreLoop
+from corelane.runtime.core_stats import CoreStats
 from corelane.runtime.messages import (
     Connections,
     FromCore,
@@ -31,13 +31,11 @@ class CoreControl:
         self,
         control: ControlSocket,
         loop: CoreLoop,
-        stats: Callable[[], dict[str, float]],
-        groups_offline: Callable[[], int],
+        stats: CoreStats,
     ) -> None:
         self._control = control
         self._loop = loop
         self._stats = stats
-        self._groups_offline = groups_offline
 
     def ready(self, recovery_ms: int) -> None:
         """Say that this core serves."""
@@ -69,7 +67,7 @@ class CoreControl:
         while True:
             lag_ms = self._loop.lag_ns_max // 1_000_000
             self._loop.lag_ns_max = 0
-            self._tell(Heartbeat(self._loop.connections, lag_ms, self._groups_offline()))
+            self._tell(Heartbeat(self._loop.connections, lag_ms, self._stats.groups_offline()))
             began_s = time.monotonic()
             await trio.sleep(HEARTBEAT_S)
             late_ns = int((time.monotonic() - began_s - HEARTBEAT_S) * 1e9)
@@ -83,7 +81,7 @@ class CoreControl:
             os._exit(failures.EXIT_SYSTEM)
 
     async def _answer_stats(self, request: int) -> None:
-        rows = list(self._stats().items())
+        rows = list(self._stats.values().items())
         for at in range(0, max(1, len(rows)), STATS_PER_PACKET):
             end = at + STATS_PER_PACKET
             answer = StatsAnswer(request, dict(rows[at:end]), is_last=end >= len(rows))

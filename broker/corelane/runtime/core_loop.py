@@ -11,6 +11,7 @@ import trio
 
 from corelane.model import limits
 from corelane.model.ids import ConnId
+from corelane.model.metrics import ShardCounts
 from corelane.runtime.disk import NativeDisk
 from corelane.runtime.garbage import Garbage
 from corelane.runtime.throttle import Throttle
@@ -56,6 +57,8 @@ _log = logging.getLogger(__name__)
 
 class ShardLike(Protocol):
     """What the loop needs of a shard."""
+
+    counts: ShardCounts
 
     def step(self, now_ms: int, wall_ms: int, events: list[Event]) -> list[Effect]:
         """Advance."""
@@ -172,7 +175,7 @@ class CoreLoop:
                 self._is_called = False
                 self._turn(rows, began_ns)
                 now_ns = clock()
-                self.lag_ns_max = max(self.lag_ns_max, now_ns - began_ns)
+                self._count(now_ns - began_ns)
             elif timeout_us > 0:
                 return True
             else:
@@ -182,6 +185,15 @@ class CoreLoop:
             if due_ms is not None:
                 timeout_us = min(timeout_us, max(0, (due_ms * _NS_PER_MS - now_ns) // 1000))
         return False
+
+    def _count(self, turn_ns: int) -> None:
+        """Count one turn. The time in C, where frames are cut and received, is not in it."""
+        self.lag_ns_max = max(self.lag_ns_max, turn_ns)
+        counts = self.shard.counts
+        turn_us = turn_ns // 1000
+        counts.turns += 1
+        counts.busy_us += turn_us
+        counts.turn_us.observe(turn_us)
 
     async def _wait(self) -> None:
         """Wait in trio for the net, the shard's next deadline, or a `wake`."""
@@ -209,6 +221,7 @@ class CoreLoop:
                 events += self.disk.reap(row[1])
             else:
                 self._rare(row, events)
+        self.shard.counts.turn_events += len(events)
         performers = self._performers
         wall_ms = time.time_ns() // _NS_PER_MS
         for effect in self.shard.step(now_ns // _NS_PER_MS, wall_ms, events):

@@ -16,7 +16,6 @@ from corelane.model.config import Config, fit_memory
 from corelane.model.ids import CoreId, NodeId, core_broker_id, node_broker_id
 from corelane.model.record import record
 from corelane.runtime import (
-    core_loop,
     data_directory,
     failures,
     garbage,
@@ -27,6 +26,7 @@ from corelane.runtime import (
 from corelane.runtime.control import ControlSocket
 from corelane.runtime.core_control import CoreControl
 from corelane.runtime.core_loop import CoreLoop
+from corelane.runtime.core_stats import CoreStats
 from corelane.runtime.disk import NativeDisk
 from corelane.runtime.failures import StartError
 from corelane.runtime.forkserver import CoreMain
@@ -42,6 +42,7 @@ from corelane.storage.wal_scan import CorruptWalError
 from corelane_native import Arena, Net
 
 READY_CHECK_S: Final = 0.002
+IDLE_CHECK_S_MAX: Final = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class _Parts:
     net: Net
     disk: NativeDisk
     shard: Shard
-    recovery_ms: int
+    began_s: float
 
 
 def core_main(config: Config) -> CoreMain:
@@ -129,8 +130,7 @@ class _Core:
         net = Net(network.connections_max, plan.request_bytes_max, plan.receive_bytes, arena)
         disk.watch(net)
         shard = self._shard(arena, plan.arena_bytes)
-        recovery_ms = round((time.monotonic() - began_s) * 1000)
-        return _Parts(arena, net, disk, shard, recovery_ms)
+        return _Parts(arena, net, disk, shard, began_s)
 
     def _shard(self, arena: Arena, arena_bytes: int) -> Shard:
         """Recover what this core owns and make its world."""
@@ -164,6 +164,13 @@ class _Core:
                 "Nothing was changed. Restore the directory, or see `corelane dump-log --help`.",
                 failures.EXIT_DATA_DIRECTORY,
             ) from damage
+        except MemoryError as shortage:
+            raise StartError(
+                f"cannot start core {spawn.core}",
+                f"its log does not fit into memory: {shortage}",
+                "Raise corelane.arena.bytes, or give it a machine with more memory.",
+                failures.EXIT_CONFIG,
+            ) from shortage
         if recovered.cut:
             _log.info("recovery cut %s: it was never acknowledged", recovered.cut)
         return Shard(config, recovered, arena, API_TABLE)
@@ -178,14 +185,17 @@ class _Core:
         )
         return RecoverySettings(store, arena_bytes, storage.wal_file_first_bytes)
 
-    def _stats(self) -> dict[str, float]:
-        return {}
-
     async def _announce(self, parts: _Parts, control: CoreControl) -> None:
         """Say that this core serves, once every partition that belongs here leads."""
-        while not parts.shard.is_ready:
+        while not parts.shard.is_ready:  # noqa: ASYNC110 - the shard knows no events of trio's
             await trio.sleep(READY_CHECK_S)
-        control.ready(parts.recovery_ms)
+        control.ready(round((time.monotonic() - parts.began_s) * 1000))
+
+    async def _close_idle(self, loop: CoreLoop) -> None:
+        idle_s = self.config.network.connection_idle_ms / 1000
+        while True:
+            await trio.sleep(min(idle_s / 4, IDLE_CHECK_S_MAX))
+            loop.close_idle(idle_s)
 
     def _report(self, error: StartError, *, is_permanent: bool) -> None:
         """Tell the supervisor why this process ends; it may be gone itself."""
@@ -199,11 +209,13 @@ class _Core:
         loop = CoreLoop(parts.shard, parts.net, parts.arena, parts.disk, self.die)
         loop.listen(self.listener.fileno())
         loop.work = WorkBench(loop.post, self.allowed_cpus)
-        control = CoreControl(ControlSocket(self.control), loop, self._stats, lambda: 0)
+        stats = CoreStats(parts.shard, parts.net, parts.disk, parts.arena)
+        control = CoreControl(ControlSocket(self.control), loop, stats)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(loop.work.serve)
             nursery.start_soon(control.obey)
             nursery.start_soon(control.beat)
             nursery.start_soon(self._announce, parts, control)
+            nursery.start_soon(self._close_idle, loop)
             await loop.serve()
             nursery.cancel_scope.cancel()

@@ -86,9 +86,9 @@ def serve(
 def _load_core_main(config: Config) -> LoadCoreMain:
     def load() -> forkserver.CoreMain:
         # Imported in the fork server only: the supervisor needs none of it.
-        from corelane.runtime import core_process
+        from corelane.runtime.core_process import core_main
 
-        return core_process.core_main(config)
+        return core_main(config)
 
     return load
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from corelane.model.ids import ConnId, JobId, Lsn, Position
+from corelane.model.ids import ChunkId, ConnId, JobId, Lsn, Position
+from corelane.model.metrics import ShardCounts
 from corelane.runtime.core_loop import BOOTSTRAP_LISTENER, CoreLoop
 from corelane.runtime.disk import NativeDisk
 from corelane.runtime.work import WorkBench
@@ -32,6 +33,7 @@ class EchoShard:
 
     def __init__(self, arena: Arena) -> None:
         self.arena = arena
+        self.counts = ShardCounts()
         self.steps: list[list[Event]] = []
         self.deadline_ms: int | None = None
         self.is_stopping = False
@@ -75,7 +77,7 @@ class EchoShard:
 
     def echo(self, request: Request) -> Send:
         """Send the frame back: its prefix as bytes, the rest from the arena."""
-        chunk = self.arena.chunk_new(request.size_bytes)
+        chunk = ChunkId(self.arena.chunk_new(request.size_bytes))
         self.arena.write(chunk, 0, bytes_at(request.address, request.size_bytes))
         prefix = struct.pack(">i", request.size_bytes)
         parts: list[Part] = [prefix, (chunk, Position(0), request.size_bytes)]
@@ -84,7 +86,7 @@ class EchoShard:
     def write(self, job: JobId) -> Effect:
         """Write a block to the file that was prepared, then say so."""
         if job == 1:
-            self.chunk = self.arena.chunk_new(4096)
+            self.chunk = ChunkId(self.arena.chunk_new(4096))
             self.waiting[2] = self.waiting.pop(1)
             parts = [(self.chunk, Position(0), 4096)]
             return WalWrite(JobId(2), "wal/1", Position(0), parts, Lsn(1))
@@ -202,7 +204,7 @@ async def test_disk_effects_come_back_through_the_net(tmp_path: Path) -> None:
         stream = await bench.connect()
         await stream.send_all(frame(WRITE, 1))
         assert await read(stream, 7) == b"durable"
-        assert bench.disk.wal_writes == 1
+        assert sum(bench.disk.wal_write_us.counts) == 1
         assert not bench.deaths
 
 

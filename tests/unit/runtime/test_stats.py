@@ -30,7 +30,7 @@ def test_every_kind_of_count_arrives() -> None:
     counts.busy_us = 2_500_000
     counts.requests[0] = 7
     counts.requests[77] = 1
-    counts.requests_failed[0, 3] = 2
+    counts.requests_failed[0, 16] = 2
     counts.turn_us.observe(90)
     counts.turn_us.observe(300)
     counts.turn_us.observe(99_000_000)
@@ -43,8 +43,7 @@ def test_every_kind_of_count_arrives() -> None:
         'corelane_busy_seconds_total{core="0"} 2.5',
         'corelane_kafka_requests_total{api="Produce",core="0"} 7.0',
         'corelane_kafka_requests_total{api="77",core="0"} 1.0',
-        'corelane_kafka_request_errors_total{api="Produce",core="0",error="'
-        'UNKNOWN_TOPIC_OR_PARTITION"} 2.0',
+        'corelane_kafka_request_errors_total{api="Produce",core="0",error="NOT_COORDINATOR"} 2.0',
         'corelane_kafka_connections{core="0"} 4.0',
         'corelane_turn_seconds_bucket{core="0",le="0.0001"} 1.0',
         'corelane_turn_seconds_bucket{core="0",le="0.0005"} 2.0',
