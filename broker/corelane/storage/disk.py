@@ -20,6 +20,9 @@ class Disk(Protocol):
     def read(self, path: str, position: int, size_bytes: int) -> bytes:
         """Read at most that much; shorter at the end of the file, empty where none exists."""
 
+    def sync(self, paths: list[str]) -> None:
+        """Make files, and their names, durable: what can be read need not be."""
+
     def make_zeroed(self, path: str, size_bytes: int) -> None:
         """Make a zero-filled file, durable, under its name only when whole."""
 
@@ -54,6 +57,12 @@ class OsDisk:
                 return _pread_all(file.fileno(), position, size_bytes)
         except FileNotFoundError:
             return b""
+
+    def sync(self, paths: list[str]) -> None:
+        for path in paths:
+            with (self.root / path).open("rb", buffering=0) as file:
+                os.fsync(file.fileno())
+            _sync_directory((self.root / path).parent)
 
     def make_zeroed(self, path: str, size_bytes: int) -> None:
         final = self.root / path

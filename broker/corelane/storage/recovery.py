@@ -2,7 +2,9 @@
 
 Invariants (FORMAT.md, R): R1-R3 of wal_scan.py, and
 R4. Recovery changes nothing that a repeated recovery needs: it may crash at any step.
-R5. The first write after recovery goes to a fresh, zero-filled file of a higher generation, so
+R5. What recovery builds on is synced first: a killed process leaves bytes that can be read and
+    yet be lost, with the power, later.
+R6. The first write after recovery goes to a fresh, zero-filled file of a higher generation, so
     that no record that was cut can come back.
 """
 
@@ -266,6 +268,7 @@ def recover(disk: Disk, arena: Arena, settings: RecoverySettings) -> Recovered:
         disk.make_directory(directory)
     heads = file_heads(disk, WAL_DIRECTORY)
     replay.run(heads)
+    disk.sync([*_slots(disk), *(head.path for head in replay.live)])
     wal = _fresh_wal(disk, chunks, settings, heads, replay, start.generation)
     store = CoreStore(arena, settings.arena_bytes, settings.store, chunks, wal)
     store.checkpointing.sequence = start.sequence
@@ -281,16 +284,24 @@ def recover(disk: Disk, arena: Arena, settings: RecoverySettings) -> Recovered:
     return Recovered(store, folds, replay.damaged, replay.count, replay.cut)
 
 
+def _slots(disk: Disk) -> list[str]:
+    """Return the checkpoint slots that exist."""
+    found = []
+    for slot in checkpoint.SLOTS:
+        try:
+            disk.size_bytes(slot)
+        except FileNotFoundError:
+            continue
+        found.append(slot)
+    return found
+
+
 def _newest_checkpoint(disk: Disk) -> Checkpoint:
     best = Checkpoint(0, Lsn(1), 0, [])
     broken = []
-    for slot in checkpoint.SLOTS:
+    for slot in _slots(disk):
         try:
-            size = disk.size_bytes(slot)
-        except FileNotFoundError:
-            continue
-        try:
-            found = checkpoint.decode(disk.read(slot, 0, size))
+            found = checkpoint.decode(disk.read(slot, 0, disk.size_bytes(slot)))
         except LayoutError as fault:
             broken.append(f"{slot}: {fault}")
             continue
@@ -313,7 +324,7 @@ def _fresh_wal(
     replay: Replay,
     generation: int,
 ) -> Wal:
-    """Make the file that the next write goes to (R5) and sort out the others."""
+    """Make the file that the next write goes to (R6) and sort out the others."""
     number = max((_number(head.path) for head in heads), default=0) + 1
     path = f"{WAL_DIRECTORY}/{number:08d}.wal"
     disk.make_zeroed(path, settings.wal_file_first_bytes)

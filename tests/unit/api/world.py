@@ -73,6 +73,9 @@ class MemoryDisk:
     def read(self, path: str, position: int, size_bytes: int) -> bytes:
         return bytes(self.files.get(path, b"")[position : position + size_bytes])
 
+    def sync(self, paths: list[str]) -> None:
+        pass
+
     def make_zeroed(self, path: str, size_bytes: int) -> None:
         self.files[path] = bytearray(size_bytes)
 
