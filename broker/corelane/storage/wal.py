@@ -185,9 +185,12 @@ class Wal:
     def _place(self, payload_bytes: int) -> tuple[Chunk, int]:
         """Find room for one record (invariant W1)."""
         need = RECORD_HEADER_BYTES + payload_bytes + 8
-        if blocks_up(self._file_position + need) > self.file.size_bytes:
-            self._next_file(need)
         chunk = self._chunk
+        start = self._file_position
+        if chunk is None or blocks_up(self._chunk_position + need) > chunk.capacity:
+            start = blocks_up(start)  # the run of records in the old chunk is padded
+        if blocks_up(start + need) > self.file.size_bytes:
+            self._next_file(need)
         if chunk is None or blocks_up(self._chunk_position + need) > chunk.capacity:
             chunk = self._next_chunk(need)
         if self._open is None:
