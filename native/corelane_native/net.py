@@ -106,7 +106,7 @@ class Net:
     so the whole is at most *receive_bytes_max* + *frame_bytes_max* + 16 KiB per connection.
     """
 
-    __slots__ = ("_events", "_net", "_others", "_view", "fd")
+    __slots__ = ("_events", "_net", "_others", "_view")
 
     def __init__(
         self,
@@ -130,8 +130,14 @@ class Net:
         self._events = ffi.new("cl_event[]", _EVENTS_MAX)
         self._view = memoryview(ffi.buffer(self._events))
         self._others = ffi.new("uint32_t *")
-        self.fd: int = lib.cl_net_fd(net)
-        """The nested epoll descriptor: readable when `poll` has something to do."""
+
+    @property
+    def fd(self) -> int:
+        """The nested epoll descriptor: readable when `poll` has something to do.
+
+        Ask for it before every wait: what the last poll left over makes it readable only then.
+        """
+        return lib.cl_net_fd(self._net)
 
     def listen(self, fd: int, listener: int) -> None:
         """Accept from a listening socket, which stays its owner's, until `unlisten`."""
@@ -212,7 +218,8 @@ class Net:
     def idle(self, older_than_s: float) -> list[int]:
         """List connections that moved no byte either way for so long.
 
-        To be called every few seconds: it also ends a stalled request that others wait for.
+        To be called every few seconds: it also ends a stalled request that others wait for, and
+        gives receive memory back to the system when little came in since the last call.
         """
         return self._find(int(older_than_s * _MS_PER_S), _NOT_ASKED)
 

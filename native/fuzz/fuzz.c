@@ -34,6 +34,7 @@ typedef struct {
 static sample corpus[CORPUS_MAX];
 static size_t corpus_count;
 static uint64_t state;
+static bool planted;
 static uint64_t good_batches, good_requests, good_frames;
 
 /* ---- Chance: xorshift64*, Vigna 2014 */
@@ -293,10 +294,8 @@ static void iteration(uint8_t *scratch)
     if (exact == NULL)
         abort();
     memcpy(exact, scratch, size);
-#ifdef PLANTED
-    if (entry->kind == TARGET_BATCH && size > 64)
+    if (planted && entry->kind == TARGET_BATCH && size > 64)
         state += exact[size]; /* one byte too far: a test sees that this is found */
-#endif
     if (entry->kind == TARGET_PRODUCE)
         try_produce(exact, size, entry->version);
     else if (entry->kind == TARGET_FETCH)
@@ -314,6 +313,7 @@ int main(int argc, char **argv)
     }
     state = strtoull(argv[1], NULL, 10) * 2654435761u + 88172645463325252u;
     uint64_t iterations = strtoull(argv[2], NULL, 10);
+    planted = getenv("FUZZ_PLANTED") != NULL;
     for (int at = 3; at < argc; at++)
         sample_read(argv[at]);
     uint8_t *scratch = malloc(2 * INPUT_BYTES_MAX);

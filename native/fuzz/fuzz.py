@@ -21,11 +21,11 @@ FLAGS = [
 ITERATIONS = 1_000_000
 
 
-def build(directory: Path, *flags: str) -> Path:
+def build(directory: Path) -> Path:
     """Compile the target and the whole core into *directory*; return the program."""
     program = directory / "fuzz"
     sources = [*sorted(SOURCE.glob("*.c")), FUZZ / "fuzz.c"]
-    command = ["gcc", *FLAGS, *flags, f"-I{SOURCE}", "-o", str(program), *map(str, sources)]
+    command = ["gcc", *FLAGS, f"-I{SOURCE}", "-o", str(program), *map(str, sources)]
     subprocess.run(command, check=True)
     return program
 

@@ -39,7 +39,7 @@ static void large_drop(cl_buffers *buffers, uint32_t at)
     memmove(victim, victim + 1, (buffers->large_count - at) * sizeof *victim);
 }
 
-void cl_buffers_free(cl_buffers *buffers)
+void cl_buffers_trim(cl_buffers *buffers)
 {
     assert(buffers != NULL);
     while (buffers->large_count > 0)
@@ -50,7 +50,10 @@ void cl_buffers_free(cl_buffers *buffers)
             free(buffers->free[class]);
             buffers->free[class] = next;
         }
+        buffers->bytes_kept -= buffers->free_count[class] * class_bytes[class];
+        buffers->free_count[class] = 0;
     }
+    assert(buffers->bytes_kept == 0);
 }
 
 static uint32_t large_find(const cl_buffers *buffers, uint64_t size)

@@ -30,7 +30,8 @@ typedef struct {
 } cl_buffers;
 
 void cl_buffers_init(cl_buffers *buffers, uint64_t bytes_max);
-void cl_buffers_free(cl_buffers *buffers);
+/* Give what is kept, but not held, back to the system. */
+void cl_buffers_trim(cl_buffers *buffers);
 
 /* Whether a kept buffer for size bytes waits: taking it maps no new memory. */
 bool cl_buffers_keep(const cl_buffers *buffers, uint64_t size);

@@ -392,8 +392,9 @@ cl_net *cl_net_new(cl_arena *arena, uint32_t conns_max, uint64_t frame_bytes_max
 /* Close every connection and free everything; listening and watched descriptors stay open. */
 void cl_net_free(cl_net *net);
 
-/* The nested epoll descriptor: readable when cl_net_poll has something to do. */
-int cl_net_fd(const cl_net *net);
+/* The nested epoll descriptor, to wait elsewhere until cl_net_poll has something to do. To be asked
+ * for before every such wait: what the last poll left over makes it readable only then. */
+int cl_net_fd(cl_net *net);
 
 /* Accept from a listening socket, or watch an eventfd; they stay their owner's. -ENOSPC for more
  * than 64 of them. cl_net_unlisten forgets either kind. */
@@ -406,9 +407,9 @@ int cl_net_unlisten(cl_net *net, int fd);
 int64_t cl_net_add(cl_net *net, int fd);
 
 /* Wait up to timeout_us (0: not at all) for something to do, and do it: receive, cut frames, send
- * backlogs, accept. Returns the number of events, at most events_max (at least 1); *others counts
- * those that are not FRAME. Frames of the poll before are gone. A connection gets at most 64 frames
- * and 1 MiB in one poll. Comes back early from a signal. */
+ * backlogs, accept. A connection gets at most 64 frames and 1 MiB in one poll, and all of them
+ * about 8 MiB. Returns the number of events, at most events_max (at least 1); *others counts those
+ * that are not FRAME. Frames of the poll before are gone. Comes back early from a signal. */
 uint32_t cl_net_poll(cl_net *net, uint64_t timeout_us, cl_event *events, uint32_t events_max,
                      uint32_t *others);
 
@@ -428,7 +429,8 @@ void cl_net_hold_produce(cl_net *net, int held);
 
 /* List connections that moved no byte either way for idle_ms, or whose frame is unfinished for
  * partial_ms (-1: do not ask). Returns how many of them fit conns_max. Also closes a connection
- * that holds the turn to go beyond the memory limit and does not use it: call it every second. */
+ * that holds the turn to go beyond the memory limit and does not use it, and gives kept memory back
+ * when little was received since the last call: call it every few seconds. */
 uint32_t cl_net_idle(cl_net *net, int64_t idle_ms, int64_t partial_ms, int64_t *conns,
                      uint32_t conns_max);
 

@@ -100,7 +100,7 @@ void cl_net_free(cl_net *net)
         if (conn->buffer.memory != NULL)
             cl_buffer_release(&net->buffers, &conn->buffer);
     }
-    cl_buffers_free(&net->buffers);
+    cl_buffers_trim(&net->buffers);
     if (net->sources[WAKE_SOURCE].kind == CL_SOURCE_WAKE)
         close(net->sources[WAKE_SOURCE].fd);
     if (net->spare >= 0)
@@ -108,12 +108,6 @@ void cl_net_free(cl_net *net)
     if (net->epoll >= 0)
         close(net->epoll);
     free(net);
-}
-
-int cl_net_fd(const cl_net *net)
-{
-    assert(net != NULL);
-    return net->epoll;
 }
 
 int cl_net_listen(cl_net *net, int fd, int64_t listener)
@@ -227,7 +221,8 @@ static void serve_ready(cl_net *net, cl_events *events)
     cl_list_init(&turn);
     for (cl_link *link = cl_list_pop(&net->ready); link != NULL; link = cl_list_pop(&net->ready))
         cl_list_push(&turn, link);
-    while (!cl_list_empty(&turn) && !cl_events_full(events)) {
+    int64_t bytes_end = net->stats.bytes_in + CL_POLL_BYTES_MAX;
+    while (!cl_list_empty(&turn) && !cl_events_full(events) && net->stats.bytes_in < bytes_end) {
         cl_conn *conn = CL_ITEM(cl_list_pop(&turn), cl_conn, ready);
         cl_conn_serve(net, conn, events); /* puts itself back, at the end */
     }
@@ -278,6 +273,13 @@ void cl_net_wake(cl_net *net)
         net->wake_set = true;
 }
 
+int cl_net_fd(cl_net *net)
+{
+    assert(net != NULL);
+    cl_net_wake(net);
+    return net->epoll;
+}
+
 uint32_t cl_net_poll(cl_net *net, uint64_t timeout_us, cl_event *events, uint32_t events_max,
                      uint32_t *others)
 {
@@ -303,7 +305,6 @@ uint32_t cl_net_poll(cl_net *net, uint64_t timeout_us, cl_event *events, uint32_
         if (now_us >= end_us)
             break;
     }
-    cl_net_wake(net);
     *others = found.others;
     return found.count;
 }
@@ -318,6 +319,9 @@ uint32_t cl_net_idle(cl_net *net, int64_t idle_ms, int64_t partial_ms, int64_t *
     uint32_t count = 0;
     net->now_ms = cl_now_ms();
     cl_grantee_check(net);
+    if (net->stats.bytes_in - net->idle_bytes_in < CL_BUFFER_BASE)
+        cl_buffers_trim(&net->buffers); /* nothing large came for a while */
+    net->idle_bytes_in = net->stats.bytes_in;
     for (uint32_t slot = 0; slot < net->conns_max && count < conns_max; slot++) {
         const cl_conn *conn = &net->conns[slot];
         if (conn->state != CL_CONN_OPEN)

@@ -18,6 +18,7 @@
 #define CL_FRAME_BYTES_MIN 8u /* api key, version, correlation id */
 #define CL_TURN_FRAMES_MAX 64u
 #define CL_TURN_BYTES_MAX (1024u * 1024u)
+#define CL_POLL_BYTES_MAX (8 * 1024 * 1024) /* of all connections: then the turn goes on */
 #define CL_BACKLOG_BYTES_MAX (1024u * 1024u) /* above, a connection is not read */
 #define CL_LOWAT_BYTES_MAX (256u * 1024u)
 #define CL_ACCEPTS_MAX 64u
@@ -90,6 +91,7 @@ struct cl_net {
     int64_t generation;
     int64_t grantee; /* the conn that may go beyond receive_bytes_max, or -1 */
     int64_t grantee_moved_ms;
+    int64_t idle_bytes_in; /* received when cl_net_idle was called last */
     cl_buffers buffers;
     cl_link ready;
     cl_link starved;

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
 from tests.unit.native.batches import batch, record, simple
 from tests.unit.native.test_decode import FETCHED, GOOD, fetch_frame, produce_frame
 
@@ -49,16 +51,21 @@ def test_the_corpus_is_what_the_builders_make() -> None:
     assert {path.name: path.read_bytes() for path in corpus.iterdir()} == samples()
 
 
-def test_nothing_hostile_is_read_or_written_outside(tmp_path: Path) -> None:
-    fuzz = module()
-    done = fuzz.run(fuzz.build(tmp_path), ITERATIONS, 20_240_601)
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    built: Path = module().build(tmp_path_factory.mktemp("fuzz"))
+    return built
+
+
+def test_nothing_hostile_is_read_or_written_outside(program: Path) -> None:
+    done = module().run(program, ITERATIONS, 20_240_601)
     assert done.returncode == 0, done.stdout
     counts = [int(word) for word in done.stdout.split() if word.isdigit()]
     assert min(counts) > ITERATIONS // 1000, done.stdout  # the mutants are not all refused at once
 
 
-def test_a_planted_read_too_far_is_found(tmp_path: Path) -> None:
-    fuzz = module()
-    done = fuzz.run(fuzz.build(tmp_path, "-DPLANTED"), 10_000, 1)
+def test_a_planted_read_too_far_is_found(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUZZ_PLANTED", "1")
+    done = module().run(program, 10_000, 1)
     assert done.returncode != 0
     assert "heap-buffer-overflow" in done.stdout

@@ -131,6 +131,10 @@ def test_kept_memory_serves_the_next_large_request(bench: Bench) -> None:
     stats = bench.net.stats()
     assert stats.receive_bytes == 0
     assert 3 * MIB <= stats.receive_bytes_kept <= RECEIVE_MAX
+    bench.net.idle(1000)
+    assert bench.net.stats().receive_bytes_kept > 0  # much came since the last time
+    bench.net.idle(1000)
+    assert bench.net.stats().receive_bytes_kept == 0
 
 
 def test_a_hundred_connections_that_come_and_go_leave_nothing(bench: Bench) -> None:
