@@ -396,8 +396,10 @@ def _stitched(chunk: ChunkId, done: DiskDone, frontier: int, suffix: bytes) -> C
         return ColdResult(chunk, Position(0), 0, b"", done.error)
     assert done.value is not None
     _row, start, size = done.value
-    reaches_memory = start + size >= frontier
-    return ColdResult(chunk, Position(0), size, suffix if reaches_memory else b"", 0)
+    if start + size < frontier:
+        return ColdResult(chunk, Position(0), size, b"", 0)
+    # An entry whose row is on disk may lie in the remainder of `.log`.
+    return ColdResult(chunk, Position(0), size, suffix[max(0, start - frontier) :], 0)
 
 
 def empty_state() -> LogState:
