@@ -358,6 +358,8 @@ class Cluster:
         first_index = Index(min(ups + downs) + 1)
         if first_index > replica.log.first_index:
             replica.log.trim(first_index)
+            if self.chance.random() < 0.5:  # and a checkpoint
+                replica.disk.log.trim(first_index)
 
     def _rivals(self, _node: NodeId) -> None:
         """Let some nodes stand at the same time."""

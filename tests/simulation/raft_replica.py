@@ -94,6 +94,12 @@ class MemoryLog:
     def entries(self) -> list[Entry]:
         return list(self._entries)
 
+    def copy(self) -> "MemoryLog":
+        """Return a log of its own with the same entries."""
+        log = MemoryLog(self._entries)
+        log.first_index, log._before_first = self.first_index, self._before_first
+        return log
+
 
 @record
 class VoteNote:
@@ -199,7 +205,7 @@ class Replica:
     def start(self, now_ms: int) -> None:
         """Start from what is durable, as recovery would."""
         assert not self.is_up
-        self.log = MemoryLog(self.disk.log.entries())
+        self.log = self.disk.log.copy()
         vote = self.disk.vote
         hard = HardState(vote.term, vote.voted_for, self.committed_kept)
         self._group = RaftGroup(self.config, hard, self.log, self.jitter, now_ms)

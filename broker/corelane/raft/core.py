@@ -115,11 +115,12 @@ class RaftGroup:
         self.role = Role.FOLLOWER
         self.leader: NodeId | None = None
         self._told: tuple[Role, Term, NodeId | None] = (Role.FOLLOWER, hard.term, None)
-        self.committed_index = hard.committed_index
+        # Only committed entries are ever trimmed from the front of a log.
+        self.committed_index = Index(max(hard.committed_index, log.first_index - 1))
         self.durable_index = log.last_index
         self.truncations = 0
-        self._verified_index = hard.committed_index
-        self._leader_committed = hard.committed_index
+        self._verified_index = self.committed_index
+        self._leader_committed = self.committed_index
         self._leader_heard_ms = 0
         self._leadership: Leadership | None = None
         self._round: Round | None = None

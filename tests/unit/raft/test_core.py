@@ -10,7 +10,14 @@ import pytest
 from corelane.model.ids import GroupId, Index, NodeId, Term
 from corelane.raft.config import HardState, RaftConfig, RaftSettings
 from corelane.raft.core import NEVER_MS, NOTHING, RaftGroup
-from corelane.raft.effects import AppendEntries, BecameFollower, Committed, PersistVote, Truncate
+from corelane.raft.effects import (
+    AppendEntries,
+    BecameFollower,
+    Committed,
+    PersistVote,
+    Send,
+    Truncate,
+)
 from corelane.raft.events import Campaign, Received, Tick, VotePersisted
 from corelane.raft.messages import (
     Appended,
@@ -22,7 +29,7 @@ from corelane.raft.messages import (
     Vote,
     VoteAnswer,
 )
-from tests.simulation.raft_replica import MemoryLog
+from tests.simulation.raft_replica import Entry, MemoryLog
 from tests.unit.raft.bench import ME, SECOND, THIRD, Bench, append_of, terms
 from tests.unit.raft.script import NoJitter
 
@@ -195,6 +202,17 @@ def test_an_append_behind_the_commit_is_taken_from_the_commit_on() -> None:
     assert [one.first_index for one in bench.asked(AppendEntries)] == [4]
     bench.receive(SECOND, append_of(1, (0, 0), 1))
     assert bench.sent(Appended)[-1].match_index == 3
+
+
+def test_what_was_trimmed_was_committed() -> None:
+    """A log that begins late says so itself, whatever lower bound the checkpoint had."""
+    log = MemoryLog([Entry(Term(1), "a"), Entry(Term(1), "b"), Entry(Term(2), "c")])
+    log.trim(Index(3))
+    config = RaftConfig(GroupId(1), ME, (ME, SECOND, THIRD))
+    group = RaftGroup(config, HardState(Term(2)), log, NoJitter(), 0)
+    assert group.committed_index == 2
+    effects = group.step(0, Received(SECOND, append_of(2, (1, 1), 1, 2)))
+    assert effects[-1] == Send(SECOND, Appended(Term(2), Index(3), Index(3)))
 
 
 def test_a_leader_knows_what_each_voter_has() -> None:
