@@ -59,6 +59,8 @@ class Checkpointing:
         self._tail_lsn = Lsn(0)
         self._keep_lsn = Lsn(0)
         self._synced = False
+        self.unsynced: dict[str, None] = {}  # what the sync under way was asked to cover
+        self._unlinks: list[str] = []
         self._bytes_at_begin = 0
         self._bytes_at_last = 0
         self._drops: list[tuple[Lsn, GroupLog]] = []
@@ -142,6 +144,8 @@ class Checkpointing:
         wal = self.store.wal
         self.phase = Phase.CAPTURING
         self._captures = deque(self.store.groups.values())
+        # The rows do without these; what is trimmed from here on may still be in them.
+        self._unlinks, self.store.unlinks = self.store.unlinks, []
         self._rows = []
         self._need_lsn = wal.next_lsn  # votes put from here on are not in the rows
         self._tail_lsn = Lsn(0)
@@ -163,9 +167,9 @@ class Checkpointing:
             return
         self.phase = Phase.SYNCING
         self._synced = False
-        paths, self.store.unsynced = list(self.store.unsynced), {}
-        if paths:
-            paths.append("partitions")
+        self.unsynced, self.store.unsynced = self.store.unsynced, {}
+        if self.unsynced:
+            paths = [*self.unsynced, "partitions"]
             self.store.emit(Sync(self.store.job(self._sync_done), paths))
         else:
             self._synced = True
@@ -193,6 +197,8 @@ class Checkpointing:
             self._give_up()
         elif done.error:
             raise StorageFailureError(failure("syncing segments", done.error))
+        else:
+            self.unsynced = {}
         self._synced = True
         return NOTHING
 
@@ -223,8 +229,9 @@ class Checkpointing:
             self._bytes_at_last = store.wal.bytes_put
             self.is_stopped = True
         store.recycle(store.wal.release_before(self.replay_lsn))
-        if store.unlinks:
-            store.unlink_trimmed()
+        if self._unlinks:
+            store.unlink(self._unlinks)
+            self._unlinks = []
         return NOTHING
 
     def _give_up(self) -> None:
@@ -232,12 +239,12 @@ class Checkpointing:
         self.phase = Phase.IDLE
         self.wanted = True
         self._flush_targets.clear()
+        self.store.unlinks += self._unlinks
+        self._unlinks = []
+        self.store.unsynced.update(self.unsynced)
+        self.unsynced = {}
         for log in self.store.groups.values():
             log.is_dirty = True
-            self.store.unsynced[log.descriptor.directory] = None
-            for segment in log.segments.items[-2:]:
-                for path in segment.paths:
-                    self.store.unsynced[path] = None
         self.store.out_of_space()
 
 

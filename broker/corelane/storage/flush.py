@@ -53,6 +53,7 @@ class Flush:
         "log",
         "log_bytes",
         "max_timestamp",
+        "paths",
         "seals",
         "segment",
         "writes",
@@ -63,6 +64,7 @@ class Flush:
         self.segment = segment
         self.entries: list[Entry] = []
         self.jobs: set[JobId] = set()
+        self.paths: list[str] = []  # what it writes to
         self.chunk: ChunkId | None = None
         self.writes = [StreamWrite(stream) for stream in segment.streams]
         self.seals = False

@@ -134,7 +134,7 @@ class CoreStore:
     def delete_files(self, log: GroupLog) -> None:
         """Remove a dropped group's directory (its DROP record is durable)."""
         paths = [p for segment in log.segments.items for p in segment.paths]
-        self.emit(Unlink(self.job(_ignored), [*paths, log.descriptor.directory]))
+        self.unlink([*paths, log.descriptor.directory])
 
     def trimmed(self, log: GroupLog) -> None:
         """Delete the segments that lie wholly below the log's new start."""
@@ -271,9 +271,11 @@ class CoreStore:
         self.is_full = True
         self._retry_turns = RETRY_TURNS
 
-    def unlink_trimmed(self) -> None:
-        """Remove the files of segments below their logs' start (the checkpoint knows)."""
-        paths, self.unlinks = self.unlinks, []
+    def unlink(self, paths: list[str]) -> None:
+        """Remove files that nobody needs; no later sync may name them."""
+        for path in paths:
+            self.unsynced.pop(path, None)
+            self.checkpointing.unsynced.pop(path, None)
         self.emit(Unlink(self.job(_ignored), paths))
 
     # --- flushing ---
@@ -303,10 +305,9 @@ class CoreStore:
             self._flush_over(flush)
             return True
         for write in writes:
-            self.unsynced[write.path] = None
+            flush.paths.append(write.path)
             self.segment_bytes_written += write.size_bytes
             self.emit(write)
-        self.unsynced[log.descriptor.directory] = None
         return True
 
     def _flush_job(self, flush: Flush) -> JobId:
@@ -341,6 +342,8 @@ class CoreStore:
         self.checkpointing.touched(log)
         if log.is_dropped:
             return
+        if flush.paths:
+            self.unsynced.update(dict.fromkeys((*flush.paths, log.descriptor.directory)))
         more = log.flushed_index < log.committed_index
         if (more and (log.unflushed_bytes >= SEGMENT_WRITE_BYTES_MAX or flush.seals)) or (
             more and self.checkpointing.needs(log)
