@@ -2,6 +2,9 @@
 
 import hashlib
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import corelane_native
@@ -27,3 +30,11 @@ def test_a_sanitizer_run_tests_the_sanitized_extension() -> None:
     (extension,) = Path(corelane_native.__file__).parent.glob("_core*.so")
     sanitized = b"__asan_init" in extension.read_bytes()
     assert sanitized == ("CORELANE_SANITIZED" in os.environ), "see native/sanitize.py"
+
+
+def test_assertions_are_on_in_c() -> None:
+    script = "from corelane_native._core import lib; lib.cl_arena_new(4096, 1)"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == -signal.SIGABRT
+    assert b"CL_BLOCK_BYTES" in done.stderr
