@@ -78,7 +78,7 @@ def create(
 ) -> None:
     """Check *wish* and propose the topic; *ready* waits for it, *told* hears what became of it."""
     groups = shard.groups
-    if not groups.controller.serves:
+    if not groups.takes_commands:
         told(ErrorCode.NOT_CONTROLLER, "the controller's group has no leader yet: retry")
         return
     config = shard.config

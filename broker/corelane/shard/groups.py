@@ -327,7 +327,16 @@ class Groups:
     @property
     def is_ready(self) -> bool:
         """Whether every partition that belongs here leads (or is known damaged)."""
-        return self.is_reconciled and self.opening == 0
+        return self.opening == 0 and self.takes_commands
+
+    @property
+    def takes_commands(self) -> bool:
+        """Whether topics can be made: the controller leads and this node is registered with it.
+
+        Found by simulation: a topic asked for between the two had no node to be placed on.
+        """
+        known = self.shard.config.node in self.cluster.nodes
+        return self.is_reconciled and known and self.controller.serves
 
 
 def _ignored(changes: object) -> None:
