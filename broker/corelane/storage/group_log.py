@@ -358,7 +358,8 @@ class GroupLog:
     def find_timestamp(self, timestamp: int, offset_max: Offset) -> MemoryRead | ColdRead | None:
         """Return the first batch below *offset_max* with a record of *timestamp* or later.
 
-        The batch may begin below the log start; the caller looks inside it for the record.
+        The batch may begin below the log start, and one on disk may even end there: the caller
+        looks inside it for the record, and goes on behind it if there is none.
         """
         for segment in self.segments.items:
             ends_before_tail = segment.base_offset < self.tail_offset
@@ -367,7 +368,9 @@ class GroupLog:
         for number, entry in enumerate(self.tail):
             if entry.next_offset > offset_max:
                 return None
-            if entry.kind == RecordKind.BATCH and entry.max_timestamp >= timestamp:
+            if entry.next_offset <= self.start_offset or entry.kind != RecordKind.BATCH:
+                continue
+            if entry.max_timestamp >= timestamp:
                 return self._read_tail(number, 0, offset_max, at_least_one=True)
         return None
 
