@@ -4,11 +4,14 @@
 
 flushing: everything committed when it began goes to the segments. capturing: each group's row is
 made, and its remainders are put into the WAL again where the old ones are about to go. syncing:
-one sync for all segment files, and the WAL up to the last TAIL record. writing: the slot.
+one sync for all segment files, and the WAL up to the last record put when the last row was made.
+writing: the slot.
 
 Invariants:
 C1-C3 of checkpoint.py, and
 C4. A row's remainders are in the TAIL record that it names; recovery uses that one and no other.
+C5. A checkpoint tells of nothing that is not durable in the WAL: `replay_lsn` is never beyond its
+    durable end, or lsns below it would be given out again and passed over by the next recovery.
 """
 
 from collections import deque
@@ -56,7 +59,7 @@ class Checkpointing:
         self._captures: deque[GroupLog] = deque()
         self._rows: list[bytes] = []
         self._need_lsn = Lsn(0)
-        self._tail_lsn = Lsn(0)
+        self._await_lsn = Lsn(0)
         self._keep_lsn = Lsn(0)
         self._synced = False
         self.unsynced: dict[str, None] = {}  # what the sync under way was asked to cover
@@ -148,7 +151,6 @@ class Checkpointing:
         self._unlinks, self.store.unlinks = self.store.unlinks, []
         self._rows = []
         self._need_lsn = wal.next_lsn  # votes put from here on are not in the rows
-        self._tail_lsn = Lsn(0)
         half = self.store.settings.wal_files_max // 2
         self._keep_lsn = wal.used[-half].first_lsn if len(wal.used) >= half else Lsn(0)
 
@@ -166,6 +168,8 @@ class Checkpointing:
         if self._captures:
             return
         self.phase = Phase.SYNCING
+        # The rows tell of records up to here (votes, drops): a checkpoint is never ahead of the WAL.
+        self._await_lsn = Lsn(self.store.wal.next_lsn - 1)
         self._synced = False
         self.unsynced, self.store.unsynced = self.store.unsynced, {}
         if self.unsynced:
@@ -187,7 +191,7 @@ class Checkpointing:
                 RecordKind.TAIL, Term(0), log.group, log.flushed_index, log.flushed_offset,
                 (address_of(payload), len(payload)),
             )  # fmt: skip
-            log.tail_lsn = self._tail_lsn = lsn
+            log.tail_lsn = lsn
         else:
             log.tail_lsn = Lsn(0)
         log.is_dirty = False
@@ -204,7 +208,7 @@ class Checkpointing:
 
     def _write_if_durable(self) -> None:
         store = self.store
-        if store.wal.durable_lsn < self._tail_lsn:
+        if store.wal.durable_lsn < self._await_lsn:
             return
         self.phase = Phase.WRITING
         self.sequence += 1
