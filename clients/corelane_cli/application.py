@@ -25,7 +25,6 @@ class Application(click.Group):
         extra["standalone_mode"] = False
         try:
             code = super().main(*arguments, **extra)
-            sys.stdout.flush()
         except click.UsageError as error:
             code = show(_usage(error), wants_json)
         except click.ClickException as error:
@@ -34,9 +33,22 @@ class Application(click.Group):
             code = show(error, wants_json)
         except (click.Abort, KeyboardInterrupt):
             code = exits.INTERRUPTED
-        except BrokenPipeError:
+        except _ReaderGoneError:
             code = _leave_pipe()
         sys.exit(code or exits.OK)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            # click would end with 1, which is what failures end with.
+            raise _ReaderGoneError from error
+        return result
+
+
+class _ReaderGoneError(Exception):
+    """The program that read the output went away."""
 
 
 def is_json_wanted(argv: Sequence[str]) -> bool:

@@ -64,6 +64,19 @@ class Message:
 
 
 @record
+class Placed:
+    """A message that has a partition, and what its batch must know of it."""
+
+    message: Message
+    partition: int
+    timestamp_ms: int
+    size_bytes: int
+    listener: "Listener | None" = None
+    is_due: bool = False
+    """Its batch does not wait for company."""
+
+
+@record
 class Delivery:
     """Where a record is: acknowledged, so durable as `acks` promises.
 
@@ -205,22 +218,22 @@ class PartitionQueue:
             return False
         return builder.size_bytes + size_bytes <= self._batch_bytes
 
-    def append(self, message: Message, listener: Listener | None, now_s: float) -> Batch:
-        """Add a record and return its batch, which tells *listener* once it has an outcome."""
-        assert message.timestamp_ms is not None
-        size_bytes = message.size_bytes
-        if not self.has_room(size_bytes):
+    def append(self, placed: Placed, now_s: float) -> Batch:
+        """Add a record and return its batch, which tells the listener once it has an outcome."""
+        if not self.has_room(placed.size_bytes):
             if self._waiting:
                 self._waiting[-1].is_full = True
             self._waiting.append(Batch((self._next_order,), now_s))
             self._next_order += 1
         batch = self._waiting[-1]
-        assert batch.builder is not None
-        batch.builder.append(message.timestamp_ms, message.key, message.value, message.headers)
-        batch.listeners.append(listener)
-        batch.timestamps_ms.append(message.timestamp_ms)
-        batch.reserved_bytes += size_bytes
-        batch.is_full = batch.builder.size_bytes >= self._batch_bytes
+        builder = batch.builder
+        assert builder is not None
+        message = placed.message
+        builder.append(placed.timestamp_ms, message.key, message.value, message.headers)
+        batch.listeners.append(placed.listener)
+        batch.timestamps_ms.append(placed.timestamp_ms)
+        batch.reserved_bytes += placed.size_bytes
+        batch.is_full = builder.size_bytes >= self._batch_bytes
         return batch
 
     def ready_s(self, linger_s: float) -> float:

@@ -1,6 +1,7 @@
 """One connection to one broker: requests leave in order, and answers come back in that order."""
 
 import math
+import os
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -208,7 +209,7 @@ class Connection:
         body = protocol.api_versions_request()
         frame = protocol.encode(Api.API_VERSIONS, version, 0, self._settings.client_id, body)
         try:
-            with trio.fail_after(self._settings.request_timeout_ms / 1000):
+            with trio.fail_after(self._settings.connect_timeout_ms / 1000):
                 await stream.send_all(frame)
                 while (received := cutter.take()) is None:
                     data = await stream.receive_some(RECEIVE_BYTES)
@@ -228,8 +229,9 @@ class Connection:
         except trio.TooSlowError as error:
             raise AnswerTimeoutError(
                 f"{self.address} accepted the connection and said nothing for"
-                f" {self._settings.request_timeout_ms} ms",
-                "Check that it is a Kafka broker and that it is healthy.",
+                f" {self._settings.connect_timeout_ms} ms",
+                "Check that it is a Kafka broker (an HTTP server behaves so) and that it is"
+                " healthy.",
                 retriable=True,
             ) from error
         return protocol.decode_api_versions(version, received)
@@ -314,4 +316,7 @@ def _why(error: OSError) -> str:
     if isinstance(cause, BaseExceptionGroup):
         cause = cause.exceptions[0]
     found = cause if isinstance(cause, OSError) else error
+    # gaierror numbers mean something else, so only plain errors are looked up.
+    if type(found).__name__ != "gaierror" and found.errno:
+        return os.strerror(found.errno).lower()
     return (found.strerror or str(found)).lower()

@@ -18,9 +18,8 @@ from corelane_client.batching import (
     Barrier,
     Batch,
     Delivery,
-    Listener,
-    Message,
     PartitionQueue,
+    Placed,
 )
 from corelane_client.compression import Compression
 from corelane_client.connection import Connection
@@ -76,26 +75,23 @@ class Deliverer:
         queue = self._queues.get((topic, partition))
         return queue is not None and queue.has_room(size_bytes)
 
-    def add(self, message: Message, listener: Listener, *, is_due: bool) -> bool:
-        """Take a record whose partition and time are set; *is_due*: do not wait for company.
-
-        Return whether it started a batch.
-        """
-        assert message.partition is not None
-        place = (message.topic, message.partition)
+    def add(self, placed: Placed) -> bool:
+        """Take a record in; return whether it started a batch."""
+        place = (placed.message.topic, placed.partition)
         queue = self._queues.get(place)
         if queue is None:
             queue = PartitionQueue(
                 *place, self._settings.batch_bytes, is_idempotent=self._settings.is_idempotent
             )
             self._queues[place] = queue
-        batch = queue.append(message, listener, trio.current_time())
-        self.buffered_bytes += message.size_bytes
-        if batch.count == 1 or batch.is_full or (is_due and not batch.is_due):
+        batch = queue.append(placed, trio.current_time())
+        self.buffered_bytes += placed.size_bytes
+        is_new = batch.count == 1
+        if is_new or batch.is_full or (placed.is_due and not batch.is_due):
             self._upkeep.wake()
-        batch.is_due = batch.is_due or is_due
+        batch.is_due = batch.is_due or placed.is_due
         self._busy[place] = queue
-        return batch.count == 1
+        return is_new
 
     async def flush(self) -> None:
         """Wait until everything added before has an outcome."""

@@ -7,7 +7,7 @@ from typing import Self
 
 import trio
 
-from corelane_client.batching import Delivery, Listener, Message, Outcome
+from corelane_client.batching import Delivery, Listener, Message, Outcome, Placed
 from corelane_client.connection import Connect, connect_tcp
 from corelane_client.delivery import Deliverer
 from corelane_client.errors import ClientError, no_partition
@@ -134,17 +134,22 @@ class Producer:
         self, message: Message, listener: Listener | None = None, *, is_due: bool = False
     ) -> Pending:
         deliverer = self._deliverer
+        size_bytes = message.size_bytes
         while True:
             # Neither is true for ever: topics go, and others take the room.
             if message.topic not in self._pool.topics:
                 await self._find(message.topic)
-            elif not deliverer.has_room(message.size_bytes):
+            elif not deliverer.has_room(size_bytes):
                 await deliverer.room()
             else:
                 break
+        partition = self._partition_of(message, size_bytes)
+        time_ms = message.timestamp_ms
+        if time_ms is None:
+            time_ms = int(time.time() * 1000)
         pending = Pending()
         told = pending.settle if listener is None else _both(pending.settle, listener)
-        is_new = deliverer.add(self._placed(message), told, is_due=is_due)
+        is_new = deliverer.add(Placed(message, partition, time_ms, size_bytes, told, is_due))
         if is_new and not is_due:
             # Once per batch is often enough to let others run, and 100 times cheaper.
             await trio.lowlevel.checkpoint()
@@ -156,23 +161,21 @@ class Producer:
             lambda: self._pool.topic(topic, may_create=self._settings.create_topics)
         )
 
-    def _placed(self, message: Message) -> Message:
-        """Return the message with a partition and a time."""
+    def _partition_of(self, message: Message, size_bytes: int) -> int:
+        """Return where a message goes: where it says, by its key, or where a batch fills."""
         topic = message.topic
-        partition = message.partition
         count = len(self._pool.topics[topic].partitions)
-        if partition is None and message.key is not None:
-            partition = partition_of_key(message.key, count)
-        elif partition is None:
-            partition = self._sticky.current(topic, count)
-            if not self._deliverer.would_join(topic, partition, message.size_bytes):
-                partition = self._sticky.next(topic, count)
-        elif not 0 <= partition < count:
-            raise no_partition(topic, count, partition)
-        time_ms = message.timestamp_ms
-        if time_ms is None:
-            time_ms = int(time.time() * 1000)
-        return Message(topic, message.value, message.key, message.headers, partition, time_ms)
+        partition = message.partition
+        if partition is not None:
+            if not 0 <= partition < count:
+                raise no_partition(topic, count, partition)
+            return partition
+        if message.key is not None:
+            return partition_of_key(message.key, count)
+        current = self._sticky.current(topic, count)
+        if self._deliverer.would_join(topic, current, size_bytes):
+            return current
+        return self._sticky.next(topic, count)
 
 
 def _both(first: Listener, second: Listener) -> Listener:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corelane.model.limits import SEQUENCE_MAX
-from corelane_client.batching import Batch, Message, PartitionQueue
+from corelane_client.batching import Batch, Message, PartitionQueue, Placed
 from corelane_client.compression import Compression
 from corelane_client.records import batch_records, split_batches
 
@@ -23,7 +23,8 @@ def queue(batch_bytes: int = 200, *, is_idempotent: bool = True) -> PartitionQue
 
 
 def add(target: PartitionQueue, value: bytes, now_s: float = 0.0) -> Batch:
-    return target.append(Message("t", value, timestamp_ms=1), None, now_s)
+    message = Message("t", value)
+    return target.append(Placed(message, 0, 1, message.size_bytes), now_s)
 
 
 def values(batch: Batch) -> list[bytes | None]:

@@ -1,0 +1,51 @@
+"""`corelane consume`: its options."""
+
+from typing import Any
+
+import click
+
+from corelane_cli.options import bootstrap_option, format_option
+
+_EPILOG = """\
+\b
+Offsets (--offset):
+  start   end        the beginning, the end       :end   up to the current end
+  N       N:         from offset N                :N     up to offset N
+  N:M                from N up to M, without M
+  +N      -N         N after the beginning, N before the end
+  @T      @T:        from time T                  @:T    up to time T
+  @T1:T2             from T1 up to T2; T2 may be `end`, or a duration after T1
+Times: 2026-11-23, 2026-11-23T10:00:00Z, seconds or milliseconds since 1970, or before now: -1h30m.
+
+\b
+Templates (--template):
+  %t topic  %p partition  %o offset  %d timestamp (ms)  %k key  %v value  %h headers
+  %K %V bytes of key and value  %H number of headers  %k{hex} %v{base64}  %%  \\n \\t \\x00
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("topics", nargs=-1, required=True, metavar="TOPIC...")
+@click.option(
+    "-o", "--offset", default="start", show_default=True, help="Where to start and stop; see below."
+)
+@click.option(
+    "-p", "--partition", "partitions", type=click.IntRange(0), multiple=True, help="Default: all."
+)
+@click.option("-n", "--count", type=click.IntRange(1), help="Stop after so many records.")
+@click.option("-f", "--template", help="How a record is printed; see below.")
+@click.option("--read-committed", is_flag=True, help="Hide records of aborted transactions.")
+@bootstrap_option
+@format_option
+def consume(topics: tuple[str, ...], **options: Any) -> None:
+    """Print the records of TOPIC, one line each, and wait for more.
+
+    With an --offset that has an end, or a --count, it stops there; otherwise Ctrl-C does. With
+    --format json each line is an object; a key or value that is not UTF-8 is in `key_base64` or
+    `value_base64`.
+    """
+    if options["template"] is not None and options["output_format"] == "json":
+        raise click.UsageError("--template and --format json exclude each other")
+    from corelane_cli.consume_action import Wish, run_consume
+
+    run_consume(Wish(topics=topics, **options))
