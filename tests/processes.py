@@ -74,6 +74,13 @@ class Node:
         """Return what the node wrote to stdout and stderr."""
         return self.log.read_text()
 
+    def wait_for_line(self, text: str, seconds_max: float = 5.0) -> None:
+        """Wait for *text* in the log."""
+        deadline_s = time.monotonic() + seconds_max
+        while text not in self.log_text():
+            assert time.monotonic() < deadline_s, f"no {text!r} in:\n{self.log_text()}"
+            time.sleep(0.01)
+
     def wait(self, seconds_max: float) -> int:
         """Wait for the end of the supervisor and return its exit code."""
         return self.process.wait(seconds_max)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from confluent_kafka import Consumer, TopicPartition
+
 from tests.processes import Node, wait_gone
 
 QUIET = {"corelane.port": 0}
@@ -52,9 +54,34 @@ def started(
     env: dict[str, str] | None = None,
 ) -> Iterator[Broker]:
     """Start a broker and wait until it serves; whatever is left at the end is killed."""
+    (directory / "ports.json").unlink(missing_ok=True)  # of one that was killed
     broker = launch(directory, settings, before, env)
     try:
         broker.wait_ready()
         yield broker
     finally:
         broker.kill()
+
+
+def read_all(bootstrap: str, topic: str) -> list[bytes]:
+    """Return the values of partition 0 from its start to its end; its offsets must be dense."""
+    # Without commits: there are no groups to commit to yet, and close would wait for them.
+    settings = {"bootstrap.servers": bootstrap, "group.id": "none", "enable.auto.commit": False}
+    consumer = Consumer(settings)
+    try:
+        low, high = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=10)
+        assert low == 0
+        consumer.assign([TopicPartition(topic, 0, 0)])
+        values: list[bytes] = []
+        while len(values) < high:
+            messages = consumer.consume(min(10_000, high - len(values)), timeout=10)
+            assert messages, f"{topic}: nothing more comes at {len(values)} of {high}"
+            for message in messages:
+                assert message.error() is None, message.error()
+                assert message.offset() == len(values), "offsets are dense"
+                value = message.value()
+                assert value is not None
+                values.append(value)
+        return values
+    finally:
+        consumer.close()

@@ -85,14 +85,6 @@ def connect(broker: Broker) -> RawClient:
     return RawClient(broker.ports["bootstrap"])
 
 
-def wait_for_line(broker: Broker, text: str, seconds_max: float = 5.0) -> None:
-    """Wait for a log line with *text*."""
-    deadline_s = time.monotonic() + seconds_max
-    while text not in broker.log_text():
-        assert time.monotonic() < deadline_s, f"no line with {text!r} in:\n{broker.log_text()}"
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize("seed", range(20))
 def test_random_bytes_close_their_connection_only(
     broker: Broker, others: Others, seed: int
@@ -128,7 +120,7 @@ def test_an_impossible_length_closes_the_connection(
         client.send(struct.pack(">i", size) + b"\0" * 16)
         assert client.is_closed_within(5)
     others.assert_served()
-    wait_for_line(broker, "closed the connection of 127.0.0.1:")
+    broker.wait_for_line("closed the connection of 127.0.0.1:")
 
 
 def test_a_two_gib_length_is_refused_before_any_of_it_arrives(
@@ -173,7 +165,7 @@ def test_unknown_keys_and_versions_close_the_connection(
     with connect(broker) as client:
         client.send(raw_kafka.frame(key, version, 1, b""))
         assert client.is_closed_within(5)
-    wait_for_line(broker, "is not served")
+    broker.wait_for_line("is not served")
 
 
 def test_an_unknown_version_of_api_versions_is_answered(broker: Broker, others: Others) -> None:
@@ -197,7 +189,7 @@ def test_another_protocol_on_the_plain_port_is_named_in_the_log(
     with connect(broker) as client:
         client.send(hello)
         assert client.is_closed_within(5)
-    wait_for_line(broker, "TLS" if hello[0] == 0x16 else "HTTP")
+    broker.wait_for_line("TLS" if hello[0] == 0x16 else "HTTP")
 
 
 def test_a_truncated_frame_is_forgotten_with_its_connection(broker: Broker, others: Others) -> None:

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, Message, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.integration import broker as brokers
-from tests.integration.broker import Broker
+from tests.integration.broker import Broker, read_all
 from tests.integration.history import faults
 from tests.integration.ports import free_ports
 from tests.processes import wait_gone
@@ -89,28 +89,6 @@ class NumberedProducer:
         self._thread.join()
         left = self._producer.flush(FLUSH_S_MAX)
         assert left == 0, f"{left} records of {self.topic} were not acknowledged in time"
-
-
-def read_all(bootstrap: str, topic: str) -> list[int]:
-    """Return the records of partition 0 from its start to its end; offsets must be dense."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "none"})
-    try:
-        low, high = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=10)
-        assert low == 0
-        consumer.assign([TopicPartition(topic, 0, 0)])
-        numbers: list[int] = []
-        while len(numbers) < high:
-            messages = consumer.consume(10_000, timeout=10)
-            assert messages, f"{topic}: nothing more comes at {len(numbers)} of {high}"
-            for message in messages:
-                assert message.error() is None, message.error()
-                assert message.offset() == len(numbers), "offsets are dense"
-                value = message.value()
-                assert value is not None
-                numbers.append(int(value))
-        return numbers
-    finally:
-        consumer.close()
 
 
 class Rounds:
@@ -184,8 +162,8 @@ def test_what_was_acknowledged_survives_every_kill(tmp_path: Path, seed: int) ->
             idempotent.finish()
         assert not plain.failures
         assert not idempotent.failures
-        plain_log = read_all(bootstrap, "plain")
-        idempotent_log = read_all(bootstrap, "idempotent")
+        plain_log = [int(value) for value in read_all(bootstrap, "plain")]
+        idempotent_log = [int(value) for value in read_all(bootstrap, "idempotent")]
         assert rounds.broker.stop() == 0
     assert len(plain.acknowledged) == plain.produced
     assert len(idempotent.acknowledged) == idempotent.produced

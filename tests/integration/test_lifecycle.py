@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 
 from corelane.runtime import failures
 from tests.integration import broker as brokers
 from tests.integration import raw_kafka
-from tests.integration.broker import Broker
+from tests.integration.broker import read_all
 from tests.integration.ports import free_ports
 from tests.integration.raw_kafka import RawClient
 from tests.processes import ROOT, descendants, wait_gone
@@ -67,7 +66,7 @@ def test_a_start_is_quick_and_says_where_it_serves(tmp_path: Path) -> None:
     with brokers.started(tmp_path / "data") as broker:
         seconds = time.monotonic() - began_s
         port = broker.ports["bootstrap"]
-        assert f"serves clients on 127.0.0.1:{port} after" in broker.log_text()
+        broker.wait_for_line(f"serves clients on 127.0.0.1:{port} after")
         assert "http://127.0.0.1:" in broker.log_text()
         assert broker.health()["status"] == "ok"
     assert seconds < 3, "a generous bar: other tests may use the machine too"
@@ -218,23 +217,7 @@ def test_a_stop_under_load_is_quick_and_loses_nothing(
         assert "killing what is left" not in broker.log_text()
     assert acknowledged > 0
     with brokers.started(tmp_path / "data") as broker:
-        assert len(read_values(broker)) >= acknowledged
-
-
-def read_values(broker: Broker) -> list[bytes]:
-    """Return what a stock client reads from partition 0 of the topic."""
-    consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "none"})
-    try:
-        _, high = consumer.get_watermark_offsets(TopicPartition(TOPIC, 0), timeout=10)
-        consumer.assign([TopicPartition(TOPIC, 0, 0)])
-        values: list[bytes] = []
-        while len(values) < high:
-            messages = consumer.consume(10_000, timeout=10)
-            assert messages
-            values += [message.value() or b"" for message in messages]
-        return values
-    finally:
-        consumer.close()
+        assert len(read_all(broker.bootstrap, TOPIC)) >= acknowledged
 
 
 def test_a_hanging_core_is_killed_and_comes_back(tmp_path: Path) -> None:
