@@ -144,7 +144,7 @@ def test_what_was_acknowledged_survives_every_kill(tmp_path: Path, seed: int) ->
     chance = random.Random(seed)
     with rounds_on(tmp_path / "data") as rounds:
         bootstrap = rounds.broker.bootstrap
-        admin = AdminClient({"bootstrap.servers": bootstrap})
+        admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
         topics = [NewTopic("plain", 1, 1), NewTopic("idempotent", 1, 1)]
         for future in admin.create_topics(topics).values():
             future.result(10)
