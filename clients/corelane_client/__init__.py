@@ -1,1 +1,86 @@
-"""A Kafka client for trio."""
+"""A Kafka client for trio.
+
+    from corelane_client import Consumer, Edge, Producer
+
+    async with Producer("127.0.0.1:9092") as producer:
+        await producer.send("greetings", b"hello", key=b"a")
+
+    async with Consumer("127.0.0.1:9092") as consumer:
+        await consumer.assign("greetings", stop=Edge.END)
+        async for record in consumer:
+            print(record.partition, record.offset, record.value)
+
+It speaks to Corelane and to Apache Kafka. Names are imported when they are first used, so a
+program that only administers topics does not load the codecs.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from corelane_client.admin import Admin, ClusterInfo, ConfigEntry, NewTopic
+    from corelane_client.batching import Delivery, Message
+    from corelane_client.consumer import Consumer
+    from corelane_client.errors import (
+        AnswerTimeoutError,
+        ClientError,
+        ConnectError,
+        CorruptRecordsError,
+        DeliveryTimeoutError,
+        KafkaError,
+        ProtocolError,
+    )
+    from corelane_client.offsets import AtTime, Edge, Resolved
+    from corelane_client.pool import Broker, Partition, Topic
+    from corelane_client.producer import Pending, Producer
+    from corelane_client.records import Record
+    from corelane_client.settings import ConnectionSettings, ConsumerSettings, ProducerSettings
+
+__all__ = [
+    "Admin",
+    "AnswerTimeoutError",
+    "AtTime",
+    "Broker",
+    "ClientError",
+    "ClusterInfo",
+    "ConfigEntry",
+    "ConnectError",
+    "ConnectionSettings",
+    "Consumer",
+    "ConsumerSettings",
+    "CorruptRecordsError",
+    "Delivery",
+    "DeliveryTimeoutError",
+    "Edge",
+    "KafkaError",
+    "Message",
+    "NewTopic",
+    "Partition",
+    "Pending",
+    "Producer",
+    "ProducerSettings",
+    "ProtocolError",
+    "Record",
+    "Resolved",
+    "Topic",
+]
+
+_HOMES = {
+    "admin": ("Admin", "ClusterInfo", "ConfigEntry", "NewTopic"),
+    "batching": ("Delivery", "Message"),
+    "consumer": ("Consumer",),
+    "errors": tuple(name for name in __all__ if name.endswith("Error")),
+    "offsets": ("AtTime", "Edge", "Resolved"),
+    "pool": ("Broker", "Partition", "Topic"),
+    "producer": ("Pending", "Producer"),
+    "records": ("Record",),
+    "settings": ("ConnectionSettings", "ConsumerSettings", "ProducerSettings"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

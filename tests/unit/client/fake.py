@@ -29,6 +29,7 @@ RANGES = {
     Api.CREATE_TOPICS: (2, 7),
     Api.DELETE_TOPICS: (1, 6),
     Api.INIT_PRODUCER_ID: (0, 4),
+    Api.DESCRIBE_CONFIGS: (1, 4),
 }
 
 Script = Callable[[Any], Any]
@@ -116,6 +117,7 @@ class Cluster:
         self.ranges = dict(RANGES)
         self.down: set[int] = set()
         self.auto_create = False
+        self.configs: dict[str, dict[str, str | None]] = {}
         self.next_producer_id = 1000
         self.changed = trio.Event()
         self.grow(1)
@@ -149,10 +151,11 @@ class Cluster:
         if broker_id in self.down or broker_id not in self.addresses:
             raise ConnectionRefusedError(111, "Connection refused")
         client, server = trio.testing.memory_stream_pair()
-        self.nursery.start_soon(self._serve, broker_id, server)
+        self.nursery.start_soon(self.serve, broker_id, server)
         return client
 
-    async def _serve(self, broker_id: int, stream: trio.abc.Stream) -> None:
+    async def serve(self, broker_id: int, stream: trio.abc.Stream) -> None:
+        """Speak with one client until one of us ends it."""
         data = b""
         try:
             async for received in stream:
@@ -219,13 +222,56 @@ class Cluster:
                 return await self._fetch(broker_id, version, request)
             case Api.LIST_OFFSETS:
                 return self._list_offsets(broker_id, request)
-            case _:
-                raise NotImplementedError(api)
+            case Api.CREATE_TOPICS:
+                return new("CreateTopicsResponse", topics=[*map(self._create, request.topics)])
+            case Api.DELETE_TOPICS:
+                names = request.topic_names or [row.name for row in request.topics]
+                return new("DeleteTopicsResponse", responses=[*map(self._delete, names)])
+            case Api.DESCRIBE_CONFIGS:
+                rows = [self._describe(each) for each in request.resources]
+                return new("DescribeConfigsResponse", results=rows)
 
     def _range(self, api: Api) -> Any:
         first, last = self.ranges[api]
         return new(
             "ApiVersionsResponse.ApiVersion", api_key=api, min_version=first, max_version=last
+        )
+
+    def _create(self, row: Any) -> Any:
+        answer = new("CreateTopicsResponse.CreatableTopicResult", name=row.name, error_message=None)
+        if row.name in self.topics:
+            answer.error_code = ErrorCode.TOPIC_ALREADY_EXISTS
+            answer.error_message = f"topic {row.name!r} exists"
+        else:
+            self.topic(row.name, max(row.num_partitions, 1))
+            self.configs[row.name] = {each.name: each.value for each in row.configs}
+        return answer
+
+    def _delete(self, name: str) -> Any:
+        answer = new("DeleteTopicsResponse.DeletableTopicResult", name=name)
+        if self.topics.pop(name, None) is None:
+            answer.error_code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        return answer
+
+    def _describe(self, resource: Any) -> Any:
+        own = self.configs.get(resource.resource_name, {})
+        rows = [("cleanup.policy", "delete", 5)] + [(name, value, 1) for name, value in own.items()]
+        configs = [
+            new(
+                "DescribeConfigsResponse.DescribeConfigsResourceResult",
+                name=name,
+                value=value,
+                config_source=source,
+                documentation=None,
+            )
+            for name, value, source in rows
+        ]
+        return new(
+            "DescribeConfigsResponse.DescribeConfigsResult",
+            resource_type=resource.resource_type,
+            resource_name=resource.resource_name,
+            error_message=None,
+            configs=configs,
         )
 
     def _metadata(self, request: Any) -> Any:

@@ -1,0 +1,118 @@
+"""What an administrator may ask, and what it is told."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from corelane.model.errors import ErrorCode
+from corelane_client.admin import Admin, ConfigEntry, NewTopic
+from corelane_client.errors import ConnectError, KafkaError
+from corelane_client.offsets import AtTime, Edge, Resolved
+from corelane_client.protocol import Api
+from tests.unit.client.fake import CUT, Cluster, always, new
+
+
+@asynccontextmanager
+async def administering(cluster: Cluster) -> AsyncIterator[Admin]:
+    async with Admin(cluster.bootstrap, connect=cluster.connect) as admin:
+        yield admin
+
+
+async def test_the_cluster_is_described(cluster: Cluster) -> None:
+    cluster.grow(2)
+    async with administering(cluster) as admin:
+        found = await admin.describe_cluster()
+    assert [broker.broker_id for broker in found.brokers] == [0, 1]
+    assert found.controller == 0
+
+
+async def test_a_topic_lives_from_creation_to_deletion(cluster: Cluster) -> None:
+    async with administering(cluster) as admin:
+        made = await admin.create_topic(NewTopic("t", 3, configs={"retention.ms": "5"}))
+        assert made is not None
+        assert [*made.partitions] == [0, 1, 2]
+        assert [topic.name for topic in await admin.list_topics()] == ["t"]
+        configs = await admin.describe_topic_configs("t")
+        assert ConfigEntry("retention.ms", "5", "topic", False, False, "") in configs
+        await admin.delete_topic("t")
+        assert await admin.list_topics() == []
+
+
+async def test_refusals_carry_the_brokers_words(cluster: Cluster) -> None:
+    cluster.topic("t")
+    async with administering(cluster) as admin:
+        with pytest.raises(KafkaError, match="topic 't' exists") as caught:
+            await admin.create_topic(NewTopic("t"))
+        assert (caught.value.name, caught.value.code) == ("TOPIC_ALREADY_EXISTS", 36)
+
+
+async def test_what_is_not_there_is_told_at_once(cluster: Cluster, clock: MockClock) -> None:
+    async with administering(cluster) as admin:
+        for ask in (admin.delete_topic, admin.describe_topic):
+            with pytest.raises(KafkaError, match="'nowhere': the topic or partition does not"):
+                await ask("nowhere")
+        with pytest.raises(KafkaError):
+            await admin.list_offsets("nowhere", Edge.END)
+        assert trio.current_time() < 1
+
+
+async def test_the_controller_is_found_again(cluster: Cluster, clock: MockClock) -> None:
+    row = new(
+        "CreateTopicsResponse.CreatableTopicResult",
+        name="t",
+        error_code=ErrorCode.NOT_CONTROLLER,
+        error_message=None,
+    )
+    cluster.script(Api.CREATE_TOPICS, always(new("CreateTopicsResponse", topics=[row])))
+    async with administering(cluster) as admin:
+        await admin.create_topic(NewTopic("t"))
+    assert "t" in cluster.topics
+
+
+async def test_a_cut_connection_is_made_again(cluster: Cluster, clock: MockClock) -> None:
+    cluster.topic("t")
+    cluster.script(Api.METADATA, always(None), always(CUT), always(CUT))
+    async with administering(cluster) as admin:
+        assert [topic.name for topic in await admin.list_topics()] == ["t"]
+
+
+async def test_offsets_come_from_each_partitions_leader(cluster: Cluster, clock: MockClock) -> None:
+    cluster.grow(3)
+    cluster.topic("t", 5)[4].end = 7
+    async with administering(cluster) as admin:
+        ends = await admin.list_offsets("t", Edge.END)
+        assert [row.offset for row in ends.values()] == [0, 0, 0, 0, 7]
+        assert await admin.list_offsets("t", AtTime(1), [2]) == {2: Resolved(-1, -1)}
+        cluster.leaders["t", 4] = 0
+        assert (await admin.list_offsets("t", Edge.END, [4]))[4].offset == 7
+    assert {broker for broker, api, _ in cluster.requests if api == Api.LIST_OFFSETS} == {0, 1, 2}
+
+
+async def test_an_advertised_address_that_cannot_be_reached_is_named(
+    cluster: Cluster, clock: MockClock
+) -> None:
+    cluster.grow(2)
+    cluster.topic("t", 2)
+    cluster.down.add(1)
+    async with administering(cluster) as admin:
+        with pytest.raises(ConnectError, match="names this address for broker 1") as caught:
+            await admin.list_offsets("t", Edge.END, [1])
+    assert "advertised host" in caught.value.next_step
+
+
+async def test_any_bootstrap_address_will_do(cluster: Cluster) -> None:
+    cluster.grow(3)
+    cluster.down.add(0)
+    bootstrap = "broker-9:9092,broker-0:9092,broker-2:9092"
+    async with Admin(bootstrap, connect=cluster.connect) as admin:
+        assert len((await admin.describe_cluster()).brokers) == 3
+
+
+async def test_if_none_answers_all_are_named(cluster: Cluster) -> None:
+    cluster.down.add(0)
+    with pytest.raises(ConnectError, match=r"no broker answers.*broker-9:1.*broker-0:9092"):
+        async with Admin("broker-9:1,broker-0:9092", connect=cluster.connect):
+            pass
