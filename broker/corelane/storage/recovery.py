@@ -94,8 +94,10 @@ class GroupBuilder:
 
     def truncate(self, from_index: Index) -> None:
         """Cut entries as the TRUNCATE record says."""
-        if from_index > self.image.state.flushed_index:
-            del self.entries[from_index - self.image.state.flushed_index - 1 :]
+        # What is flushed is committed: then the record is older than the checkpoint, and cuts
+        # only what was loaded of the same old term.
+        at = from_index - self.image.state.flushed_index - 1
+        del self.entries[max(0, at) :]
 
     def vote(self, term: Term, voted_for: NodeId) -> None:
         """Take a vote; terms never go back (the row may be newer than the record)."""
@@ -150,7 +152,8 @@ class Replay:
                 claims = durable_claims(data, head.generation)
                 damaged = damaged_group(data, at, head.generation, lsn)
                 if claims < lsn or damaged is None:
-                    self.next_lsn = lsn
+                    # A stale file ends below what the checkpoint covers: lsns never go back.
+                    self.next_lsn = max(self.next_lsn, lsn)
                     return at
                 self._damaged(damaged[0], lsn, head.path, at)
                 at = damaged[1]
