@@ -135,7 +135,7 @@ def message_type(path: str) -> type[Message]:
     fields = schema.fields if not inner else _find(schema.fields, inner)
     if fields is None:
         raise KeyError(path)
-    return _make_class(inner or name, fields)
+    return _make_class(name, inner or name, fields)
 
 
 def _find(fields: list[Field], kind: str) -> list[Field] | None:
@@ -148,7 +148,7 @@ def _find(fields: list[Field], kind: str) -> list[Field] | None:
     return None
 
 
-def _make_class(name: str, fields: list[Field]) -> type[Message]:
+def _make_class(message: str, name: str, fields: list[Field]) -> type[Message]:
     """Make a slotted class whose constructor has Kafka's defaults."""
     names = tuple(dict.fromkeys(field.name for field in fields))
     parameters, body = [], []
@@ -165,7 +165,7 @@ def _make_class(name: str, fields: list[Field]) -> type[Message]:
     space: dict[str, Any] = {"UNSET": object(), "NO_UUID": _NO_UUID}
     for field in fields:
         if field.fields and not field.is_array:
-            space[_class_name(field)] = _make_class(field.kind, field.fields)
+            space[_class_name(field)] = message_type(f"{message}.{field.kind}")
     if not fields:
         source = "def __init__(self): pass"
     exec(source, space)  # noqa: S102 our own tables, see module docstring
@@ -225,7 +225,7 @@ class _Source:
         here = [f for f in fields if within(self.version, f.versions)]
         plain = [f for f in here if not within(self.version, f.tagged)]
         tagged = [f for f in here if within(self.version, f.tagged)]
-        inner = {f.name: self._struct(f.fields, self._class_of(f, made)) for f in here if f.fields}
+        inner = {f.name: self._struct(f.fields, self._type_of(f)) for f in here if f.fields}
         decode = [f"def d{number}(b, p):", f" x = C{number}()"]
         encode = [f"def e{number}(o, x):"]
         run: list[Field] = []
@@ -245,10 +245,8 @@ class _Source:
         self.lines += decode + encode
         return number
 
-    def _class_of(self, field: Field, owner: type[Message]) -> type[Message]:
-        if field.is_array:
-            return message_type(f"{self.schema.name}.{field.kind}")
-        return type(getattr(owner(), field.name) or _make_class(field.kind, field.fields)())
+    def _type_of(self, field: Field) -> type[Message]:
+        return message_type(f"{self.schema.name}.{field.kind}")
 
     def _fixed_run(self, run: list[Field], decode: list[str], encode: list[str]) -> None:
         """Read and write neighbouring fixed-size fields with one struct."""
@@ -364,7 +362,7 @@ class _Source:
             decode += [f"  {line}" for line in read]
             decode.append("   if p != stop: raise DecodeError('a tagged field has a wrong size')")
             name = f"D{len(self.space)}"
-            self.space[name] = _default_value(field)
+            self.space[name] = self._default_value(field)
             encode += [
                 f" if x.{field.name} != {name}:",
                 "  whole, o = o, bytearray()",
@@ -375,7 +373,6 @@ class _Source:
         decode.append(" p = end")
         encode.append(" write_tags(o, ts)")
 
-
-def _default_value(field: Field) -> object:
-    made = _make_class("default", [field])()
-    return getattr(made, field.name)
+    def _default_value(self, field: Field) -> object:
+        made = _make_class(self.schema.name, "default", [field])()
+        return getattr(made, field.name)
