@@ -11,7 +11,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from corelane.runtime.acceptor import Acceptor
 from corelane.runtime.admin import Page
 from corelane.runtime.cores import Core, CoreState
-from corelane.runtime.stats import GAUGES, families
+from corelane.runtime.families import families
+from corelane.runtime.stats import GAUGES
 
 PULL_S_MAX: Final = 1.0
 

@@ -1,6 +1,5 @@
 """`corelane start`: everything from a configuration to a running, and then a stopped, node."""
 
-import importlib.metadata
 import logging
 import os
 import sys
@@ -185,7 +184,7 @@ class _Announcement:
         plan = supervisor.plan
         host = plan.sockets.host
         identity = plan.directory.identity
-        version = importlib.metadata.version("corelane")
+        version = _version()
         cores = ", ".join(
             f"core {core.plan.core} {host}:{core.plan.port}" for core in supervisor.cores
         )
@@ -205,3 +204,9 @@ class _Announcement:
             host,
             listener.port_of(plan.sockets.admin),
         )
+
+
+def _version() -> str:
+    import importlib.metadata  # slow to import, and only needed for this one line
+
+    return importlib.metadata.version("corelane")

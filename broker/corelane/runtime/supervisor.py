@@ -5,7 +5,7 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Final, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 import trio
 
@@ -16,10 +16,12 @@ from corelane.runtime.admin import AdminServer, Page
 from corelane.runtime.control import ControlSocket, PeerGoneError
 from corelane.runtime.cores import Bell, Core, CorePlan, CoreState
 from corelane.runtime.data_directory import DataDirectory
-from corelane.runtime.exporter import Exporter
 from corelane.runtime.failures import StartError
 from corelane.runtime.forkserver import ForkServer
 from corelane.runtime.messages import Exited, Forked, ToForkServer
+
+if TYPE_CHECKING:
+    from corelane.runtime.exporter import Exporter
 
 DRAIN_S_MAX: Final = 1.5
 """After a stop signal; a core that is not done then is killed, and the log repairs it."""
@@ -99,7 +101,7 @@ class Supervisor:
             for number, cpu in enumerate(plan.cpus)
         ]
         self.acceptor = Acceptor(plan.sockets.bootstrap, self.cores, self.bell)
-        self.exporter = Exporter(self.cores, self.acceptor)
+        self._exporter: Exporter | None = None
         self.is_draining = False
         self._accepting = trio.CancelScope()
 
@@ -202,8 +204,16 @@ class Supervisor:
         return all(core.state is CoreState.UP for core in self.cores)
 
     async def _serve_admin(self) -> None:
-        pages = {"/health": self._health, "/metrics": self.exporter.page}
+        pages = {"/health": self._health, "/metrics": self._metrics}
         await AdminServer(self.plan.sockets.admin, pages).serve()
+
+    async def _metrics(self) -> Page:
+        if self._exporter is None:
+            # prometheus_client takes longer to import than a core to recover.
+            from corelane.runtime.exporter import Exporter
+
+            self._exporter = Exporter(self.cores, self.acceptor)
+        return await self._exporter.page()
 
     async def _health(self) -> Page:
         identity = self.plan.directory.identity

@@ -6,6 +6,7 @@ from prometheus_client.exposition import generate_latest
 
 from corelane.model.metrics import METRICS, ShardCounts, ShardGauges
 from corelane.runtime import stats
+from corelane.runtime.families import families
 
 
 class Snapshot:
@@ -20,7 +21,7 @@ class Snapshot:
 
 def text_of(by_core: dict[int, dict[str, float]]) -> str:
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Snapshot(list(stats.families(by_core))))
+    registry.register(Snapshot(list(families(by_core))))
     return generate_latest(registry).decode()
 
 
@@ -57,6 +58,6 @@ def test_every_kind_of_count_arrives() -> None:
 
 def test_a_new_shard_shows_every_metric_without_further_labels() -> None:
     flat = stats.flatten(ShardCounts(), ShardGauges(), {})
-    names = {family.name for family in stats.families({0: flat})}
+    names = {family.name for family in families({0: flat})}
     wanted = {row.name.removesuffix("_total") for row in METRICS if len(row.labels) == 1}
     assert names == wanted
