@@ -27,7 +27,10 @@ Shell completion, for bash in ~/.bashrc (zsh and fish alike):
 
 
 @click.group(
-    cls=Application, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
+    name="corelane",
+    cls=Application,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="corelane", prog_name="corelane", message="%(prog)s %(version)s")
 def cli() -> None:

@@ -1,9 +1,10 @@
 """What all commands share: errors as sentences or JSON, exit codes, broken pipes and Ctrl-C."""
 
-import json
+import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import click
@@ -37,30 +38,40 @@ class Application(click.Group):
             code = _leave_pipe()
         sys.exit(code or exits.OK)
 
+    def make_context(self, *arguments: Any, **extra: Any) -> click.Context:
+        with _reader_watched():  # --help prints here
+            return super().make_context(*arguments, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _reader_watched():
             result = super().invoke(ctx)
             sys.stdout.flush()
-        except BrokenPipeError as error:
-            # click would end with 1, which is what failures end with.
-            raise _ReaderGoneError from error
-        return result
+            return result
 
 
 class _ReaderGoneError(Exception):
     """The program that read the output went away."""
 
 
+@contextmanager
+def _reader_watched() -> Iterator[None]:
+    """Tell a broken pipe apart: click would end with 1, which is what failures end with."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _ReaderGoneError from error
+
+
 def is_json_wanted(argv: Sequence[str]) -> bool:
     """Return whether errors are JSON: known even when the rest of the line is not understood."""
-    pairs = zip(argv, [*argv[1:], ""], strict=True)
-    return any(word == "--format=json" or (word, after) == ("--format", "json")
-               for word, after in pairs)  # fmt: skip
+    return "--format=json" in argv or ("--format", "json") in itertools.pairwise(argv)
 
 
 def show(error: CommandError, wants_json: bool) -> int:
     """Write *error* to stderr and return its exit code."""
     if wants_json:
+        import json
+
         fields = {
             "code": error.word,
             "message": error.message,
