@@ -51,6 +51,7 @@ class Checkpointing:
         self.phase = Phase.IDLE
         self.wanted = False
         self.is_stopped = False
+        self.is_starved = False  # the WAL has no room for the remainders of the next row
         self.sequence = 0
         self.count = 0
         self.replay_lsn = Lsn(1)
@@ -160,14 +161,19 @@ class Checkpointing:
             if not log.is_dropped:
                 try:
                     self._log_tail(log)
-                except (WalFullError, MemoryError):
+                except WalFullError:
+                    self.is_starved = True
+                    return
+                except MemoryError:
                     return  # next turn there may be room
+                self.is_starved = False
                 self._rows.append(checkpoint.encode_group(log, *self.store.state_of(log.group)))
                 self._need_lsn = min(self._need_lsn, _needed_from(log))
             self._captures.popleft()
         if self._captures:
             return
         self.phase = Phase.SYNCING
+        self.is_starved = False
         # The rows tell of records up to here (votes, drops): a checkpoint is never ahead of the WAL.
         self._await_lsn = Lsn(self.store.wal.next_lsn - 1)
         self._synced = False
@@ -242,6 +248,7 @@ class Checkpointing:
         """No space now: the old checkpoint stays good, the WAL keeps everything (C2)."""
         self.phase = Phase.IDLE
         self.wanted = True
+        self.is_starved = False
         self._flush_targets.clear()
         self.store.unlinks += self._unlinks
         self._unlinks = []

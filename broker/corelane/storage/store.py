@@ -240,7 +240,8 @@ class CoreStore:
             return
         if 1 + len(wal.used) >= self.settings.wal_files_max:
             self.checkpointing.wanted = True
-            return
+            if not self.checkpointing.is_starved:
+                return  # else only one file more than allowed can end the checkpoint
         self._preparing = True
         self.file_number += 1
         path = f"wal/{self.file_number:08d}.wal"
