@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
+from corelane.model import limits
 from corelane.wire import primitives
 from corelane.wire.errors import DecodeError
 from corelane.wire.schema import Field, MessageSchema, Versions, schemas
@@ -23,6 +24,16 @@ FIXED: Final = {
     "bool": "?", "int8": "b", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I",
     "int64": "q", "float64": "d", "uuid": "16s",
 }  # fmt: skip
+REQUEST_ELEMENTS_MAX: Final = 2 * limits.REQUEST_ROWS_MAX
+"""Array elements of a whole request: the rows, and as many topics or replicas around them.
+
+An element of two bytes becomes an object of two hundred and takes a microsecond: without a cap,
+one frame of 100 MiB would take 10 GB and stop its core for a minute.
+"""
+
+ANSWER_ELEMENTS_MAX: Final = 10_000_000
+"""Of a whole answer, which only our own client decodes: metadata of millions of replicas."""
+
 _NO_UUID: Final = bytes(primitives.UUID_BYTES)
 
 
@@ -53,20 +64,29 @@ class Message:
 class Codec:
     """Encodes and decodes one version of one message."""
 
-    __slots__ = ("_decode", "_encode", "is_flexible", "message", "name", "version")
+    __slots__ = (
+        "_decode",
+        "_elements_max",
+        "_encode",
+        "is_flexible",
+        "message",
+        "name",
+        "version",
+    )
 
     def __init__(self, schema: MessageSchema, version: int) -> None:
         self.name = schema.name
         self.version = version
         self.is_flexible = within(version, schema.flexible)
         self.message = message_type(schema.name)
+        self._elements_max = _elements_max(schema)
         source = _Source(schema, version)
         self._decode, self._encode = source.compile()
 
     def decode(self, data: bytes | memoryview, position: int = 0) -> tuple[Message, int]:
         """Return the message at *position* and where it ends; DecodeError if there is none."""
         try:
-            return self._decode(data, position)
+            return self._decode(data, position, [self._elements_max])
         except DecodeError as fault:
             raise DecodeError(f"{self.name} v{self.version}: {fault}") from fault
         except (struct.error, IndexError, UnicodeDecodeError) as fault:
@@ -195,6 +215,10 @@ def _default(field: Field) -> str:
     return str(int(field.default, 0)) if field.default else "0"
 
 
+def _elements_max(schema: MessageSchema) -> int:
+    return ANSWER_ELEMENTS_MAX if schema.name.endswith("Response") else REQUEST_ELEMENTS_MAX
+
+
 class _Source:
     """Writes the source of one message's encoder and decoder."""
 
@@ -209,7 +233,7 @@ class _Source:
     def compile(
         self,
     ) -> tuple[
-        Callable[[bytes | memoryview, int], tuple[Message, int]],
+        Callable[[bytes | memoryview, int, list[int]], tuple[Message, int]],
         Callable[[bytearray, Message], None],
     ]:
         """Return (decode, encode)."""
@@ -226,7 +250,7 @@ class _Source:
         plain = [f for f in here if not within(self.version, f.tagged)]
         tagged = [f for f in here if within(self.version, f.tagged)]
         inner = {f.name: self._struct(f.fields, self._type_of(f)) for f in here if f.fields}
-        decode = [f"def d{number}(b, p):", f" x = C{number}()"]
+        decode = [f"def d{number}(b, p, g):", f" x = C{number}()"]
         encode = [f"def e{number}(o, x):"]
         run: list[Field] = []
         for field in plain:
@@ -271,7 +295,7 @@ class _Source:
         if field.is_array:
             return self._read_array(field, inner, compact=compact, nullable=nullable)
         if field.fields:
-            call = f"{target}, p = d{inner[field.name]}(b, p)"
+            call = f"{target}, p = d{inner[field.name]}(b, p, g)"
             if not nullable:
                 return [f" {call}"]
             return [
@@ -296,9 +320,11 @@ class _Source:
         else:
             what = f"{field.name} may not be null"
             lines.append(f"  raise DecodeError({what!r})")
-        lines += [" else:", f"  {target} = l = []", "  for _ in range(n):"]
+        many = f"over {_elements_max(self.schema)} elements"
+        lines += [" else:", "  g[0] -= n", f"  if g[0] < 0: raise DecodeError({many!r})"]
+        lines += [f"  {target} = l = []", "  for _ in range(n):"]
         if field.fields:
-            lines.append(f"   v, p = d{inner[field.name]}(b, p)")
+            lines.append(f"   v, p = d{inner[field.name]}(b, p, g)")
         elif field.kind in FIXED:
             packed = struct.Struct(">" + FIXED[field.kind])
             name = f"S{len(self.space)}"

@@ -14,6 +14,9 @@ from corelane.wire.errors import DecodeError
 Buffer = bytes | memoryview
 UUID_BYTES: Final = 16
 UVARINT_BYTES_MAX: Final = 5
+STRING_BYTES_MAX: Final = 0x7FFF
+"""Kafka's bound, for compact strings too: it neither writes nor reads a longer one."""
+
 TAGS_MAX: Final = 1000
 _INT16: Final = struct.Struct(">h")
 _INT32: Final = struct.Struct(">i")
@@ -66,9 +69,9 @@ def read_compact_string(data: Buffer, at: int) -> tuple[str | None, int]:
 
 
 def _text(data: Buffer, at: int, size: int) -> tuple[str | None, int]:
-    if size < 0:
-        if size == -1:
-            return None, at
+    if size == -1:
+        return None, at
+    if not 0 <= size <= STRING_BYTES_MAX:
         raise DecodeError(f"a string has the length {size}")
     raw, at = take(data, at, size)
     return raw.decode(), at
@@ -144,7 +147,14 @@ def write_string(out: bytearray, value: str | None) -> None:
 
 def write_compact_string(out: bytearray, value: str | None) -> None:
     """Append a compact string."""
-    write_compact_bytes(out, None if value is None else value.encode())
+    if value is None:
+        out.append(0)
+        return
+    raw = value.encode()
+    if len(raw) > STRING_BYTES_MAX:
+        raise struct.error(f"a string of {len(raw)} bytes fits no message")
+    write_uvarint(out, len(raw) + 1)
+    out += raw
 
 
 def write_bytes(out: bytearray, value: Buffer | None) -> None:

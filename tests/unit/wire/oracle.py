@@ -25,7 +25,8 @@ from corelane.wire.schema import Field, MessageSchema, schemas
 
 ELEMENTS_MAX: Final = 3
 BITS: Final = {"int8": 8, "int16": 16, "uint16": 16, "int32": 32, "uint32": 32, "int64": 64}
-WORDS: Final = ("", "a", "orders", "größe", "😀 smile", "x" * 200, "y" * 20_000)
+BLOB_SIZES: Final[tuple[int, ...]] = (0, 1, 126, 127, 128, 1000, 17_000)
+WORDS: Final[tuple[str, ...]] = ("", "a", "orders", "größe", "😀 smile", "x" * 200, "y" * 20_000)
 UNITS: Final = ("", "ms")
 NULL_IS_A_VALUE: Final = ("uuid", "datetime_i64")
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -86,6 +87,9 @@ class Draw:
         self.version = version
         self.rng = rng
         self.fullness = 1.0
+        self.words = WORDS
+        self.blob_sizes = BLOB_SIZES
+        self.elements_max = ELEMENTS_MAX
 
     def message(self) -> Twins:
         """Draw a whole message."""
@@ -119,7 +123,7 @@ class Draw:
         assert field.is_array == (typing.get_origin(inner) is tuple), field.name
         if field.is_array:
             inner = typing.get_args(inner)[0]
-            count = self.rng.randrange(ELEMENTS_MAX + 1) if self.fullness else 0
+            count = self.rng.randrange(self.elements_max + 1) if self.fullness else 0
             pairs = [self._one(field, inner, kio_field) for _ in range(count)]
             return [p[0] for p in pairs], tuple(p[1] for p in pairs)
         return self._one(field, inner, kio_field)
@@ -168,9 +172,9 @@ class Draw:
                 raw = rng.choice((bytes(16), rng.randbytes(16)))
                 return raw, uuid.UUID(bytes=raw) if any(raw) else None
             case "string":
-                value = rng.choice(WORDS)
+                value = rng.choice(self.words)
             case "bytes" | "records":
-                value = rng.randbytes(rng.choice((0, 1, 126, 127, 128, 1000, 17_000)))
+                value = rng.randbytes(rng.choice(self.blob_sizes))
             case _:
                 value = self._integer(kind)
         return value, value

@@ -1,5 +1,7 @@
 """What the compiler promises about messages, by example; bytes were checked by hand."""
 
+import struct
+
 import pytest
 
 from corelane.wire.compiler import (
@@ -175,3 +177,12 @@ def test_a_client_id_with_an_absurd_length_is_refused(size: int) -> None:
     head = b"\x00\x03\x00\x01" + bytes(4) + size.to_bytes(2, "big", signed=True)
     with pytest.raises(DecodeError, match="client id"):
         request_body_at(head + bytes(20), is_flexible=False)
+
+
+@pytest.mark.parametrize("version", [8, 9])
+def test_a_string_that_fits_no_message_is_not_encoded(version: int) -> None:
+    body = codec("MetadataRequest", version)
+    topic = message_type("MetadataRequest.MetadataRequestTopic")
+    body.encode(body.message(topics=[topic(name="x" * 32_767)]))
+    with pytest.raises(struct.error):
+        body.encode(body.message(topics=[topic(name="x" * 32_768)]))
