@@ -151,7 +151,9 @@ class Machine:
         assert log.next_offset == want.next_offset
         assert log.term == want.term
         assert log.voted_for == want.voted_for
-        assert log.committed_index <= committed, f"{log.committed_index} is in segments, only {committed} committed"
+        assert log.committed_index <= committed, (
+            f"{log.committed_index} is in segments, only {committed} committed"
+        )
         assert committed <= log.last_index
         assert log.start_offset <= want.start_offset(committed)
         applied, blob = self.recovered.folds[log.group]

@@ -172,5 +172,3 @@ def descriptor(number: int, partition: int = 0) -> Descriptor:
     return Descriptor(
         GroupId(number), f"topic{number}" if number else "", topic_id, partition, (NodeId(1),)
     )
-
-
