@@ -27,15 +27,17 @@ class Served:
     async def _run(self) -> None:
         async with trio.open_nursery() as nursery:
             self.cluster = Cluster(nursery)
-            listeners = await nursery.start(
-                trio.serve_tcp, lambda stream: self.cluster.serve(0, stream), 0, "127.0.0.1"
-            )
-            port = listeners[0].socket.getsockname()[1]
+            (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            port = listener.socket.getsockname()[1]
             self.bootstrap = f"127.0.0.1:{port}"
             self.cluster.addresses[0] = Address("127.0.0.1", port)
             self._token = trio.lowlevel.current_trio_token()
             self._scope = nursery.cancel_scope
             self._is_ready.set()
+            await trio.serve_listeners(self._serve, [listener])
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        await self.cluster.serve(0, stream)
 
     def stop(self) -> None:
         """End the loop."""

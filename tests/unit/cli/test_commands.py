@@ -1,0 +1,284 @@
+"""What the commands print and return, against a cluster in memory behind a real port."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from corelane.model.errors import ErrorCode
+from corelane_cli import exits
+from corelane_cli.__main__ import cli
+from corelane_client.protocol import Api
+from corelane_client.records import batch_records, split_batches
+from tests.unit.cli.conftest import Served
+from tests.unit.client.fake import always, new, refuse_produce
+
+
+def invoke(served: Served, *arguments: str, data: bytes | None = None) -> Result:
+    environment = {"CORELANE_BOOTSTRAP": served.bootstrap}
+    return CliRunner().invoke(cli, list(arguments), input=data, env=environment)
+
+
+def printed(done: Result) -> Any:
+    assert done.exit_code == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def failed(done: Result, exit_code: int) -> dict[str, Any]:
+    assert done.exit_code == exit_code, done.stderr
+    error = json.loads(done.stderr.splitlines()[-1])["error"]
+    assert set(error) == {"code", "message", "next", "exit_code"}
+    assert error["exit_code"] == exit_code
+    found: dict[str, Any] = error
+    return found
+
+
+def rows(served: Served, topic: str, partition: int = 0) -> list[tuple[bytes | None, bytes | None]]:
+    log = served.cluster.topics[topic][partition]
+    batches = [batch for data in log.batches for batch in split_batches(data)]
+    return [(each.key, each.value) for b in batches for each in batch_records(b, topic, partition)]
+
+
+def test_a_topic_is_created_listed_described_and_deleted(served: Served) -> None:
+    done = invoke(served, "topic", "create", "t", "-p", "2", "-c", "retention.ms=5")
+    assert (done.exit_code, done.stdout) == (0, "created topic t\n")
+    assert invoke(served, "topic", "list").stdout == (
+        "TOPIC  PARTITIONS  REPLICAS\nt               2         0\n"
+    )
+    text = invoke(served, "topic", "describe", "t").stdout
+    assert text.startswith("t  (id 742e2e2e-")
+    assert "PARTITION  LEADER  EPOCH" in text
+    assert "retention.ms      5  topic" in text
+    assert "cleanup.policy" not in text
+    assert "cleanup.policy" in invoke(served, "topic", "describe", "t", "--all-configs").stdout
+    assert invoke(served, "topic", "delete", "t").stdout == "deleted topic t\n"
+    assert invoke(served, "topic", "list").stdout == ""
+
+
+def test_topics_as_json(served: Served) -> None:
+    made = printed(invoke(served, "topic", "create", "a", "b", "--format", "json"))
+    assert [(row["name"], row["status"]) for row in made["topics"]] == [
+        ("a", "created"),
+        ("b", "created"),
+    ]
+    listed = printed(invoke(served, "topic", "list", "--format", "json"))["topics"]
+    keys = {"name", "topic_id", "partitions", "replication_factor", "internal"}
+    assert [set(row) for row in listed] == [keys, keys]
+    served.cluster.topics["a"][0].end = 7
+    (described,) = printed(invoke(served, "topic", "describe", "a", "--format", "json"))["topics"]
+    assert described["partitions"] == [
+        {
+            "partition": 0,
+            "leader": 0,
+            "leader_epoch": 0,
+            "replicas": [],
+            "in_sync": [],
+            "first_offset": 0,
+            "next_offset": 7,
+        }
+    ]
+    assert described["configs"] == {"cleanup.policy": {"value": "delete", "source": "default"}}
+    gone = printed(invoke(served, "topic", "delete", "a", "--format", "json"))
+    assert gone == {"topics": [{"name": "a", "status": "deleted"}]}
+    assert printed(invoke(served, "topic", "list", "--internal", "--format", "json"))["topics"]
+
+
+def test_what_was_done_before_a_refusal_is_printed(served: Served) -> None:
+    served.cluster.topic("b")
+    done = invoke(served, "topic", "create", "a", "b", "c", "--format", "json")
+    error = failed(done, exits.REFUSED)
+    assert error["code"] == "TOPIC_ALREADY_EXISTS"
+    assert error["message"] == "topic 'b': topic 'b' exists"
+    assert "another name" in error["next"]
+    assert [row["name"] for row in json.loads(done.stdout)["topics"]] == ["a"]
+    assert sorted(served.cluster.topics) == ["a", "b"]
+
+
+def test_scripts_may_run_twice(served: Served) -> None:
+    for expected in ("created", "exists"):
+        done = invoke(served, "topic", "create", "t", "--if-not-exists")
+        assert (done.exit_code, done.stdout) == (0, f"{expected} topic t\n")
+    for expected in ("deleted", "absent"):
+        done = invoke(served, "topic", "delete", "t", "--if-exists")
+        assert (done.exit_code, done.stdout) == (0, f"{expected} topic t\n")
+
+
+@pytest.mark.parametrize(
+    "words", [("topic", "describe"), ("topic", "delete"), ("consume",), ("produce", "-m", "x")]
+)
+def test_a_missing_topic_is_refused_with_a_way_on(served: Served, words: tuple[str, ...]) -> None:
+    error = failed(invoke(served, *words, "nowhere", "--format", "json"), exits.REFUSED)
+    assert error["code"] == "UNKNOWN_TOPIC_OR_PARTITION"
+    assert "nowhere" in error["message"]
+    assert "corelane topic list" in error["next"]
+
+
+def test_each_line_is_a_record(served: Served) -> None:
+    served.cluster.topic("t")
+    done = invoke(served, "produce", "t", data=b"a\n\nb c\nno end")
+    assert done.stdout == "t, partition 0: 4 records, offsets 0 to 3\n"
+    assert done.stderr == ""
+    assert rows(served, "t") == [(None, b"a"), (None, b""), (None, b"b c"), (None, b"no end")]
+
+
+def test_a_file_is_produced(served: Served, tmp_path: Path) -> None:
+    served.cluster.topic("t")
+    lines = tmp_path / "lines"
+    lines.write_bytes(b"".join(b"%06d\n" % number for number in range(20_000)))
+    report = printed(invoke(served, "produce", "t", "-F", str(lines), "--format", "json"))
+    assert report["records"] == 20_000
+    assert report["value_bytes"] == 120_000
+    assert report["partitions"] == [
+        {"partition": 0, "first_offset": 0, "last_offset": 19_999, "records": 20_000}
+    ]
+    assert rows(served, "t")[19_999] == (None, b"019999")
+
+
+def test_messages_with_key_headers_and_partition(served: Served) -> None:
+    logs = served.cluster.topic("t", 3)
+    arguments = ("-m", "x", "-m", "y", "-k", "key", "-H", "a=1", "-H", "b=", "-p", "2", "-z", "lz4")
+    done = invoke(served, "produce", "t", *arguments)
+    assert done.stdout == "t, partition 2: 2 records, offsets 0 to 1\n"
+    assert rows(served, "t", 2) == [(b"key", b"x"), (b"key", b"y")]
+    (batch,) = split_batches(logs[2].batches[0])
+    assert batch.codec.name == "LZ4"
+    assert batch_records(batch, "t", 2)[0].headers == (("a", b"1"), ("b", b""))
+
+
+def test_lines_hold_keys_and_tombstones(served: Served) -> None:
+    served.cluster.topic("t")
+    data = b"k1::v1\nk2::\nplain\n"
+    invoke(served, "produce", "t", "-K", "::", "--tombstones", data=data)
+    assert rows(served, "t") == [(b"k1", b"v1"), (b"k2", None), (None, b"plain")]
+
+
+def test_acks_0_says_that_nobody_told_the_offset(served: Served) -> None:
+    served.cluster.topic("t")
+    done = invoke(served, "produce", "t", "-m", "x", "--acks", "0")
+    assert done.stdout == "t, partition 0: 1 record, offset not told (acks 0)\n"
+
+
+def test_a_refused_record_ends_it_and_the_rest_is_told(served: Served) -> None:
+    served.cluster.topic("t")
+    served.cluster.script(Api.PRODUCE, always(None), *refuse_produce(ErrorCode.MESSAGE_TOO_LARGE))
+    lines = b"a" * 70_000 + b"\n" + b"b" * 70_000 + b"\n"
+    done = invoke(served, "produce", "t", "--format", "json", data=lines)
+    error = failed(done, exits.REFUSED)
+    assert error["code"] == "MESSAGE_TOO_LARGE"
+    assert "max.message.bytes" in error["next"]
+    assert json.loads(done.stdout)["records"] == 1
+
+
+def test_nothing_to_produce_is_no_error(served: Served) -> None:
+    served.cluster.topic("t")
+    assert printed(invoke(served, "produce", "t", "--format", "json", data=b""))["records"] == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-m", "x", "-F", __file__),
+        ("-k", "a", "-K", ":"),
+        ("-K", ""),
+        ("-H", "noequals"),
+        ("-a", "2"),
+        ("-F", "/no/such/file"),
+    ],
+)
+def test_what_contradicts_itself_is_a_usage_error(
+    served: Served, arguments: tuple[str, ...]
+) -> None:
+    failed(invoke(served, "produce", "t", *arguments, "--format", "json"), exits.USAGE)
+
+
+def test_records_are_printed_as_values(served: Served) -> None:
+    served.cluster.topic("t")
+    invoke(served, "produce", "t", data=b"a\nb\nc\n")
+    assert invoke(served, "consume", "t", "-o", ":end").stdout == "a\nb\nc\n"
+    assert invoke(served, "consume", "t", "-o", "1:2").stdout == "b\n"
+    assert invoke(served, "consume", "t", "-n", "2").stdout == "a\nb\n"
+    assert invoke(served, "consume", "t", "-o", "-1", "-n", "1").stdout == "c\n"
+    assert invoke(served, "consume", "t", "-o", "@-1h:end").stdout == "a\nb\nc\n"
+    assert invoke(served, "consume", "t", "-o", "@2100-01-01:end").stdout == ""
+
+
+def test_records_are_printed_by_a_template(served: Served) -> None:
+    served.cluster.topic("t", 2)
+    invoke(served, "produce", "t", "-p", "1", "-K", ":", data=b"k:v\n")
+    template = "%t/%p@%o %k=%v{hex};"
+    done = invoke(served, "consume", "t", "-o", ":end", "-f", template)
+    assert done.stdout == "t/1@0 k=76;"
+    done = invoke(served, "consume", "t", "-o", ":end", "-p", "0", "-f", template)
+    assert done.stdout == ""
+
+
+def test_records_as_json_keep_every_byte(served: Served) -> None:
+    served.cluster.topic("t")
+    invoke(served, "produce", "t", "-K", ":", "-H", "h=1", "--tombstones", data=b"k:\xff\ne:\n")
+    lines = invoke(served, "consume", "t", "-o", ":end", "--format", "json").stdout.splitlines()
+    first, second = map(json.loads, lines)
+    time_ms = first.pop("timestamp_ms")
+    assert time_ms > 1_700_000_000_000
+    assert first == {
+        "topic": "t",
+        "partition": 0,
+        "offset": 0,
+        "key": "k",
+        "value": None,
+        "value_base64": "/w==",
+        "headers": [{"name": "h", "value": "1"}],
+    }
+    assert (second["key"], second["value"], "value_base64" in second) == ("e", None, False)
+
+
+def test_several_topics_are_consumed(served: Served) -> None:
+    for topic in ("a", "b"):
+        served.cluster.topic(topic)
+        invoke(served, "produce", topic, "-m", f"from {topic}")
+    done = invoke(served, "consume", "a", "b", "-o", ":end")
+    assert sorted(done.stdout.splitlines()) == ["from a", "from b"]
+
+
+def test_an_offset_beyond_the_log_is_refused_with_a_way_on(served: Served) -> None:
+    served.cluster.topic("t")
+    done = invoke(served, "consume", "t", "-o", "5", "--format", "json")
+    error = failed(done, exits.REFUSED)
+    assert error["code"] == "OFFSET_OUT_OF_RANGE"
+    assert "corelane topic describe" in error["next"]
+
+
+def test_a_damaged_batch_is_a_failure(served: Served) -> None:
+    (log,) = served.cluster.topic("t")
+    invoke(served, "produce", "t", "-m", "x")
+    log.batches[0] = log.batches[0][:-2] + b"y" + log.batches[0][-1:]
+    done = invoke(served, "consume", "t", "-n", "1", "--format", "json")
+    error = failed(done, exits.FAILED)
+    assert "checksum" in error["message"]
+    assert "dump-log" in error["next"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("-o", "x"), ("-f", "%q"), ("-f", "%v", "--format", "json"), ("-n", "0"), ("-p", "-1")],
+)
+def test_what_is_not_understood_is_a_usage_error(
+    served: Served, arguments: tuple[str, ...]
+) -> None:
+    done = invoke(served, "consume", "t", *arguments)
+    assert done.exit_code == exits.USAGE
+    assert done.stdout == ""
+
+
+def test_a_broker_too_new_is_told(served: Served) -> None:
+    served.cluster.ranges[Api.METADATA] = (90, 91)
+    error = failed(invoke(served, "topic", "list", "--format", "json"), exits.CANNOT_CONNECT)
+    assert "Metadata in versions 90 to 91" in error["message"]
+
+
+def test_a_broker_that_refuses_to_speak_is_told(served: Served) -> None:
+    refusal = new("ApiVersionsResponse", error_code=ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
+    served.cluster.script(Api.API_VERSIONS, always(refusal))
+    error = failed(invoke(served, "topic", "list", "--format", "json"), exits.REFUSED)
+    assert error["code"] == "CLUSTER_AUTHORIZATION_FAILED"
