@@ -4,14 +4,16 @@ Each is run in the broker's process before it starts (`broker.launch(before=...)
 the runtime in one place, as a careless edit would.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
 from corelane.model.ids import JobId
 from corelane.runtime import disk
-from corelane.runtime.disk import WAL, NativeDisk
-from corelane.storage.effects import DiskDone, WalWrite
+from corelane.runtime.disk import NativeDisk
+from corelane.storage.effects import DiskDone
+
+BUSY = 1000
+"""More events than a turn has whose write is made inline."""
 
 NO_SYNC = "from tests.integration import planted; planted.no_sync()"
 ANSWER_EARLY = "from tests.integration import planted; planted.answer_early()"
@@ -27,20 +29,20 @@ class HastyDisk(NativeDisk):
 
     def __init__(self, directory: Path, *arguments: Any) -> None:
         super().__init__(directory, *arguments)
-        self.early: list[DiskDone] = []
         self.told: set[JobId] = set()
 
-    def _wal_write(self, effect: WalWrite) -> None:
-        super()._wal_write(effect)
-        self.early.append(DiskDone(effect.job, 0))
-        self.told.add(effect.job)
-        os.eventfd_write(self._workers[WAL].eventfd, 1)
+    def end_turn(self, event_count: int) -> DiskDone | None:
+        """Hand the write to the thread, and answer it."""
+        kept = self._kept
+        super().end_turn(BUSY)
+        if kept is None:
+            return None
+        self.told.add(kept.job)
+        return DiskDone(kept.job, 0)
 
     def reap(self, token: int) -> list[DiskDone]:
-        """Return what is done, and first what is not."""
-        done = [answer for answer in super().reap(token) if answer.job not in self.told]
-        early, self.early = self.early, []
-        return early + done
+        """Return what is done and was not told of before."""
+        return [answer for answer in super().reap(token) if answer.job not in self.told]
 
 
 def answer_early() -> None:

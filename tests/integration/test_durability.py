@@ -33,31 +33,37 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return order.build(tmp_path_factory.mktemp("shim"))
 
 
-def run(library: Path, directory: Path, before: str = "") -> Verdict:
-    """Produce through a broker under the shim and return what the check says."""
+def run(
+    library: Path, directory: Path, before: str = "", *, write_delay_us: int = WRITE_DELAY_US
+) -> Verdict:
+    """Produce through a broker under the shim and return what the check says.
+
+    Without a delay, from one connection and one request at a time: then the core writes itself.
+    """
     log = directory / "order"
-    env = order.environment(library, log, WRITE_DELAY_US)
+    env = order.environment(library, log, write_delay_us)
+    connections, pipelined = (CONNECTIONS, PIPELINED) if write_delay_us else (1, 1)
     with brokers.started(directory / "data", before=before, env=env) as broker:
-        markers = produce(broker.ports["bootstrap"])
+        markers = produce(broker.ports["bootstrap"], connections, pipelined)
     events = order.read_events(log)
     assert events, "the shim saw no WAL write: are there system calls that it does not know?"
     return order.check(events, markers)
 
 
-def produce(port: int) -> dict[int, bytes]:
+def produce(port: int, connections: int, pipelined: int) -> dict[int, bytes]:
     """Send pipelined requests on several connections; return correlation id -> marker."""
     markers: dict[int, bytes] = {}
     numbers = itertools.count(1_000_000)
-    clients = [RawClient(port) for _ in range(CONNECTIONS)]
+    clients = [RawClient(port) for _ in range(connections)]
     clients[0].create_topic(TOPIC, PARTITIONS)
     for _ in range(ROUNDS):
         for client in clients:
-            for _ in range(PIPELINED):
+            for _ in range(pipelined):
                 number = next(numbers)
                 markers[number] = b"<marker %d>" % number
                 client.send(request(number, markers[number]))
         for client in clients:
-            for _ in range(PIPELINED):
+            for _ in range(pipelined):
                 number, body = client.answer()
                 assert raw_kafka.parse_produced(body).error == 0
     for client in clients:
@@ -79,6 +85,13 @@ def test_every_answer_waits_for_its_synced_write(library: Path, tmp_path: Path) 
     assert verdict.faults == []
     assert verdict.answers == CONNECTIONS * ROUNDS * PIPELINED
     assert 0 < verdict.writes < verdict.answers, "group commit: fewer writes than answers"
+
+
+def test_the_answer_to_a_lone_request_waits_too(library: Path, tmp_path: Path) -> None:
+    verdict = run(library, tmp_path, write_delay_us=0)
+    assert verdict.faults == []
+    assert verdict.answers == ROUNDS
+    assert verdict.writes >= ROUNDS
 
 
 def test_a_build_that_does_not_sync_is_caught(library: Path, tmp_path: Path) -> None:

@@ -226,6 +226,9 @@ class CoreLoop:
         wall_ms = time.time_ns() // _NS_PER_MS
         for effect in self.shard.step(now_ns // _NS_PER_MS, wall_ms, events):
             performers[type(effect)](effect)
+        done = self.disk.end_turn(len(events))
+        if done is not None:
+            self._mail.append(done)
 
     def _rare(self, row: tuple[Any, ...], events: list[Event]) -> None:
         kind = row[0]

@@ -37,6 +37,7 @@ class Bench:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.events = 1
         self.arena = Arena(16 << 20)
         self.disk = NativeDisk(directory, self.arena, self.die)
 
@@ -48,6 +49,9 @@ class Bench:
         """Perform one effect and wait for its answer."""
         performer: Callable[[DiskEffect], None] = self.disk.performers[type(effect)]
         performer(effect)
+        done = self.disk.end_turn(self.events)
+        if done is not None:
+            return done
         poll = select.poll()
         for worker in self.disk._workers:
             poll.register(worker.eventfd, select.POLLIN)
@@ -168,3 +172,50 @@ def test_files_and_then_their_directory_are_removed(bench: Bench) -> None:
         link for link in Path("/proc/self/fd").iterdir() if "(deleted)" in str(link.resolve())
     ]
     assert not [link for link in deleted if str(bench.directory) in str(link.resolve())]
+
+
+def wal_write(bench: Bench, job: int, size: int = BLOCK) -> WalWrite:
+    if job == 1:
+        bench.perform(WalPrepare(JobId(99), "wal/1", 64 * BLOCK))
+    parts = [(bench.chunk(b"x" * size), Position(0), size)]
+    return WalWrite(JobId(job), "wal/1", Position(0), parts, Lsn(1))
+
+
+def test_a_small_write_of_a_quiet_turn_is_made_at_once(bench: Bench) -> None:
+    bench.disk.performers[WalWrite](wal_write(bench, 1))
+    assert bench.disk.end_turn(1) == DiskDone(JobId(1), 0)
+    assert bench.disk.end_turn(1) is None, "it is written once"
+
+
+@pytest.mark.parametrize(
+    ("events", "size"), [(disks.INLINE_EVENTS_MAX + 1, BLOCK), (1, disks.INLINE_BYTES_MAX + BLOCK)]
+)
+def test_other_writes_are_the_threads(bench: Bench, events: int, size: int) -> None:
+    write = wal_write(bench, 1, size)
+    bench.disk.performers[WalWrite](write)
+    assert bench.disk.end_turn(events) is None
+    bench.events = 1000
+    assert bench.perform(Sync(JobId(1), ["wal/1"])).error == 0
+
+
+def test_after_a_slow_write_the_next_ones_are_the_threads(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disks, "INLINE_US_MAX", -1)
+    monkeypatch.setattr(disks, "INLINE_PAUSE_WRITES", 2)
+    inline = []
+    for job in range(1, 6):
+        bench.disk.performers[WalWrite](wal_write(bench, job))
+        done = bench.disk.end_turn(1)
+        inline.append(done is not None)
+        while done is None:
+            done = next(iter(bench.disk.reap(WAL)), None)
+    assert inline == [True, False, False, True, False]
+
+
+def test_a_failed_inline_write_ends_the_core(bench: Bench) -> None:
+    chunk = bench.chunk(b"x" * BLOCK)
+    write = WalWrite(JobId(1), "wal/none", Position(0), [(chunk, Position(0), BLOCK)], Lsn(1))
+    bench.disk.performers[WalWrite](write)
+    with pytest.raises(DiedError, match="a write to the write-ahead log failed"):
+        bench.disk.end_turn(1)
