@@ -31,6 +31,7 @@ FAULTY_MS = 4_000
 HEALED_MS_MAX = 20_000
 CALM_MS = 1_000
 HEARTBEAT_MS = 100
+PROGRESS_SEEDS = 500
 
 WORLD = -1
 """The life of events that happen to no node."""
@@ -465,12 +466,11 @@ def main(arguments: Iterable[str]) -> int:
     options = parser.parse_args(list(arguments))
     started_s = time.monotonic()
     event_count = 0
-    for seed in range(options.seed, options.seed + options.count):
-        cluster = run_seed(seed, print if options.trace else None)
-        event_count += cluster.event_count
-    print(
-        f"{options.count} seeds, {event_count} events, {time.monotonic() - started_s:.1f} s: good"
-    )
+    for done, seed in enumerate(range(options.seed, options.seed + options.count), 1):
+        event_count += run_seed(seed, print if options.trace else None).event_count
+        if done % PROGRESS_SEEDS == 0 or done == options.count:
+            elapsed_s = time.monotonic() - started_s
+            print(f"{done} seeds, {event_count} events, {elapsed_s:.1f} s: good", flush=True)
     return 0
 
 
