@@ -2,8 +2,9 @@
 
 Method: a plain producer (acks=1, one request in flight) and an idempotent one (acks=all, five in
 flight), both stock librdkafka, number their records. Each round kills the core or the supervisor
-while they produce. At the end everything is flushed, each partition is read from its start, and
-`history.faults` compares. `KILL_ROUNDS=100` in the environment makes it the long run.
+while they produce; some cores are killed while they recover. At the end everything is flushed,
+each partition is read from its start, and `history.faults` compares. `KILL_ROUNDS=100` in the
+environment makes it the long run, `KILL_SEED` another one.
 """
 
 import os
@@ -119,6 +120,17 @@ class Rounds:
             time.sleep(0.002)
         self.back_s.append(time.monotonic() - began_s)
 
+    def kill_core_twice(self, delay_s: float) -> None:
+        """Kill the core, and its successor a moment later, most likely while it recovers."""
+        before = self.broker.core_pid()
+        os.kill(before, signal.SIGKILL)
+        while (after := self.broker.descendants()[2:]) in ([], [before]):
+            time.sleep(0.001)
+        time.sleep(delay_s)
+        os.kill(after[-1], signal.SIGKILL)
+        wait_gone([before, after[-1]], 5)
+        assert self.broker.core_pid() != after[-1]
+
     def kill_supervisor(self) -> None:
         """Kill the supervisor, see that nothing of it stays, and start another."""
         pids = self.broker.descendants()
@@ -153,10 +165,13 @@ def test_what_was_acknowledged_survives_every_kill(tmp_path: Path, seed: int) ->
         try:
             for number in range(ROUNDS):
                 time.sleep(chance.uniform(*PRODUCE_S))
-                if number % 2:
-                    rounds.kill_supervisor()
-                else:
-                    rounds.kill_core()
+                match number % 4:
+                    case 0:
+                        rounds.kill_core()
+                    case 2:
+                        rounds.kill_core_twice(chance.uniform(0, 0.15))
+                    case _:
+                        rounds.kill_supervisor()
         finally:
             plain.finish()
             idempotent.finish()

@@ -305,3 +305,28 @@ def test_dev_serves_on_a_free_port_and_leaves_nothing_behind(tmp_path: Path) -> 
         wait_gone(pids, 5)
         assert process.stdout is not None
         process.stdout.close()
+
+
+def test_the_log_can_be_on_another_device(tmp_path: Path) -> None:
+    settings: dict[str, object] = {"corelane.wal.dir": str(tmp_path / "fast")}
+    for number in range(2):
+        with (
+            brokers.started(tmp_path / "data", settings) as broker,
+            RawClient(broker.ports["bootstrap"]) as client,
+        ):
+            client.create_topic(TOPIC)
+            assert produce(client, number) == number
+    assert list((tmp_path / "fast").rglob("*.wal"))
+    (tmp_path / "fast").rename(tmp_path / "unplugged")
+    code, text = refused(tmp_path / "data", settings)
+    assert code == failures.EXIT_DATA_DIRECTORY
+    assert "Is its device mounted?" in text
+    (tmp_path / "unplugged").rename(tmp_path / "fast")
+    with brokers.started(tmp_path / "data", settings) as broker:
+        assert read_all(broker.bootstrap, TOPIC) == [b"0", b"1"]
+
+
+def test_a_hang_up_stops_it_cleanly(tmp_path: Path) -> None:
+    with brokers.started(tmp_path / "data") as broker:
+        broker.process.send_signal(signal.SIGHUP)
+        assert broker.wait(2) == 0

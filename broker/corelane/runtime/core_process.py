@@ -31,6 +31,7 @@ from corelane.runtime.disk import NativeDisk
 from corelane.runtime.failures import StartError
 from corelane.runtime.forkserver import CoreMain
 from corelane.runtime.messages import Failed, Spawn
+from corelane.runtime.wal_place import place_wal
 from corelane.runtime.work import WorkBench
 from corelane.shard.config import Advertised, ShardConfig
 from corelane.shard.shard import Shard
@@ -120,6 +121,7 @@ class _Core:
                 "Find it (fuser shows it) and stop it; then start again.",
                 failures.EXIT_IN_USE,
             )
+        place_wal(self.directory, self.config.storage.wal_dir, self.spawn.cluster_uuid)
         plan = fit_memory(self.config, memory.limit_bytes(), len(self.spawn.core_ports))
         arena = Arena(plan.arena_bytes)
         disk = NativeDisk(self.directory, arena, self.die)

@@ -107,7 +107,7 @@ class Supervisor:
 
     async def run(self) -> int:
         """Run the node until it is stopped."""
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with trio.open_signal_receiver(*_stop_signals()) as signals:
             async with trio.open_nursery() as background:
                 background.start_soon(self._listen_to_fork_server)
                 background.start_soon(self._obey, signals, background)
@@ -246,3 +246,11 @@ class Supervisor:
             "connections": life.connections if life else 0,
             "up_s": round(now_s - life.ready_s, 3) if life and life.ready_s is not None else None,
         }
+
+
+def _stop_signals() -> list[signal.Signals]:
+    """Return what stops a node; a hang-up does unless `nohup` said otherwise."""
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    return numbers
