@@ -3,7 +3,8 @@
 Invariants (FORMAT.md, C):
 C1. A row's frontiers were made durable by a sync before the file that holds it was written.
 C2. The WAL keeps every record from `replay_lsn` on until a newer checkpoint is durable.
-C3. Of two slots the valid one with the higher sequence counts; the other one is written next.
+C3. The WAL reaches `durable_lsn`, or a file of it is missing or damaged (as R3).
+C4. Of two slots the valid one with the higher sequence counts; the other one is written next.
 """
 
 import struct
@@ -23,8 +24,8 @@ from corelane_native import crc32c
 
 MAGIC: Final = b"CLCKPT01"
 _HEAD: Final = struct.Struct("<8sQQII")
-_BODY: Final = struct.Struct("<QII")
-_ROW: Final = struct.Struct("<IqqQqqQqqqQQIII")
+_BODY: Final = struct.Struct("<QQII")
+_ROW: Final = struct.Struct("<IqqQqqQqqqQQIIII")
 _START: Final = struct.Struct("<qQq")
 _SEGMENT: Final = struct.Struct("<QqQQQqqQqQqB7x")
 SLOTS: Final = ("checkpoint.0", "checkpoint.1")
@@ -56,6 +57,8 @@ class GroupImage:
     applied_index: Index
     blob: bytes
     segments: list[SegmentImage]
+    damage: str
+    """Why the group is offline; empty for a healthy one."""
 
 
 @record
@@ -64,6 +67,8 @@ class Checkpoint:
 
     sequence: int
     replay_lsn: Lsn
+    durable_lsn: Lsn
+    """The last lsn known durable when this was written: the WAL must reach it."""
     generation: int
     groups: list[GroupImage]
 
@@ -72,15 +77,16 @@ def encode_group(log: GroupLog, applied_index: Index, blob: bytes) -> bytes:
     """Return *log*'s row as of now: only writes that were answered are in its frontiers."""
     assert applied_index >= log.flushed_index, "the fold is behind the segments"
     descriptor = encode_descriptor(log.descriptor)
+    damage = log.damage.encode()
     segments = log.segments.items
     starts = [_START.pack(*start) for start in log.term_starts if start[1] <= log.flushed_index]
     head = _ROW.pack(
         len(descriptor), log.term, log.voted_for, log.flushed_index, log.flushed_offset,
         log.flushed_term, log.first_index, log.first_term, log.start_offset, log.max_timestamp,
-        log.tail_lsn, applied_index, len(blob), len(starts), len(segments),
+        log.tail_lsn, applied_index, len(blob), len(starts), len(segments), len(damage),
     )  # fmt: skip
     rows = [_encode_segment(segment) for segment in segments]
-    return b"".join((head, descriptor, blob, *starts, *rows))
+    return b"".join((head, descriptor, blob, *starts, *rows, damage))
 
 
 def _encode_segment(segment: Segment) -> bytes:
@@ -91,9 +97,11 @@ def _encode_segment(segment: Segment) -> bytes:
     )  # fmt: skip
 
 
-def encode(sequence: int, replay_lsn: Lsn, generation: int, rows: list[bytes]) -> bytes:
+def encode(
+    sequence: int, replay_lsn: Lsn, durable_lsn: Lsn, generation: int, rows: list[bytes]
+) -> bytes:
     """Return the bytes of a checkpoint file made of `encode_group` rows."""
-    body = _BODY.pack(replay_lsn, generation, len(rows)) + b"".join(rows)
+    body = _BODY.pack(replay_lsn, durable_lsn, generation, len(rows)) + b"".join(rows)
     head = _HEAD.pack(MAGIC, sequence, len(body), crc32c(body), 0)
     return _HEAD.pack(MAGIC, sequence, len(body), crc32c(body), crc32c(head[:28])) + body
 
@@ -110,20 +118,20 @@ def decode(data: bytes) -> Checkpoint:
     body = data[_HEAD.size : _HEAD.size + body_bytes]
     if len(body) != body_bytes or crc32c(body) != body_crc:
         raise LayoutError("the body is cut or its checksum is wrong")
-    replay_lsn, generation, count = _BODY.unpack_from(body)
+    replay_lsn, durable_lsn, generation, count = _BODY.unpack_from(body)
     at = _BODY.size
     groups = []
     for _ in range(count):
         image, at = _decode_group(body, at)
         groups.append(image)
-    return Checkpoint(sequence, Lsn(replay_lsn), generation, groups)
+    return Checkpoint(sequence, Lsn(replay_lsn), Lsn(durable_lsn), generation, groups)
 
 
 def _decode_group(body: bytes, at: int) -> tuple[GroupImage, int]:
     (
         descriptor_bytes, term, voted_for, flushed_index, flushed_offset, flushed_term,
         first_index, first_term, start_offset, max_timestamp, tail_lsn, applied_index,
-        blob_bytes, start_count, segment_count,
+        blob_bytes, start_count, segment_count, damage_bytes,
     ) = _ROW.unpack_from(body, at)  # fmt: skip
     at += _ROW.size
     descriptor = decode_descriptor(body[at : at + descriptor_bytes])
@@ -150,5 +158,8 @@ def _decode_group(body: bytes, at: int) -> tuple[GroupImage, int]:
         Term(flushed_term), Index(first_index), Term(first_term), Offset(start_offset),
         max_timestamp, starts,
     )  # fmt: skip
-    image = GroupImage(descriptor, state, Lsn(tail_lsn), Index(applied_index), blob, segments)
-    return image, at
+    damage = body[at : at + damage_bytes].decode()
+    image = GroupImage(
+        descriptor, state, Lsn(tail_lsn), Index(applied_index), blob, segments, damage
+    )
+    return image, at + damage_bytes

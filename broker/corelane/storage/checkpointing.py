@@ -8,9 +8,9 @@ one sync for all segment files, and the WAL up to the last record put when the l
 writing: the slot.
 
 Invariants:
-C1-C3 of checkpoint.py, and
-C4. A row's remainders are in the TAIL record that it names; recovery uses that one and no other.
-C5. A checkpoint tells of nothing that is not durable in the WAL: `replay_lsn` is never beyond its
+C1-C4 of checkpoint.py, and
+C5. A row's remainders are in the TAIL record that it names; recovery uses that one and no other.
+C6. A checkpoint tells of nothing that is not durable in the WAL: `replay_lsn` is never beyond its
     durable end, or lsns below it would be given out again and passed over by the next recovery.
 """
 
@@ -174,7 +174,7 @@ class Checkpointing:
             return
         self.phase = Phase.SYNCING
         self.is_starved = False
-        # The rows tell of records up to here (votes, drops): a checkpoint is never ahead of the WAL.
+        # The rows tell of records up to here (votes, drops): see C6.
         self._await_lsn = Lsn(self.store.wal.next_lsn - 1)
         self._synced = False
         self.unsynced, self.store.unsynced = self.store.unsynced, {}
@@ -185,7 +185,7 @@ class Checkpointing:
             self._synced = True
 
     def _log_tail(self, log: GroupLog) -> None:
-        """Put the remainders into the WAL again where the row needs it (C4)."""
+        """Put the remainders into the WAL again where the row needs it (C5)."""
         if not log.is_dirty and log.tail_lsn >= self._keep_lsn:
             return
         items = log.segments.items
@@ -218,7 +218,10 @@ class Checkpointing:
             return
         self.phase = Phase.WRITING
         self.sequence += 1
-        data = checkpoint.encode(self.sequence, self._need_lsn, store.wal.generation, self._rows)
+        wal = store.wal
+        data = checkpoint.encode(
+            self.sequence, self._need_lsn, wal.durable_lsn, wal.generation, self._rows
+        )
         self._rows = []
         path = checkpoint.SLOTS[self.sequence % len(checkpoint.SLOTS)]
         store.other_bytes_written += len(data)

@@ -117,7 +117,7 @@ class GroupLog:
         self.segment_ms = 1 << 62
         self.is_flushing = False
         self.is_flush_wanted = False
-        self.is_damaged = False
+        self.damage = ""  # why recovery found it damaged; kept in checkpoints
         self.is_dropped = False
         self.is_dirty = False  # something flushed since the last TAIL record
         self.tail_lsn = Lsn(0)

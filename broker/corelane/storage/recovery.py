@@ -19,9 +19,12 @@ from corelane.storage.disk import Disk
 from corelane.storage.group_log import Entry, GroupLog
 from corelane.storage.layout import (
     NO_TIMESTAMP,
+    RECORD_HEADER,
+    RECORD_HEADER_BYTES,
     LayoutError,
     Tail,
     WalRecord,
+    blocks_up,
     decode_descriptor,
     decode_tail,
     is_entry,
@@ -32,7 +35,7 @@ from corelane.storage.wal import Wal, WalFile
 from corelane.storage.wal_scan import (
     CorruptWalError,
     FileHead,
-    damaged_group,
+    damaged_record,
     durable_claims,
     file_heads,
     read_file,
@@ -76,7 +79,8 @@ class GroupBuilder:
         self.voted_for = image.state.voted_for
         self.tail = Tail(b"", b"", b"")
         self.entries: list[Entry] = []
-        self.damage = ""
+        self.damage = image.damage
+        self.gap = ""
 
     @property
     def last_index(self) -> int:
@@ -85,19 +89,23 @@ class GroupBuilder:
 
     def add(self, index: Index, entry: Entry) -> None:
         """Take an entry; those that the segments hold already are passed over."""
-        if index <= self.image.state.flushed_index or self.damage:
+        if index <= self.image.state.flushed_index or self.damage or self.gap:
             return
         if index != self.last_index + 1:
-            self.damage = f"entry {self.last_index + 1} is missing, {index} follows"
+            self.gap = f"entry {self.last_index + 1} is missing, {index} follows"
             return
         self.entries.append(entry)
 
     def truncate(self, from_index: Index) -> None:
-        """Cut entries as the TRUNCATE record says."""
-        # What is flushed is committed: then the record is older than the checkpoint, and cuts
-        # only what was loaded of the same old term.
-        at = from_index - self.image.state.flushed_index - 1
-        del self.entries[max(0, at) :]
+        """Cut entries as the TRUNCATE record says.
+
+        What is flushed is committed, so a record that begins below is older than the checkpoint.
+        Entries whose predecessors were cut before the checkpoint come back without them: they are
+        cut here too, and that gap is none.
+        """
+        if from_index <= self.last_index + 1:
+            self.gap = ""
+        del self.entries[max(0, from_index - self.image.state.flushed_index - 1) :]
 
     def vote(self, term: Term, voted_for: NodeId) -> None:
         """Take a vote; terms never go back (the row may be newer than the record)."""
@@ -113,10 +121,11 @@ class Replay:
         self.chunks = chunks
         self.builders = {image.descriptor.group: GroupBuilder(image) for image in start.groups}
         self.next_lsn = start.replay_lsn
+        self.durable_lsn = start.durable_lsn
         self.dropped: list[str] = []
-        self.damaged: dict[GroupId, str] = {}
         self.count = 0
         self.cut = ""
+        self.end = 0  # where the last live file's records end
         self.live: list[FileHead] = []
         self._chunk: Chunk | None = None
         self._position = 0
@@ -128,11 +137,12 @@ class Replay:
             later = [h for h in heads if h.first_lsn > self.next_lsn]
             if later:
                 raise CorruptWalError(_missing(self.next_lsn, min(h.first_lsn for h in later)))
+            self._check_end(heads, None, 0)
             return
         head = max(started, key=lambda h: (h.first_lsn, h.generation))
         while True:
             self.live.append(head)
-            position = self._file(head)
+            position = self.end = self._file(head)
             following = [
                 h for h in heads if h.first_lsn == self.next_lsn and h.generation > head.generation
             ]
@@ -150,43 +160,66 @@ class Replay:
             found = record_at(data, at, head.generation, lsn)
             if found is None:
                 claims = durable_claims(data, head.generation)
-                damaged = damaged_group(data, at, head.generation, lsn)
-                if claims < lsn or damaged is None:
+                damaged = damaged_record(data, at, head.generation, lsn)
+                if claims < lsn or damaged is None or not self._is_plausible(damaged):
                     # A stale file ends below what the checkpoint covers: lsns never go back.
                     self.next_lsn = max(self.next_lsn, lsn)
                     return at
-                self._damaged(damaged[0], lsn, head.path, at)
-                at = damaged[1]
+                self._damaged(damaged, head.path)
+                at = damaged.end
             else:
                 if lsn >= self.next_lsn:
                     self._apply(found, data)
                 at = found.end
             lsn = Lsn(lsn + 1)
 
-    def _damaged(self, group: GroupId, lsn: Lsn, path: str, at: int) -> None:
-        text = f"record {lsn} at {path}:{at} is damaged"
-        self.damaged[group] = text
-        builder = self.builders.get(group)
-        if builder is not None and not builder.damage:
-            builder.damage = text
+    def _is_plausible(self, found: WalRecord) -> bool:
+        """Whether a damaged record's header fits its group, so that only the group is damaged."""
+        if found.lsn < self.next_lsn:
+            return True  # the checkpoint has what it said
+        builder = self.builders.get(found.group)
+        if builder is None or found.kind == RecordKind.OWN:
+            return False
+        flushed = builder.image.state.flushed_index
+        is_next = found.index <= flushed or found.index == builder.last_index + 1
+        return not is_entry(found.kind) or is_next or bool(builder.damage)
 
-    def _check_end(self, heads: list[FileHead], head: FileHead, position: int) -> None:
-        """Tell a torn tail from corruption (R3)."""
-        claim = 0
+    def _damaged(self, found: WalRecord, path: str) -> None:
+        if found.lsn < self.next_lsn:
+            return
+        builder = self.builders[found.group]
+        is_needed = not is_entry(found.kind) or found.index > builder.image.state.flushed_index
+        if found.kind == RecordKind.TAIL:
+            is_needed = found.lsn == builder.image.tail_lsn
+        if is_needed and not builder.damage:
+            builder.damage = f"record {found.lsn} at {path}:{found.payload_at} is damaged"
+
+    def _check_end(self, heads: list[FileHead], head: FileHead | None, position: int) -> None:
+        """Tell a torn tail from corruption (R3).
+
+        Of files whose first record is valid only those of this generation and later can hold more.
+        """
+        generation = head.generation if head is not None else 0
+        claim: int = self.durable_lsn
         for other in heads:
-            if other.generation >= head.generation:
-                data = read_file(self.disk, other)
-                claim = max(claim, durable_claims(data, head.generation))
+            if other.generation >= generation or not other.first_lsn:
+                claim = max(claim, durable_claims(read_file(self.disk, other), generation))
         if claim >= self.next_lsn:
+            where = f"{head.path} is damaged at byte {position}" if head else "no file begins well"
             raise CorruptWalError(
-                f"{head.path} is damaged at byte {position}: record {self.next_lsn} is unreadable, "
-                f"but records up to {claim} were on disk. Nothing was cut. Restore the file, or "
-                "accept the loss with `corelane dump-log --repair`, which keeps a copy of what "
-                "it cuts."
+                f"The write-ahead log is damaged ({where}): record {self.next_lsn} is unreadable "
+                f"or its file is missing, but records up to {claim} were on disk. Nothing was cut. "
+                "Restore the file, or accept the loss with `corelane dump-log --repair`, which "
+                "keeps a copy of what it cuts."
             )
-        rest = self.disk.read(head.path, position, 64)
-        if any(rest):
-            self.cut = f"an unfinished write at {head.path}:{position}"
+        if head is None:
+            return
+        for start in (position, blocks_up(position)):
+            words = self.disk.read(head.path, start, RECORD_HEADER_BYTES)
+            if len(words) == RECORD_HEADER_BYTES:
+                _crc, _length, generation, _term, lsn, *_ = RECORD_HEADER.unpack(words)
+                if (generation, lsn) == (head.generation, self.next_lsn):
+                    self.cut = f"an unfinished write at {head.path}:{start}"
 
     def _apply(self, found: WalRecord, data: bytes) -> None:
         self.count += 1
@@ -219,7 +252,7 @@ class Replay:
     def _own(self, found: WalRecord, payload: bytes) -> None:
         if found.group not in self.builders:
             descriptor = decode_descriptor(payload)
-            image = GroupImage(descriptor, empty_state(), found.lsn, Index(0), b"", [])
+            image = GroupImage(descriptor, empty_state(), found.lsn, Index(0), b"", [], "")
             self.builders[found.group] = GroupBuilder(image)
 
     def _entry(self, found: WalRecord, payload: memoryview, builder: GroupBuilder) -> Entry:
@@ -278,13 +311,15 @@ def recover(disk: Disk, arena: Arena, settings: RecoverySettings) -> Recovered:
     store.checkpointing.replay_lsn = start.replay_lsn
     store.file_number = max((_number(h.path) for h in heads), default=0) + 1
     folds = {}
+    damaged = {}
     for group, builder in replay.builders.items():
+        builder.damage = builder.damage or builder.gap
         store.groups[group] = _build(store, builder)
         folds[group] = (builder.image.applied_index, builder.image.blob)
         if builder.damage:
-            replay.damaged[group] = builder.damage
+            damaged[group] = builder.damage
     _remove_orphans(disk, store)
-    return Recovered(store, folds, replay.damaged, replay.count, replay.cut)
+    return Recovered(store, folds, damaged, replay.count, replay.cut)
 
 
 def _slots(disk: Disk) -> list[str]:
@@ -300,7 +335,7 @@ def _slots(disk: Disk) -> list[str]:
 
 
 def _newest_checkpoint(disk: Disk) -> Checkpoint:
-    best = Checkpoint(0, Lsn(1), 0, [])
+    best = Checkpoint(0, Lsn(1), Lsn(0), 0, [])
     broken = []
     for slot in _slots(disk):
         try:
@@ -365,7 +400,7 @@ def _build(store: CoreStore, builder: GroupBuilder) -> GroupLog:
     log.term = max(builder.term, log.last_term)
     log.voted_for = builder.voted_for if log.term == builder.term else NodeId(-1)
     log.is_dirty = bool(builder.entries)
-    log.is_damaged = bool(builder.damage)
+    log.damage = builder.damage
     return log
 
 

@@ -94,21 +94,25 @@ def record_at(data: bytes, at: int, generation: int, lsn: Lsn) -> WalRecord | No
     return found
 
 
-def damaged_group(data: bytes, at: int, generation: int, lsn: Lsn) -> tuple[GroupId, int] | None:
-    """Return whose record *lsn* is if only its payload can be bad, and where it ends.
+def damaged_record(data: bytes, at: int, generation: int, lsn: Lsn) -> WalRecord | None:
+    """Return record *lsn* if only its payload can be bad.
 
-    The header must be plausible and the next record valid at the very place it points to.
+    The header must be plausible and the next record valid at the very place it points to. A
+    record without payload is bad in its header, so nothing it says is believed.
     """
     for start in (at, blocks_down(at) + BLOCK_BYTES):
         if start + RECORD_HEADER_BYTES > len(data):
             return None
         words = RECORD_HEADER.unpack_from(data, start)
-        if words[2] != generation or words[4] != lsn:
+        _crc, length, found_generation, term, found_lsn, durable_upto, group, index = words[:8]
+        if found_generation != generation or found_lsn != lsn or not length:
             continue
-        end = start + RECORD_HEADER_BYTES + words[1]
-        end = -(-end // 8) * 8
-        if record_at(data, end, generation, Lsn(lsn + 1)) is not None:
-            return GroupId(words[6]), end
+        found = WalRecord(
+            generation, Term(term), lsn, Lsn(durable_upto), GroupId(group), Index(index),
+            Offset(words[8]), words[9], start + RECORD_HEADER_BYTES, length,
+        )  # fmt: skip
+        if record_at(data, found.end, generation, Lsn(lsn + 1)) is not None:
+            return found
     return None
 
 
