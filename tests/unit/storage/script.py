@@ -1,5 +1,6 @@
 """The workload that is crashed at every step: random operations on several groups, from a seed."""
 
+import contextlib
 import random
 
 from corelane.model.ids import RecordKind
@@ -153,10 +154,8 @@ class Run:
     def crash_at(self, step: int, actions: int) -> None:
         """Crash the first life at *step*, recover, and go on."""
         self.disk.steps_left = step
-        try:
+        with contextlib.suppress(PowerCutError):
             self.first_life(actions)
-        except PowerCutError:
-            pass
         self.crash()
         machine = self.recovered()
         self.second_life(machine)

@@ -208,3 +208,24 @@ def test_a_write_cut_short_by_a_full_disk_is_made_again() -> None:
     assert log.flushed_index == log.committed_index
     core.restart()
     core.machine.read_everything()
+
+
+def test_entries_whose_cut_predecessors_the_checkpoint_left_behind_are_no_gap() -> None:
+    core = Core()
+    log, pin = core.log(), core.log()
+    machine = core.machine
+    machine.append(log, 10)
+    machine.settle()
+    machine.append(log, 10)
+    machine.append(pin, 10)  # never committed: the checkpoint needs the WAL from here on
+    machine.append(log, 10)
+    machine.truncate(log, 2)
+    checkpointing = machine.store.checkpointing
+    checkpointing.wanted = True
+    while not checkpointing.count:
+        machine.turn(everything=True)
+    assert log.flushed_index <= 1
+    core.restart()
+    core.machine.append(core.machine.store.groups[log.group], 10)
+    core.machine.settle()
+    core.restart()
