@@ -19,6 +19,7 @@ Faults: `fail(kind, error, skip=, times=, partly=)`, `room_bytes` (ENOSPC beyond
 import errno
 import random
 from collections import deque
+from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
 
@@ -141,7 +142,7 @@ def _resize(content: bytearray, size_bytes: int) -> None:
     content.extend(bytes(size_bytes - len(content)))
 
 
-@record
+@dataclass(slots=True)
 class Fault:
     """Answer *error* to the next *times* effects of a kind, after letting *skip* of them pass."""
 
@@ -190,8 +191,7 @@ class SimDisk:
         try:
             value = self._perform(effect)
         except OSError as error:
-            assert error.errno
-            return DiskDone(effect.job, error.errno)
+            return DiskDone(effect.job, error.errno or errno.EIO)
         if isinstance(effect, WalWrite):
             self.files[effect.path].sync()
         return DiskDone(effect.job, 0, value)
