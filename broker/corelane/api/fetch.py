@@ -233,6 +233,7 @@ class FetchWait:
     ) -> None:
         """Cut what the disk returned to whole batches, from the one that holds *offset*."""
         arena = self.shard.arena
+        self.shard.counts.reads_cold_bytes += result.size_bytes
         self.chunks_held.append(result.chunk)
         if result.error:
             self.shard.damage(partition, f"reading its segment failed with errno {result.error}")

@@ -21,6 +21,7 @@ from corelane_native import BATCH_REASONS, ProduceRow
 if TYPE_CHECKING:
     from corelane.api.produce import ProduceWait
 
+PRODUCE_KEY = 0
 DECOMPRESSED_BYTES_MAX = REQUEST_BYTES_MAX
 _LOST = "this broker stopped leading before the batch was committed: retry with the same sequence"
 
@@ -199,4 +200,5 @@ class RowAppend:
 
     def _refuse(self, error: int, sentence: str) -> None:
         self.out.refuse(error, sentence)
+        self.wait.shard.count_failure(PRODUCE_KEY, error)
         self.wait.settle()

@@ -43,7 +43,6 @@ class ShardCounts:
     """What one shard has done since it was made. Microseconds are of the runtime's clock."""
 
     __slots__ = (
-        "append_us",
         "assertions_failed",
         "batches_appended",
         "batches_duplicate",
@@ -59,7 +58,6 @@ class ShardCounts:
         "elections",
         "fetches_waited",
         "leader_changes",
-        "misrouted",
         "produce_held",
         "reads_cold",
         "reads_cold_bytes",
@@ -98,7 +96,6 @@ class ShardCounts:
         self.batches_refused = 0
         self.bytes_fetched = 0
         self.fetches_waited = 0
-        self.misrouted = 0
         self.produce_held = 0
         self.wal_writes = 0
         self.wal_records = 0
@@ -115,7 +112,6 @@ class ShardCounts:
         self.turns = 0
         self.turn_events = 0
         self.busy_us = 0
-        self.append_us = Histogram(LATENCY_BOUNDS_US)
         self.wal_write_us = Histogram(LATENCY_BOUNDS_US)
         self.turn_us = Histogram(LATENCY_BOUNDS_US)
 
@@ -198,8 +194,6 @@ METRICS: Final = (
            "Bytes of Kafka requests received."),
     Metric("corelane_kafka_sent_bytes_total", _COUNTER, "bytes_sent",
            "Bytes of Kafka answers sent."),
-    Metric("corelane_kafka_misrouted_requests_total", _COUNTER, "misrouted",
-           "Requests for partitions that another core leads."),
     Metric("corelane_produce_batches_total", _COUNTER, "batches_appended",
            "Record batches appended."),
     Metric("corelane_produce_records_total", _COUNTER, "records_appended",
@@ -212,8 +206,6 @@ METRICS: Final = (
            "Batches refused with an error."),
     Metric("corelane_produce_held_total", _COUNTER, "produce_held",
            "Times that no Produce request was read because memory or disk could not follow."),
-    Metric("corelane_produce_seconds", _HISTOGRAM, "append_us",
-           "From a Produce request's arrival to its answer.", scale=_US),
     Metric("corelane_fetch_bytes_total", _COUNTER, "bytes_fetched",
            "Bytes of record batches sent to consumers."),
     Metric("corelane_fetch_waits_total", _COUNTER, "fetches_waited",

@@ -22,6 +22,7 @@ class CoreStats:
         self._net = net
         self._disk = disk
         self._arena = arena
+        self._first_lsn = shard.store.wal.durable_lsn
         self._beats = 0
         self._offline = 0
 
@@ -39,6 +40,8 @@ class CoreStats:
         counts.wal_write_us = self._disk.wal_write_us
         counts.segment_writes = self._disk.segment_writes
         counts.segment_bytes = store.segment_bytes_written
+        counts.wal_records = store.wal.durable_lsn - self._first_lsn
+        counts.checkpoints = store.checkpointing.count
         return flatten(counts, self._gauges(), API_NAMES)
 
     def groups_offline(self) -> int:
@@ -63,4 +66,7 @@ class CoreStats:
         gauges.arena_bytes = self._arena.bytes_in_use
         gauges.receive_bytes = net.receive_bytes
         gauges.wal_flight_bytes = shard.store.wal.flight_bytes
+        gauges.log_bytes = sum(
+            segment.log.size_bytes for member in members for segment in member.log.segments.items
+        )
         return gauges

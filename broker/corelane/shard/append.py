@@ -19,8 +19,10 @@ def fault_of_batch(
     if size_bytes > settings.message_bytes_max:
         return (
             ErrorCode.MESSAGE_TOO_LARGE,
-            f"the batch has {size_bytes} bytes, the topic allows {settings.message_bytes_max} "
-            "(max.message.bytes): send smaller batches or raise the limit",
+            (
+                f"the batch has {size_bytes} bytes, the topic allows {settings.message_bytes_max} "
+                "(max.message.bytes): send smaller batches or raise the limit"
+            ),
         )
     if attributes & _TRANSACTIONAL:
         return (
@@ -43,8 +45,10 @@ def fault_of_time(settings: TopicSettings, max_timestamp_ms: int, wall_ms: int) 
     if before_ms > settings.timestamp_before_max_ms or -before_ms > settings.timestamp_after_max_ms:
         return (
             ErrorCode.INVALID_TIMESTAMP,
-            f"the batch's timestamp {max_timestamp_ms} is too far from the broker's {wall_ms} "
-            "(message.timestamp.before.max.ms, message.timestamp.after.max.ms)",
+            (
+                f"the batch's timestamp {max_timestamp_ms} is too far from the broker's {wall_ms} "
+                "(message.timestamp.before.max.ms, message.timestamp.after.max.ms)"
+            ),
         )
     return None
 

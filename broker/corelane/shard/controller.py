@@ -2,16 +2,28 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from corelane.cluster.commands import Command, decode, encode
 from corelane.cluster.metadata import Change, Cluster
-from corelane.model.ids import CONTROLLER_GROUP, Index, RecordKind
+from corelane.model.ids import Index, RecordKind
+from corelane.model.metrics import ShardCounts
 from corelane.raft.core import RaftGroup
 from corelane.shard.member import Member
 from corelane.storage.group_log import GroupLog
 
 Applied = Callable[[Sequence[Change] | None], None]
 """Told what a proposed command changed, or None when this core stopped leading before it could."""
+
+
+class Follower(Protocol):
+    """Who acts on what the cluster has become."""
+
+    def changed(self, change: Change) -> None:
+        """Act on one change."""
+
+    def established(self) -> None:
+        """This core leads the controller's group: look at the whole fold at once."""
 
 
 class Controller(Member):
@@ -21,20 +33,19 @@ class Controller(Member):
     recovery alike (one apply function for live and replay).
     """
 
-    __slots__ = ("changed", "cluster", "established", "proposals", "was_established")
+    __slots__ = ("cluster", "follower", "proposals", "was_established")
 
     def __init__(
         self,
         raft: RaftGroup,
         log: GroupLog,
+        counts: ShardCounts,
         cluster: Cluster,
-        changed: Callable[[Change], None],
-        established: Callable[[], None],
+        follower: Follower,
     ) -> None:
-        super().__init__(CONTROLLER_GROUP, raft, log)
+        super().__init__(raft, log, counts)
         self.cluster = cluster
-        self.changed = changed
-        self.established = established
+        self.follower = follower
         self.was_established = False
         self.proposals: deque[tuple[Index, Applied]] = deque()
 
@@ -52,7 +63,7 @@ class Controller(Member):
             self._apply(Index(cluster.applied_index + 1))
         if not self.was_established and self.raft.is_established:
             self.was_established = True
-            self.established()
+            self.follower.established()
 
     def became_follower(self) -> None:
         self.was_established = False
@@ -70,6 +81,6 @@ class Controller(Member):
             self.cluster.skip(index)
         if self.was_established:  # before that, `established` looks at the whole fold at once
             for change in changes:
-                self.changed(change)
+                self.follower.changed(change)
         if self.proposals and self.proposals[0][0] == index:
             self.proposals.popleft()[1](changes)

@@ -102,7 +102,7 @@ class Groups:
         cluster = Cluster.decode(blob) if blob else Cluster()
         assert cluster.applied_index == applied
         raft = self._make_raft(log)
-        controller = Controller(raft, log, cluster, self._changed, self._established)
+        controller = Controller(raft, log, shard.counts, cluster, self)
         self.members[CONTROLLER_GROUP] = controller
         return controller
 
@@ -150,7 +150,7 @@ class Groups:
 
     # --- following the controller's log ---
 
-    def _established(self) -> None:
+    def established(self) -> None:
         """This core leads the controller's group and knows its whole log: act on it."""
         shard = self.shard
         self.reservations = Reservations(self.cluster)
@@ -172,7 +172,7 @@ class Groups:
                 shard.store.drop_group(shard.store.groups[group])
         self.is_reconciled = True
 
-    def _changed(self, change: Change) -> None:
+    def changed(self, change: Change) -> None:
         match change:
             case TopicCreated():
                 self._open_topic(change.topic)
@@ -233,7 +233,7 @@ class Groups:
             if blob
             else ProducerTable(expiration_ms, limits.PRODUCERS_PER_PARTITION_MAX)
         )
-        partition = Partition(raft, log, topic, number, producers)
+        partition = Partition(raft, log, shard.counts, topic, producers)
         _refold(log, producers, applied)
         topic.partitions[number] = partition
         self.members[group] = partition

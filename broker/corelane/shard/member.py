@@ -5,7 +5,8 @@
 from collections.abc import Sequence
 from typing import assert_never
 
-from corelane.model.ids import GroupId, Index, NodeId, RecordKind, Term
+from corelane.model.ids import Index, NodeId, RecordKind, Term
+from corelane.model.metrics import ShardCounts
 from corelane.raft.core import RaftGroup
 from corelane.raft.effects import (
     AppendEntries,
@@ -29,10 +30,11 @@ class Member:
     Invariant M2: nothing is answered from an entry above `raft.committed_index`.
     """
 
-    __slots__ = ("group", "is_damaged", "log", "raft")
+    __slots__ = ("counts", "group", "is_damaged", "log", "raft")
 
-    def __init__(self, group: GroupId, raft: RaftGroup, log: GroupLog) -> None:
-        self.group = group
+    def __init__(self, raft: RaftGroup, log: GroupLog, counts: ShardCounts) -> None:
+        self.counts = counts
+        self.group = log.group
         self.raft = raft
         self.log = log
         self.is_damaged = False
@@ -73,6 +75,7 @@ class Member:
                 case PersistVote():
                     self.log.vote(effect.term, effect.voted_for)
                 case BecameLeader():
+                    self.counts.leader_changes += 1
                     self.became_leader(effect.term)
                     self.append_control(RecordKind.NEW_LEADER, b"")
                 case BecameFollower():
@@ -81,7 +84,7 @@ class Member:
                     self.log.truncate(effect.from_index)
                     self.truncated(effect.from_index)
                 case BecameCandidate():
-                    pass  # of interest to metrics only
+                    self.counts.elections += 1
                 case Send() | AppendEntries():
                     # Every group has one voter until replication lands: raft has nobody to send
                     # to and nobody to hear from.

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from corelane.cluster.topic_config import TopicSettings
 from corelane.model.ids import Index, Offset, TopicId
+from corelane.model.metrics import ShardCounts
 from corelane.model.record import record
 from corelane.producers.sequences import ProducedBatch, ProducerTable
 from corelane.raft.core import RaftGroup
@@ -85,11 +86,16 @@ class Partition(Member):
     )
 
     def __init__(
-        self, raft: RaftGroup, log: GroupLog, topic: Topic, number: int, producers: ProducerTable
+        self,
+        raft: RaftGroup,
+        log: GroupLog,
+        counts: ShardCounts,
+        topic: Topic,
+        producers: ProducerTable,
     ) -> None:
-        super().__init__(log.group, raft, log)
+        super().__init__(raft, log, counts)
         self.topic = topic
-        self.number = number
+        self.number = log.descriptor.partition
         self.producers = producers
         self.opened: Callable[[], None] | None = None  # called when it first leads
         self.commit_waits: deque[tuple[Index, AppendWaiter]] = deque()

@@ -6,6 +6,7 @@ production, in the simulator on virtual time, and inside somebody's test suite (
 
 # performance-critical: see STYLE.md
 
+import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -27,7 +28,7 @@ from corelane.storage.recovery import Recovered
 from corelane.wire.errors import DecodeError
 from corelane_native import Arena, address_of
 
-TODO_PER_TURN_MAX: Final = 64
+CHORES_PER_TURN_MAX: Final = 64
 INFO: Final = 20
 WARNING: Final = 30
 ERROR: Final = 40
@@ -137,6 +138,11 @@ class Shard:
         """Say something that a person acts on."""
         self.effects.append(LogLine(level, text))
 
+    def count_failure(self, api_key: int, error: int) -> None:
+        """Count an answer, or a row of one, that carries an error code."""
+        failed = self.counts.requests_failed
+        failed[api_key, error] = failed.get((api_key, error), 0) + 1
+
     def close(self, conn: ConnId, reason: str) -> None:
         """Close a connection; *reason* goes to the log unless empty."""
         self.effects.append(Close(conn, reason))
@@ -195,11 +201,21 @@ class Shard:
         if api is None or not api.version_min <= request.api_version <= api.version_max:
             self._unknown_api(connection, request, api)
             return
+        self.counts.requests[request.api_key] += 1
         slot = connection.open_slot(request.api_key, request.api_version, request.correlation_id)
+        lsn = self.store.wal.next_lsn
         try:
             api.handle(self, Call(request, slot))
         except DecodeError as fault:
             self._refuse(connection, f"malformed {api.name} v{request.api_version}: {fault}")
+        except AssertionError:
+            # Before anything is proposed a bug costs one connection, afterwards the core: its
+            # memory may no longer be what its log says (DESIGN §10).
+            if self.store.wal.next_lsn != lsn:
+                raise
+            self.counts.assertions_failed += 1
+            self.log(ERROR, f"a bug in {api.name}; please report it:\n{traceback.format_exc()}")
+            self._refuse(connection, f"a bug in {api.name} v{request.api_version}")
         else:
             connection.pause_if_full(self.effects)
 
@@ -247,13 +263,14 @@ class Shard:
 
     def _run_todo(self) -> None:
         """Run a bounded share of the queued work: opening 10,000 partitions takes many turns."""
-        for _ in range(min(TODO_PER_TURN_MAX, len(self.todo))):
+        for _ in range(min(CHORES_PER_TURN_MAX, len(self.todo))):
             self.todo.popleft()()
 
     def _hold_or_release_produce(self) -> None:
         must_hold = self.store.must_hold
         if must_hold != self._produce_held:
             self._produce_held = must_hold
+            self.counts.produce_held += must_hold
             self.effects.append(HoldProduce(must_hold))
 
     def _flush(self) -> None:

@@ -1,10 +1,13 @@
 """Framing and negotiation: quirks 1 to 6 of the protocol, spoken in bytes to one shard."""
 
 import struct
+from dataclasses import replace
 
 import pytest
 
 from corelane.api.table import API_TABLE
+from corelane.shard.call import Call
+from corelane.shard.shard import Shard
 from corelane.wire.compiler import codec, message_type
 from corelane.wire.frame import encode_request
 from tests.unit.api.world import World, batch_of, produce_request
@@ -112,4 +115,19 @@ def test_a_cut_frame_closes_its_connection_and_no_other(
     world.send_frame(whole[:cut])
     assert 1 in world.closed, "half a request is refused"
     assert not world.inbox.get(1)
+    assert world.call(message_type("MetadataRequest")(), 5, conn=2).brokers
+
+
+def test_a_bug_in_a_handler_costs_one_connection_and_is_counted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(shard: Shard, call: Call) -> None:
+        raise AssertionError("planted")
+
+    row = replace(API_TABLE[60], handle=broken)
+    monkeypatch.setattr(world.shard, "apis", {**API_TABLE, 60: row})
+    world.send(message_type("DescribeClusterRequest")(), 0)
+    assert "a bug in DescribeCluster" in world.closed[1]
+    assert any("planted" in line for line in world.logs)
+    assert world.shard.counts.assertions_failed == 1
     assert world.call(message_type("MetadataRequest")(), 5, conn=2).brokers

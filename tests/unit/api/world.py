@@ -110,8 +110,8 @@ class MemoryDisk:
                 if effect.truncate_to >= 0:
                     del self.files[effect.path][effect.truncate_to :]
             case Read():
-                data = self.read(effect.path, effect.position, effect.size_bytes)
-                arena.write(effect.chunk, 0, data)
+                found = self.read(effect.path, effect.position, effect.size_bytes)
+                arena.write(effect.chunk, 0, found)
             case SearchRead():
                 value = self._search(effect, arena)
             case CheckpointWrite():
