@@ -15,8 +15,8 @@ class _Line(logging.Formatter):
         super().__init__()
         self._who = who
 
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
-        """Return the time with milliseconds."""
+    def _time(self, record: logging.LogRecord) -> str:
+        """Return the time with milliseconds, in UTC."""
         return f"{time.strftime(_TIME, time.gmtime(record.created))}.{int(record.msecs):03d}Z"
 
     def format(self, record: logging.LogRecord) -> str:
@@ -24,7 +24,7 @@ class _Line(logging.Formatter):
         text = record.getMessage()
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
-        return f"{self.formatTime(record)} {record.levelname.lower()} {self._who}{text}"
+        return f"{self._time(record)} {record.levelname.lower()} {self._who}{text}"
 
 
 def set_up(who: str = "") -> None:

@@ -7,7 +7,10 @@
  * build can never show that, however its threads run. SHIM_WRITE_DELAY_US holds every WAL write
  * back before it reaches the kernel, so that an early answer has the time to be early.
  *
- * Events go to <SHIM_LOG>.<pid>: { u64 number, u32 kind, i32 fd, u64 size, u64 flags } + size bytes.
+ * SHIM_FAIL_WRITE=n answers the n-th WAL write of each process with EIO, without doing it.
+ *
+ * Events go to <SHIM_LOG>.<pid>:
+ * { u64 number, u32 kind, i32 fd, u64 size, u64 flags } + size bytes.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -124,6 +127,14 @@ static int is_stream(int fd)
     return domain == AF_INET || domain == AF_INET6;
 }
 
+/* Whether this WAL write is to fail: the SHIM_FAIL_WRITE-th of this process, counted from 1. */
+static int must_fail(void)
+{
+    static atomic_long writes;
+    const char *text = getenv("SHIM_FAIL_WRITE");
+    return text != NULL && atomic_fetch_add(&writes, 1) + 1 == atol(text);
+}
+
 static void wait_a_little(void)
 {
     if (delay_us < 0) {
@@ -171,6 +182,10 @@ static void written(int fd, int call_flags, const struct iovec *parts, int count
     if (!is_wal(fd))                                                                               \
         return call;                                                                               \
     wait_a_little();                                                                               \
+    if (must_fail()) {                                                                             \
+        errno = EIO;                                                                               \
+        return -1;                                                                                 \
+    }                                                                                              \
     ssize_t result = call;                                                                         \
     int saved_errno = errno;                                                                       \
     written(fd, flags, parts, count, result);                                                      \

@@ -1,6 +1,7 @@
 """Produce: acks, batch rules and idempotence (quirks 22 to 25, section D), by one shard."""
 
 import struct
+from collections.abc import Callable
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_other_acks_are_refused(world: World, acks: int) -> None:
     assert world.produce("t", batch_of(), acks=acks).error_code == ErrorCode.INVALID_REQUIRED_ACKS
 
 
-BAD = {
+BAD: dict[str, tuple[Callable[[bytes], bytes], ErrorCode]] = {
     "wrong crc": (lambda b: b[:-1] + bytes([b[-1] ^ 1]), ErrorCode.CORRUPT_MESSAGE),
     "wrong count": (lambda b: resealed(b, 57, ">i", 7), ErrorCode.INVALID_RECORD),
     "lying last delta": (lambda b: resealed(b, 23, ">i", 5), ErrorCode.INVALID_RECORD),

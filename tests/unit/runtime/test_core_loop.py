@@ -21,6 +21,7 @@ from corelane.storage.effects import DiskDone, WalPrepare, WalWrite
 from corelane_native import Arena, Net, bytes_at
 
 REQUEST = struct.Struct(">ihhi")
+CONNECTIONS_MAX = 30
 ECHO, CLOSE, WORK, WRITE = range(4)
 
 
@@ -101,7 +102,7 @@ class Bench:
         self.arena = Arena(32 << 20, chunk_bytes=4096)
         self.streams: list[trio.SocketStream] = []
         self.shard = EchoShard(self.arena)
-        self.net = Net(100, 1 << 20, 16 << 20, self.arena)
+        self.net = Net(CONNECTIONS_MAX, 1 << 20, 16 << 20, self.arena)
         self.deaths: list[str] = []
         self.disk = NativeDisk(directory, self.arena, self.deaths.append)
         self.disk.watch(self.net)
@@ -117,7 +118,7 @@ class Bench:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         with trio.fail_after(5):
-            while not condition():  # noqa: ASYNC110 - nothing of the loop's is awaited here
+            while not condition():  # nothing of the loop's is awaited here
                 await trio.sleep(0.001)
 
 
@@ -296,3 +297,38 @@ async def test_log_lines_of_the_shard_are_logged(
     ]
     bench.disk.close()
     bench.listener.close()
+
+
+async def test_more_connections_than_allowed_are_refused_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path) as bench:
+        streams = [await bench.connect() for _ in range(CONNECTIONS_MAX + 5)]
+        for stream in streams[:CONNECTIONS_MAX]:
+            await stream.send_all(frame(ECHO, 1))
+            assert await read(stream, 12) == frame(ECHO, 1)
+        for stream in streams[CONNECTIONS_MAX:]:
+            with trio.fail_after(5):
+                assert await stream.receive_some(1) == b""
+        bench.loop.look_after(60.0)
+        assert [each.getMessage() for each in caplog.records] == [
+            "refused 5 connections: there is no room for more"
+        ]
+
+
+async def test_idle_and_slow_connections_are_closed(tmp_path: Path) -> None:
+    async with running(tmp_path) as bench:
+        idle, slow, busy = [await bench.connect() for _ in range(3)]
+        whole = frame(ECHO, 1, b"x" * 10)
+        for at in range(8):
+            await slow.send_all(whole[at : at + 1])
+            await busy.send_all(whole)
+            await read(busy, len(whole))
+            await trio.sleep(0.05)
+        bench.loop.look_after(0.2)
+        for stream in (idle, slow):
+            with trio.fail_after(5):
+                assert await stream.receive_some(1) == b""
+        await busy.send_all(whole)
+        assert await read(busy, len(whole)) == whole
+        await bench.until(lambda: bench.loop.connections == 1)
