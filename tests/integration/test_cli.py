@@ -1,0 +1,126 @@
+"""The corelane command against a real broker, as people type it: the README's own lines.
+
+The broker is Corelane, or the one that CORELANE_BOOTSTRAP names.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from corelane_cli import exits
+from tests.integration import broker as brokers
+
+CORELANE = str(Path(sys.executable).with_name("corelane"))
+
+
+class Shell:
+    """Runs commands of one cluster."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self.environment = {**os.environ, "CORELANE_BOOTSTRAP": bootstrap}
+
+    def run(self, *words: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [CORELANE, *words],
+            input=data,
+            env=self.environment,
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+
+    def text(self, *words: str, data: bytes = b"") -> str:
+        done = self.run(*words, data=data)
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode()
+
+    def json(self, *words: str, data: bytes = b"") -> Any:
+        return json.loads(self.text(*words, "--format", "json", data=data))
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    named = os.environ.get("CORELANE_BOOTSTRAP")
+    if named:
+        yield Shell(named)
+        return
+    with brokers.started(tmp_path_factory.mktemp("cli") / "data") as broker:
+        yield Shell(broker.bootstrap)
+
+
+@pytest.fixture
+def topic(shell: Shell) -> str:
+    name = f"cli-{uuid.uuid4().hex[:12]}"
+    assert shell.text("topic", "create", name, "--partitions", "3") == f"created topic {name}\n"
+    return name
+
+
+def test_the_lines_of_the_readme(shell: Shell, topic: str) -> None:
+    shell.text("produce", topic, "--partition", "0", data=b"hello\n")
+    assert shell.text("consume", topic, "--partition", "0", "--count", "1") == "hello\n"
+    listed = shell.json("topic", "list")
+    assert topic in [row["name"] for row in listed["topics"]]
+
+
+def test_what_goes_in_comes_out(shell: Shell, topic: str) -> None:
+    lines = [b"k%d=%s" % (number % 50, os.urandom(20).hex().encode()) for number in range(5000)]
+    report = shell.json("produce", topic, "-K", "=", "-z", "zstd", data=b"\n".join(lines) + b"\n")
+    assert report["records"] == 5000
+    assert sum(row["records"] for row in report["partitions"]) == 5000
+    out = shell.text("consume", topic, "-o", ":end", "-f", "%k=%v\\n")
+    assert sorted(out.encode().splitlines()) == sorted(lines)
+
+
+def test_a_topic_is_described_and_deleted(shell: Shell, topic: str) -> None:
+    shell.text("produce", topic, "-p", "2", data=b"a\nb\n")
+    (described,) = shell.json("topic", "describe", topic)["topics"]
+    assert [row["next_offset"] for row in described["partitions"]] == [0, 0, 2]
+    assert described["configs"]["cleanup.policy"] == {"value": "delete", "source": "default"}
+    assert shell.text("topic", "delete", topic) == f"deleted topic {topic}\n"
+    done = shell.run("topic", "describe", topic, "--format", "json")
+    assert done.returncode == exits.REFUSED
+    assert json.loads(done.stderr)["error"]["code"] == "UNKNOWN_TOPIC_OR_PARTITION"
+
+
+def test_offsets_as_people_write_them(shell: Shell, topic: str) -> None:
+    shell.text("produce", topic, "-p", "1", data=b"0\n1\n2\n3\n4\n")
+    for offset, expected in {
+        ":end": "0 1 2 3 4",
+        "1:3": "1 2",
+        "-2": "3 4",
+        "+4": "4",
+        "@-1h:end": "0 1 2 3 4",
+    }.items():
+        count = len(expected.split())
+        out = shell.text("consume", topic, "-p", "1", "-o", offset, "-n", str(count))
+        assert out.split() == expected.split(), offset
+
+
+def test_an_interrupted_consumer_has_printed_what_there_was(shell: Shell, topic: str) -> None:
+    shell.text("produce", topic, "-p", "0", data=b"a\nb\n")
+    command = [CORELANE, "consume", topic, "-p", "0"]
+    process = subprocess.Popen(
+        command, env=shell.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert [process.stdout.readline() for _ in range(2)] == [b"a\n", b"b\n"]
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out, err.strip()) == (exits.INTERRUPTED, b"", b"")
+
+
+def test_a_pipe_that_closes_ends_the_consumer_quietly(shell: Shell, topic: str) -> None:
+    shell.text("produce", topic, data=b"".join(b"%099d\n" % number for number in range(20_000)))
+    script = f"{CORELANE} consume {topic} | head -1 > /dev/null; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", script], env=shell.environment, capture_output=True, timeout=30, check=True
+    )
+    assert (done.stdout, done.stderr) == (b"%d\n" % exits.READER_GONE, b"")
