@@ -25,25 +25,15 @@ from corelane.shard.effects import (
 )
 from corelane.shard.events import Closed, Event, Opened, Request, WorkDone
 from corelane.shard.shard import Shard
-from corelane.storage.effects import (
-    CheckpointWrite,
-    DiskDone,
-    DiskEffect,
-    Read,
-    SearchRead,
-    SegmentWrite,
-    Sync,
-    Unlink,
-    WalPrepare,
-    WalWrite,
-)
+from corelane.storage.effects import DiskDone, DiskEffect
 from corelane.storage.recovery import RecoverySettings, recover
 from corelane.storage.store import StoreSettings
 from corelane.wire.compiler import Message, api_keys, message_type
 from corelane.wire.compression import Compression
 from corelane.wire.frame import decode_response, encode_request
 from corelane_client.records import ANONYMOUS, BatchBuilder, Producer, encode_batch
-from corelane_native import Arena, address_of, entries_search
+from corelane_native import Arena, address_of
+from tests.simulation.sim_disk import SimDisk
 
 MIB = 1024 * 1024
 SETTINGS = RecoverySettings(StoreSettings(8 * MIB, 8, 32 * MIB, 6 * MIB), 64 * MIB, 4 * MIB)
@@ -51,94 +41,12 @@ WALL_MS = 1_700_000_000_000
 TURNS_MAX = 500
 
 
-class MemoryDisk:
-    """Files in memory; every write is durable at once."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytearray] = {}
-
-    def names(self, directory: str) -> list[str]:
-        found = {
-            path[len(directory) + 1 :].split("/")[0]
-            for path in self.files
-            if path.startswith(f"{directory}/")
-        }
-        return sorted(found)
-
-    def size_bytes(self, path: str) -> int:
-        if path not in self.files:
-            raise FileNotFoundError(path)
-        return len(self.files[path])
-
-    def read(self, path: str, position: int, size_bytes: int) -> bytes:
-        return bytes(self.files.get(path, b"")[position : position + size_bytes])
-
-    def sync(self, paths: list[str]) -> None:
-        pass
-
-    def make_zeroed(self, path: str, size_bytes: int) -> None:
-        self.files[path] = bytearray(size_bytes)
-
-    def make_directory(self, path: str) -> None:
-        pass
-
-    def remove(self, paths: list[str]) -> None:
-        for path in paths:
-            for file in list(self.files):
-                if file == path or file.startswith(f"{path}/"):
-                    del self.files[file]
-
-    def overwrite(self, path: str, position: int, data: bytes) -> None:
-        file = self.files.setdefault(path, bytearray())
-        file.extend(bytes(max(0, position + len(data) - len(file))))
-        file[position : position + len(data)] = data
-
-    def perform(self, effect: DiskEffect, arena: Arena) -> DiskDone:
-        """Do what the effect says and answer it."""
-        value = None
-        match effect:
-            case WalWrite():
-                at = effect.position
-                for chunk, position, size in effect.parts:
-                    self.overwrite(effect.path, at, bytes(arena.view(chunk, position, size)))
-                    at += size  # type: ignore[assignment]
-            case WalPrepare():
-                self.make_zeroed(effect.path, effect.size_bytes)
-            case SegmentWrite():
-                data = arena.view(effect.chunk, effect.chunk_position, effect.size_bytes)
-                self.overwrite(effect.path, effect.position, bytes(data))
-                if effect.truncate_to >= 0:
-                    del self.files[effect.path][effect.truncate_to :]
-            case Read():
-                found = self.read(effect.path, effect.position, effect.size_bytes)
-                arena.write(effect.chunk, 0, found)
-            case SearchRead():
-                value = self._search(effect, arena)
-            case CheckpointWrite():
-                self.files[effect.path] = bytearray(effect.data)
-            case Unlink():
-                self.remove(effect.paths)
-            case Sync():
-                pass
-        return DiskDone(effect.job, 0, value)
-
-    def _search(self, effect: SearchRead, arena: Arena) -> tuple[int, int, int]:
-        rows = self.read(effect.entries_path, 32, 32 * effect.row_count)
-        found = entries_search(address_of(rows), effect.row_count, effect.column, effect.key)
-        if found == effect.row_count:
-            return found, 0, 0
-        start = int.from_bytes(rows[found * 32 - 24 : found * 32 - 16], "little") if found else 0
-        data = self.read(effect.log_path, start, min(effect.bytes_max, effect.log_bytes - start))
-        arena.write(effect.chunk, 0, data)
-        return found, start, len(data)
-
-
 class World:
     """A shard and its clients."""
 
-    def __init__(self, settings: str = "", disk: MemoryDisk | None = None) -> None:
+    def __init__(self, settings: str = "", disk: SimDisk | None = None) -> None:
         self.config: Config = parse(settings)
-        self.disk = disk or MemoryDisk()
+        self.disk = disk or SimDisk(seed=7)
         self.random = random.Random(7)
         self.logs: list[str] = []
         self.closed: dict[int, str] = {}
@@ -199,14 +107,19 @@ class World:
             case _ if self.holds_disk:
                 self.held.append(effect)  # type: ignore[arg-type]
             case _:
-                return [self.disk.perform(effect, self.arena)]  # type: ignore[arg-type]
+                return [self._disk_done(effect)]  # type: ignore[arg-type]
         return []
 
     def release_disk(self) -> None:
         """Let the disk do everything it was asked for meanwhile."""
         self.holds_disk = False
         held, self.held = self.held, []
-        self.run([self.disk.perform(effect, self.arena) for effect in held])
+        self.run([self._disk_done(effect) for effect in held])
+
+    def _disk_done(self, effect: DiskEffect) -> DiskDone:
+        self.disk.submit(effect, self.arena)
+        (queue,) = self.disk.busy()
+        return self.disk.complete(queue)
 
     def pass_time(self, ms: int) -> None:
         """Let time go by."""
