@@ -15,6 +15,7 @@ import pytest
 
 from tests.integration import broker as brokers
 from tests.integration import order, planted, raw_kafka
+from tests.integration.broker import read_all
 from tests.integration.order import Event, Verdict
 from tests.integration.raw_kafka import RawClient
 
@@ -147,3 +148,33 @@ def test_a_failed_write_or_sync_makes_nothing_durable() -> None:
     assert order.check([Event(1, 1, 5, 3, b"<1>"), send(2, 1)], markers).faults
     failed_sync = [Event(1, 1, 5, 0, b"<1>"), Event(2, 2, 5, 2, b""), send(3, 1)]
     assert order.check(failed_sync, markers).faults
+
+
+def test_a_failed_wal_write_ends_the_core_and_is_never_acknowledged(
+    library: Path, tmp_path: Path
+) -> None:
+    env = {"LD_PRELOAD": str(library), "SHIM_FAIL_WRITE": "40"}
+    acknowledged: list[bytes] = []
+    with brokers.started(tmp_path / "data", env=env) as broker:
+        before = broker.core_pid()
+        with RawClient(broker.ports["bootstrap"]) as client:
+            client.create_topic(TOPIC)
+            with pytest.raises((EOFError, ConnectionResetError)):
+                produce_until_cut_off(client, acknowledged)
+        assert 20 < len(acknowledged) < 40
+        assert broker.core_pid() != before
+        line = "a write to the write-ahead log failed: Input/output error"
+        assert broker.log_text().count(f"error core 0: {line}") == 1
+        assert f"core 0 died (core 0 stopped: {line}); starting it again" in broker.log_text()
+        broker.wait_for_line("core 0 serves again after")
+        assert read_all(broker.bootstrap, TOPIC)[: len(acknowledged)] == acknowledged
+
+
+def produce_until_cut_off(client: RawClient, acknowledged: list[bytes]) -> None:
+    """Produce one record after another; each that is acknowledged is added to the list."""
+    for number in range(100):
+        value = b"%d" % number
+        body = raw_kafka.produce(TOPIC, 0, raw_kafka.record_batch([value]))
+        answer = client.ask(raw_kafka.PRODUCE, raw_kafka.PRODUCE_VERSION, 1, body)
+        assert raw_kafka.parse_produced(answer).error == 0
+        acknowledged.append(value)

@@ -94,6 +94,7 @@ class CoreLoop:
         self._throttle = Throttle()
         self._peers: dict[ConnId, str] = {}
         self._listener: int | None = None
+        self._refused = 0
         self._is_called = True  # the first step has no events
         self.work: WorkBench | None = None
         self._performers: dict[type, Callable[[Any], None]] = {
@@ -140,7 +141,7 @@ class CoreLoop:
     def add_connection(self, descriptor: int, peer: str) -> None:
         """Take over a connection accepted elsewhere; its descriptor is ours from now on."""
         conn = ConnId(self.net.add(descriptor, BOOTSTRAP_LISTENER))
-        if conn >= 0:  # The table of connections is full otherwise, and it is closed.
+        if conn >= 0:  # There was no room otherwise; `look_after` tells of it.
             self._opened(conn, BOOTSTRAP_LISTENER, peer, self._mail)
             self.wake()
 
@@ -153,8 +154,15 @@ class CoreLoop:
         self._is_called = True
         self.wake()
 
-    def close_idle(self, older_than_s: float) -> None:
-        """Close connections that moved no byte, or did not finish a request, for so long."""
+    def look_after(self, older_than_s: float) -> None:
+        """Close connections that moved no byte, or did not finish a request, for so long.
+
+        To be called every few seconds; also tells of connections there was no room for.
+        """
+        refused, self._refused = self._refused, self.net.stats().refused
+        if self._refused > refused:
+            count = self._refused - refused
+            self._complain(f"refused {count} connections", "there is no room for more")
         for conn in {*self.net.idle(older_than_s), *self.net.slow(older_than_s)}:
             self._close(Close(ConnId(conn), ""))
         self.wake()

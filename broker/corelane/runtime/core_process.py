@@ -193,11 +193,11 @@ class _Core:
             await trio.sleep(READY_CHECK_S)
         control.ready(round((time.monotonic() - parts.began_s) * 1000))
 
-    async def _close_idle(self, loop: CoreLoop) -> None:
+    async def _look_after(self, loop: CoreLoop) -> None:
         idle_s = self.config.network.connection_idle_ms / 1000
         while True:
             await trio.sleep(min(idle_s / 4, IDLE_CHECK_S_MAX))
-            loop.close_idle(idle_s)
+            loop.look_after(idle_s)
 
     def _report(self, error: StartError, *, is_permanent: bool) -> None:
         """Tell the supervisor why this process ends; it may be gone itself."""
@@ -218,6 +218,6 @@ class _Core:
             nursery.start_soon(control.obey)
             nursery.start_soon(control.beat)
             nursery.start_soon(self._announce, parts, control)
-            nursery.start_soon(self._close_idle, loop)
+            nursery.start_soon(self._look_after, loop)
             await loop.serve()
             nursery.cancel_scope.cancel()

@@ -127,6 +127,7 @@ class Core:
         self._to_fork_server = to_fork_server
         self._policy = RestartPolicy()
         self._boot = 0
+        self._died_s = 0.0
         self._stats_request = 0
         self._stats: dict[int, tuple[dict[str, float], trio.Event]] = {}
 
@@ -139,6 +140,7 @@ class Core:
             life = await self._start_life()
             await self._live(life)
             self._set_state(CoreState.DOWN)
+            self._died_s = trio.current_time()
             if self.is_stopping:
                 break
             await self._after(life)
@@ -218,6 +220,9 @@ class Core:
             case Ready():
                 life.ready_s = life.heard_s
                 self._set_state(CoreState.STOPPING if self.is_stopping else CoreState.UP)
+                if self.restarts:
+                    away_s = life.ready_s - self._died_s
+                    _log.info("core %d serves again after %.2f s", self.plan.core, away_s)
             case Failed():
                 life.failed = message
             case StatsAnswer():

@@ -127,12 +127,24 @@ static int is_stream(int fd)
     return domain == AF_INET || domain == AF_INET6;
 }
 
+/* The zero-filling of a new file is no write of records; its bytes would swamp the log. */
+static int is_all_zero(const struct iovec *parts, int count)
+{
+    for (int i = 0; i < count; i++) {
+        const unsigned char *data = parts[i].iov_base;
+        size_t size = parts[i].iov_len;
+        if (size > 0 && (data[0] != 0 || memcmp(data, data + 1, size - 1) != 0))
+            return 0;
+    }
+    return 1;
+}
+
 /* Whether this WAL write is to fail: the SHIM_FAIL_WRITE-th of this process, counted from 1. */
-static int must_fail(void)
+static int must_fail(const struct iovec *parts, int count)
 {
     static atomic_long writes;
     const char *text = getenv("SHIM_FAIL_WRITE");
-    return text != NULL && atomic_fetch_add(&writes, 1) + 1 == atol(text);
+    return text != NULL && !is_all_zero(parts, count) && atomic_fetch_add(&writes, 1) + 1 == atol(text);
 }
 
 static void wait_a_little(void)
@@ -157,18 +169,6 @@ static uint64_t write_flags(int fd, int call_flags, ssize_t result)
     return flags;
 }
 
-/* The zero-filling of a new file is no write of records; its bytes would swamp the log. */
-static int is_all_zero(const struct iovec *parts, int count)
-{
-    for (int i = 0; i < count; i++) {
-        const unsigned char *data = parts[i].iov_base;
-        size_t size = parts[i].iov_len;
-        if (size > 0 && (data[0] != 0 || memcmp(data, data + 1, size - 1) != 0))
-            return 0;
-    }
-    return 1;
-}
-
 static void written(int fd, int call_flags, const struct iovec *parts, int count, ssize_t result)
 {
     size_t size = result > 0 ? (size_t)result : 0;
@@ -182,7 +182,7 @@ static void written(int fd, int call_flags, const struct iovec *parts, int count
     if (!is_wal(fd))                                                                               \
         return call;                                                                               \
     wait_a_little();                                                                               \
-    if (must_fail()) {                                                                             \
+    if (must_fail(parts, count)) {                                                                 \
         errno = EIO;                                                                               \
         return -1;                                                                                 \
     }                                                                                              \
