@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from corelane.model.record import record
 from corelane.wire.compression import Compression, CompressionError, decompress
 from corelane.wire.errors import DecompressError
+from corelane.wire.primitives import read_varint
 from corelane_native import BATCH_REASONS, walk_records
 
 HEADER_BYTES: Final = 61
@@ -72,12 +73,13 @@ def whole_batches(data: bytes | memoryview, bytes_max: int) -> Iterator[tuple[in
     """Yield (position, header) of the whole batches in *data*.
 
     Ends before the batch that would pass *bytes_max*, but yields the first whatever its size.
+    Ends also where a length is too small for a batch: it would not lead on.
     """
     at = 0
     while at + HEADER_BYTES <= len(data):
         head = batch_header(data, at)
         end = at + head.size_bytes
-        if end > len(data) or (at and end > bytes_max):
+        if end < at + HEADER_BYTES or end > len(data) or (at and end > bytes_max):
             return
         yield at, head
         at = end
@@ -124,22 +126,11 @@ def timestamps(plain: bytes, base_timestamp: int) -> Iterator[tuple[int, int]]:
     """Yield (offset delta, timestamp) of records that were walked and found good."""
     at = 0
     while at < len(plain):
-        size, at = _varint(plain, at)
-        time_delta, inner = _varint(plain, at + 1)
-        offset_delta, _ = _varint(plain, inner)
+        size, at = read_varint(plain, at)
+        time_delta, inner = read_varint(plain, at + 1)
+        offset_delta, _ = read_varint(plain, inner)
         yield offset_delta, base_timestamp + time_delta
         at += size
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return (value >> 1) ^ -(value & 1), at
-        shift += 7
 
 
 def check_compressed(batch: bytes, bytes_max: int, *, keys_needed: bool) -> RecordsFault | int:
