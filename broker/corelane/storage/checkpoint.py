@@ -76,23 +76,46 @@ class Checkpoint:
 def encode_group(log: GroupLog, applied_index: Index, blob: bytes) -> bytes:
     """Return *log*'s row as of now: only writes that were answered are in its frontiers."""
     assert applied_index >= log.flushed_index, "the fold is behind the segments"
-    descriptor = encode_descriptor(log.descriptor)
-    damage = log.damage.encode()
-    segments = log.segments.items
-    starts = [_START.pack(*start) for start in log.term_starts if start[1] <= log.flushed_index]
-    head = _ROW.pack(
-        len(descriptor), log.term, log.voted_for, log.flushed_index, log.flushed_offset,
-        log.flushed_term, log.first_index, log.first_term, log.start_offset, log.max_timestamp,
-        log.tail_lsn, applied_index, len(blob), len(starts), len(segments), len(damage),
+    starts = [start for start in log.term_starts if start[1] <= log.flushed_index]
+    state = LogState(
+        log.term, log.voted_for, log.flushed_index, log.flushed_offset, log.flushed_term,
+        log.first_index, log.first_term, log.start_offset, log.max_timestamp, starts,
     )  # fmt: skip
-    rows = [_encode_segment(segment) for segment in segments]
-    return b"".join((head, descriptor, blob, *starts, *rows, damage))
+    segments = [_image(segment) for segment in log.segments.items]
+    image = GroupImage(
+        log.descriptor, state, log.tail_lsn, applied_index, blob, segments, log.damage
+    )
+    return encode_image(image)
 
 
-def _encode_segment(segment: Segment) -> bytes:
-    return _SEGMENT.pack(
+def _image(segment: Segment) -> SegmentImage:
+    return SegmentImage(
         segment.base_index, segment.base_offset, segment.log.frontier, segment.rows.frontier,
         segment.control.frontier, segment.max_timestamp, segment.first_timestamp,
+        segment.batch_bytes_max, segment.disk_row, segment.is_sealed,
+    )  # fmt: skip
+
+
+def encode_image(image: GroupImage) -> bytes:
+    """Return a group's row."""
+    state = image.state
+    descriptor = encode_descriptor(image.descriptor)
+    damage = image.damage.encode()
+    head = _ROW.pack(
+        len(descriptor), state.term, state.voted_for, state.flushed_index, state.flushed_offset,
+        state.flushed_term, state.first_index, state.first_term, state.start_offset,
+        state.max_timestamp, image.tail_lsn, image.applied_index, len(image.blob),
+        len(state.term_starts), len(image.segments), len(damage),
+    )  # fmt: skip
+    starts = [_START.pack(*start) for start in state.term_starts]
+    rows = [_encode_segment(segment) for segment in image.segments]
+    return b"".join((head, descriptor, image.blob, *starts, *rows, damage))
+
+
+def _encode_segment(segment: SegmentImage) -> bytes:
+    return _SEGMENT.pack(
+        segment.base_index, segment.base_offset, segment.log_frontier, segment.rows_frontier,
+        segment.control_frontier, segment.max_timestamp, segment.first_timestamp,
         segment.batch_bytes_max, *segment.disk_row, segment.is_sealed,
     )  # fmt: skip
 

@@ -21,6 +21,7 @@ from corelane.storage.layout import (
     NO_TIMESTAMP,
     RECORD_HEADER,
     RECORD_HEADER_BYTES,
+    ROW_BYTES,
     LayoutError,
     Tail,
     WalRecord,
@@ -287,7 +288,7 @@ class Replay:
 def _missing(wanted: int, found: int) -> str:
     return (
         f"the write-ahead log begins at record {found}, but the checkpoint needs record {wanted}: "
-        "a file of it is missing. Restore it; nothing was changed."
+        "a file of it is missing, or a newer checkpoint is damaged. Restore it; nothing was changed."
     )
 
 
@@ -297,7 +298,7 @@ def recover(disk: Disk, arena: Arena, settings: RecoverySettings) -> Recovered:
     Raises CorruptWalError or LayoutError (damage below what was durable: nothing is changed),
     MemoryError when the arena cannot hold what must be replayed, and OSError.
     """
-    start = _newest_checkpoint(disk)
+    start = newest_checkpoint(disk)
     chunks = Chunks(arena)
     replay = Replay(disk, chunks, start)
     for directory in (WAL_DIRECTORY, PARTITIONS_DIRECTORY):
@@ -334,7 +335,8 @@ def _slots(disk: Disk) -> list[str]:
     return found
 
 
-def _newest_checkpoint(disk: Disk) -> Checkpoint:
+def newest_checkpoint(disk: Disk) -> Checkpoint:
+    """Return the checkpoint that counts, an empty one where there is none (C4)."""
     best = Checkpoint(0, Lsn(1), Lsn(0), 0, [])
     broken = []
     for slot in _slots(disk):
@@ -404,6 +406,21 @@ def _build(store: CoreStore, builder: GroupBuilder) -> GroupLog:
     return log
 
 
+def remainder_damage(builder: GroupBuilder) -> str:
+    """Say what is wrong if the open segment's rows end before the flushed index."""
+    image = builder.image
+    if not image.segments or image.segments[-1].is_sealed:
+        return ""
+    row = image.segments[-1]
+    count = (row.rows_frontier + len(builder.tail.rows)) // ROW_BYTES - 1
+    if row.base_index + count - 1 == image.state.flushed_index:
+        return ""
+    return (
+        f"the remainder of segment {row.base_offset} is missing: it has {max(0, count)} "
+        f"entries from {row.base_index}, the checkpoint says {image.state.flushed_index}"
+    )
+
+
 def _segments(builder: GroupBuilder) -> Segments:
     image = builder.image
     segments = Segments(image.descriptor.directory)
@@ -420,15 +437,7 @@ def _segments(builder: GroupBuilder) -> Segments:
         segment.disk_row = row.disk_row
         segment.is_sealed = row.is_sealed
         segments.append(segment)
-    if segments.items and not segments.items[-1].is_sealed:
-        segment = segments.items[-1]
-        count = segment.row_count
-        if segment.base_index + count - 1 != image.state.flushed_index:
-            builder.damage = (
-                f"the remainder of segment {segment.base_offset} is missing: it has {count} "
-                f"entries from {segment.base_index}, the checkpoint says "
-                f"{image.state.flushed_index}"
-            )
+    builder.damage = builder.damage or remainder_damage(builder)
     return segments
 
 

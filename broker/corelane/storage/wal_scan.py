@@ -8,6 +8,7 @@ R3. An end is corruption, never a torn tail, if any valid record says that more 
 """
 
 import struct
+from typing import Final
 
 from corelane.model.ids import GroupId, Index, Lsn, Offset, Term
 from corelane.model.record import record
@@ -20,6 +21,10 @@ from corelane.storage.layout import (
     blocks_down,
 )
 from corelane_native import crc32c
+
+
+FLIP_SEARCH_BYTES_MAX: Final = 1 << 20
+"""Above this the search for a flipped header bit would take longer than a start may."""
 
 
 class CorruptWalError(Exception):
@@ -97,8 +102,8 @@ def record_at(data: bytes, at: int, generation: int, lsn: Lsn) -> WalRecord | No
 def damaged_record(data: bytes, at: int, generation: int, lsn: Lsn) -> WalRecord | None:
     """Return record *lsn* if only its payload can be bad.
 
-    The header must be plausible and the next record valid at the very place it points to. A
-    record without payload is bad in its header, so nothing it says is believed.
+    The next record must be valid at the very place the header points to, and no single bit of the
+    header may explain the wrong CRC: then nothing the header says is believed.
     """
     for start in (at, blocks_down(at) + BLOCK_BYTES):
         if start + RECORD_HEADER_BYTES > len(data):
@@ -107,6 +112,8 @@ def damaged_record(data: bytes, at: int, generation: int, lsn: Lsn) -> WalRecord
         _crc, length, found_generation, term, found_lsn, durable_upto, group, index = words[:8]
         if found_generation != generation or found_lsn != lsn or not length:
             continue
+        if _is_header_flipped(data[start : start + RECORD_HEADER_BYTES + length]):
+            return None
         found = WalRecord(
             generation, Term(term), lsn, Lsn(durable_upto), GroupId(group), Index(index),
             Offset(words[8]), words[9], start + RECORD_HEADER_BYTES, length,
@@ -114,6 +121,21 @@ def damaged_record(data: bytes, at: int, generation: int, lsn: Lsn) -> WalRecord
         if record_at(data, found.end, generation, Lsn(lsn + 1)) is not None:
             return found
     return None
+
+
+def _is_header_flipped(record: bytes) -> bool:
+    """Whether one flipped bit in the header, the CRC's own aside, is all that is wrong."""
+    if len(record) > FLIP_SEARCH_BYTES_MAX:
+        return False
+    wanted = int.from_bytes(record[:4], "little")
+    trial = bytearray(record[4:])
+    for at in range(RECORD_HEADER_BYTES - 4):
+        for bit in range(8):
+            trial[at] ^= 1 << bit
+            if crc32c(trial) == wanted:
+                return True
+            trial[at] ^= 1 << bit
+    return False
 
 
 def durable_claims(data: bytes, generation: int) -> int:

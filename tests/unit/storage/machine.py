@@ -59,6 +59,15 @@ LARGE: Final = Profile(
 )
 """Batches above 1 MiB, and above the first WAL file."""
 
+ROOMY: Final = Profile(
+    "roomy",
+    RecoverySettings(StoreSettings(512 * KIB, 4, 8 * MIB, MIB), 8 * MIB, 512 * KIB),
+    64 * KIB,
+    24 * KIB,
+    (1000,),
+)
+"""Nothing happens by itself: one WAL file is enough."""
+
 
 class Held:
     """What survives a crash outside the core: the model, and what was promised of it."""

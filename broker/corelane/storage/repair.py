@@ -1,0 +1,212 @@
+"""Accepts a loss, on a person's explicit order: cuts what is damaged, and keeps a copy of it.
+
+The log is cut at its first unreadable record; a group of which one record is damaged loses the
+entries from that one on, and no other group loses anything. Every file is copied below
+`repair-<n>/` before its first change. May be run again after a crash.
+"""
+
+from typing import Final
+
+from corelane.model.ids import GroupId, Lsn, RecordKind
+from corelane.model.record import record
+from corelane.storage import checkpoint
+from corelane.storage.checkpoint import Checkpoint, GroupImage
+from corelane.storage.disk import Disk
+from corelane.storage.dump import Inspector, checkpoints
+from corelane.storage.layout import RECORD_HEADER, RECORD_HEADER_BYTES, WalRecord, is_entry
+from corelane.storage.recovery import (
+    WAL_DIRECTORY,
+    GroupBuilder,
+    newest_checkpoint,
+    remainder_damage,
+)
+from corelane.storage.wal_scan import CorruptWalError, FileHead, file_heads, read_file
+from corelane_native import crc32c
+
+SOMEBODY: Final = 2**31 - 1
+"""Who a lost vote may have been for: in that term nobody else gets it."""
+
+_VOTE_BYTES: Final = 8
+_REPAIRS_MAX: Final = 10_000
+
+
+@record
+class RepairReport:
+    """What was done; *directory* is empty if nothing had to be."""
+
+    directory: str
+    cut: list[str]
+    copied: list[str]
+    problems_left: list[str]
+
+
+class Copies:
+    """The directory that keeps what is changed."""
+
+    def __init__(self, disk: Disk) -> None:
+        self.disk = disk
+        self.directory = ""
+        self.paths: list[str] = []
+
+    def keep(self, path: str) -> None:
+        """Copy a file, once."""
+        if path in self.paths:
+            return
+        if not self.directory:
+            numbers = (n for n in range(1, _REPAIRS_MAX) if not self.disk.names(f"repair-{n}"))
+            self.directory = f"repair-{next(numbers)}"
+            self.disk.make_directory(self.directory)
+        data = self.disk.read(path, 0, self.disk.size_bytes(path))
+        copy = f"{self.directory}/{path.replace('/', '-')}"
+        self.disk.make_zeroed(copy, len(data))
+        self.disk.overwrite(copy, 0, data)
+        self.paths.append(path)
+
+
+class Mender(Inspector):
+    """A replay that turns what cannot follow a group's last good entry into truncations.
+
+    A record keeps its place, size and lsn, so that nothing else in the log moves.
+    """
+
+    def __init__(self, start: Checkpoint, copies: Copies, groups: set[GroupId]) -> None:
+        super().__init__(copies.disk, start)
+        self.copies = copies
+        self.groups = groups
+        self.cuts: list[str] = []
+
+    def _damaged(self, found: WalRecord, path: str) -> None:
+        if found.lsn < self.next_lsn or found.group not in self.groups:
+            return
+        if found.kind == RecordKind.VOTE and found.payload_bytes == _VOTE_BYTES:
+            self._rewrite(found, RecordKind.VOTE, found.index, SOMEBODY.to_bytes(8, "little"))
+        elif is_entry(found.kind):
+            self._cut(found, self.builders[found.group])
+
+    def _apply(self, found: WalRecord, data: bytes) -> None:
+        builder = self.builders.get(found.group)
+        is_ours = found.group in self.groups and builder is not None and is_entry(found.kind)
+        if is_ours and builder is not None and found.index > builder.last_index + 1:
+            self._cut(found, builder)
+        else:
+            super()._apply(found, data)
+
+    def _cut(self, found: WalRecord, builder: GroupBuilder) -> None:
+        path = self.live[-1].path
+        payload = self.disk.read(path, found.payload_at, found.payload_bytes)
+        self._rewrite(found, RecordKind.TRUNCATE, builder.last_index + 1, payload)
+        self.cuts.append(f"entry {found.index} of {builder.image.descriptor.directory}")
+
+    def _rewrite(self, found: WalRecord, kind: RecordKind, index: int, payload: bytes) -> None:
+        head = RECORD_HEADER.pack(
+            0, len(payload), found.generation, found.term, found.lsn, found.durable_upto,
+            found.group, index, found.next_offset, kind,
+        )  # fmt: skip
+        data = head[4:] + payload
+        path = self.live[-1].path
+        self.copies.keep(path)
+        self.disk.overwrite(
+            path, found.payload_at - RECORD_HEADER_BYTES, crc32c(data).to_bytes(4, "little") + data
+        )
+
+
+def repair(disk: Disk) -> RepairReport:
+    """Make a core directory start again, losing what is damaged; nothing may run on it.
+
+    Raises LayoutError where neither checkpoint can be read: then only a backup helps.
+    """
+    copies = Copies(disk)
+    cut: list[str] = []
+    found = newest_checkpoint(disk)
+    try:
+        _check(disk, found)
+    except CorruptWalError:
+        cut += _cut_log(copies, found)
+    start = _without_claims(found)
+    damaged = _damaged(_check(disk, start))
+    if damaged:
+        mender = Mender(start, copies, set(damaged))
+        mender.run(file_heads(disk, WAL_DIRECTORY))
+        cut += mender.cuts
+    had_damage = any(image.damage for image in found.groups)
+    left = _damaged(_check(disk, start))
+    if cut or damaged or had_damage or any(slot.error for slot in checkpoints(disk)):
+        _write_checkpoint(copies, start, left)
+    return RepairReport(copies.directory, cut, copies.paths, list(left.values()))
+
+
+def _check(disk: Disk, start: Checkpoint) -> Inspector:
+    inspector = Inspector(disk, start)
+    inspector.run(file_heads(disk, WAL_DIRECTORY))
+    return inspector
+
+
+def _damaged(inspector: Inspector) -> dict[GroupId, str]:
+    found = {}
+    for group, builder in inspector.builders.items():
+        damage = builder.damage or builder.gap or remainder_damage(builder)
+        if damage:
+            found[group] = f"{builder.image.descriptor.directory}: {damage}"
+    return found
+
+
+def _without_claims(found: Checkpoint) -> Checkpoint:
+    groups = [
+        GroupImage(
+            image.descriptor, image.state, image.tail_lsn, image.applied_index, image.blob,
+            image.segments, "",
+        )
+        for image in found.groups
+    ]  # fmt: skip
+    return Checkpoint(found.sequence, found.replay_lsn, Lsn(0), found.generation, groups)
+
+
+def _cut_log(copies: Copies, start: Checkpoint) -> list[str]:
+    """Cut the log where it stops being readable; whole files behind that go."""
+    disk = copies.disk
+    heads = file_heads(disk, WAL_DIRECTORY)
+    inspector = Inspector(disk, start)
+    try:
+        inspector.run(heads)
+    except CorruptWalError as fault:
+        cut = [str(fault)]
+    live = {head.path for head in inspector.live}
+    if inspector.live:
+        _zero(copies, inspector.live[-1], inspector.end)
+    for head in heads:
+        if head.path not in live:
+            if any(read_file(disk, head)):
+                copies.keep(head.path)
+            disk.remove([head.path])
+    return cut
+
+
+def _zero(copies: Copies, head: FileHead, position: int) -> None:
+    rest = head.size_bytes - position
+    if any(copies.disk.read(head.path, position, rest)):
+        copies.keep(head.path)
+        copies.disk.overwrite(head.path, position, bytes(rest))
+
+
+def _write_checkpoint(copies: Copies, start: Checkpoint, left: dict[GroupId, str]) -> None:
+    """Write a checkpoint that asks no more of the log than there is."""
+    disk = copies.disk
+    sequence = start.sequence + 1
+    rows = []
+    for image in start.groups:
+        damage = left.get(image.descriptor.group, "")
+        rows.append(
+            checkpoint.encode_image(
+                GroupImage(
+                    image.descriptor, image.state, image.tail_lsn, image.applied_index,
+                    image.blob, image.segments, damage,
+                )
+            )
+        )  # fmt: skip
+    data = checkpoint.encode(sequence, start.replay_lsn, Lsn(0), start.generation, rows)
+    for slot in checkpoint.SLOTS:
+        if disk.read(slot, 0, 1):
+            copies.keep(slot)
+    slot = checkpoint.SLOTS[sequence % len(checkpoint.SLOTS)]
+    disk.make_zeroed(slot, len(data))
+    disk.overwrite(slot, 0, data)
