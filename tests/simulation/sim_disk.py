@@ -18,7 +18,7 @@ Faults: `fail(kind, error, skip=, times=, partly=)`, `room_bytes` (ENOSPC beyond
 
 import errno
 import random
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
@@ -162,6 +162,7 @@ class SimDisk:
         self.queues: tuple[deque[DiskEffect], ...] = (deque(), deque(), deque())
         self.steps = 0
         self.steps_left = -1
+        self.performed: Counter[str] = Counter()
         self.room_bytes = 1 << 62
         self._names: dict[str, File] = {}  # the durable ones
         self._changed: dict[str, list[File | None]] = {}  # states of a name since its last sync
@@ -183,6 +184,7 @@ class SimDisk:
         """Perform the oldest effect of *queue* and return its answer."""
         self._step()
         effect = self.queues[queue].popleft()
+        self.performed[type(effect).__name__] += 1
         fault = self._fault(effect)
         if fault is not None:
             if fault.partly:

@@ -197,3 +197,20 @@ class Run:
         machine.read_everything()
         machine.settle()
         machine.check_arena()
+
+
+def crash_everywhere(profile: Profile, seed: int, *, actions: int, stride: int) -> int:
+    """Crash a script at every *stride*-th of its steps; return how many crashes that were."""
+    count = Run(profile, seed, 0)
+    count.first_life(actions)
+    steps = range(seed % stride, count.disk.steps, stride)
+    for step in steps:
+        try:
+            Run(profile, seed, step).crash_at(step, actions)
+        except BaseException as fault:
+            fault.add_note(
+                f"replay: python -m tests.unit.storage.hunt --profile {profile.name} --seed {seed} "
+                f"--seeds 1 --actions {actions} --step {step}"
+            )
+            raise
+    return len(steps)

@@ -1,0 +1,52 @@
+"""Crashes storage at every step of many scripts: python -m tests.unit.storage.hunt [options]."""
+
+import argparse
+import sys
+import time
+
+from tests.unit.storage.machine import LARGE, SMALL
+from tests.unit.storage.script import Run
+
+PROFILES = {profile.name: profile for profile in (SMALL, LARGE)}
+
+
+def main() -> int:
+    """Hunt until the seeds or the time are used up; return 1 at the first failure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--profile", choices=sorted(PROFILES), default="small")
+    parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--actions", type=int, default=200)
+    parser.add_argument("--stride", type=int, default=1, help="crash at every n-th step")
+    parser.add_argument("--step", type=int, help="only this one: how a failure is replayed")
+    parser.add_argument("--luck", type=int, default=0, help="added to the seed of what survives")
+    parser.add_argument("--seconds", type=int, default=3600)
+    options = parser.parse_args()
+    profile = PROFILES[options.profile]
+    end = time.monotonic() + options.seconds
+    runs = 0
+    for seed in range(options.seed, options.seed + options.seeds):
+        count = Run(profile, seed, 0)
+        count.first_life(options.actions)
+        steps = range(seed % options.stride, count.disk.steps, options.stride)
+        for step in steps if options.step is None else [options.step]:
+            if time.monotonic() > end:
+                print(f"{runs} crashes, time is up at seed {seed}")
+                return 0
+            try:
+                Run(profile, seed, step + options.luck).crash_at(step, options.actions)
+            except BaseException:
+                print(
+                    f"replay: python -m tests.unit.storage.hunt --profile {profile.name} --seed "
+                    f"{seed} --seeds 1 --actions {options.actions} --step {step} "
+                    f"--luck {options.luck}",
+                    flush=True,
+                )
+                raise
+            runs += 1
+    print(f"{runs} crashes, nothing lost")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
