@@ -23,7 +23,7 @@ from typing import Final
 
 from corelane.model.limits import PRODUCER_WINDOW_BATCHES, SEQUENCE_MAX
 from corelane.model.record import record
-from corelane_client.compression import Compression
+from corelane.wire.compression import Compression
 from corelane_client.errors import ClientError
 from corelane_client.records import (
     ANONYMOUS,

@@ -12,6 +12,7 @@ import trio
 
 from corelane.model.errors import ErrorCode
 from corelane.model.limits import PRODUCER_WINDOW_BATCHES
+from corelane.wire.compression import Compression
 from corelane_client import protocol
 from corelane_client.batching import (
     NO_OFFSET,
@@ -21,7 +22,6 @@ from corelane_client.batching import (
     PartitionQueue,
     Placed,
 )
-from corelane_client.compression import Compression
 from corelane_client.connection import Connection
 from corelane_client.errors import (
     ClientError,

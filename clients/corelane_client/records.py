@@ -15,7 +15,9 @@ from typing import Final
 from crc32c import crc32c
 
 from corelane.model.record import record
-from corelane_client.compression import Compression, CompressionError, compress, decompress
+from corelane.wire.compression import Compression, CompressionError, compress, decompress
+from corelane.wire.errors import DecodeError
+from corelane.wire.primitives import read_varint
 
 Headers = tuple[tuple[str, bytes | None], ...]
 
@@ -35,7 +37,6 @@ _LOG_APPEND_TIME: Final = 0x08
 _TRANSACTIONAL: Final = 0x10
 _CONTROL: Final = 0x20
 _NULL: Final = b"\x01"  # the varint of -1, which stands for null
-_VARINT_BITS_MAX: Final = 63
 
 assert _FRONT.size == _COVERED_AT
 assert _COVERED_AT + _COVERED.size == HEADER_BYTES
@@ -232,7 +233,7 @@ def batch_records(batch: Batch, topic: str, partition: int) -> list[Record]:
     """Return the records of *batch* in order of their offsets. Raises CorruptBatchError."""
     try:
         return _walk(batch, decompress(batch.codec, batch.records), topic, partition)
-    except (CompressionError, IndexError) as error:
+    except (CompressionError, DecodeError, IndexError) as error:
         raise CorruptBatchError(f"the batch at offset {batch.base_offset}: {error}") from error
 
 
@@ -287,25 +288,6 @@ def varint(value: int) -> bytes:
 
 
 _ONE_BYTE: Final = tuple(bytes((value,)) for value in range(0x80))
-
-
-def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return the number at *at*, and where it ends."""
-    byte = data[at]
-    at += 1
-    if byte < 0x80:
-        return (byte >> 1) ^ -(byte & 1), at
-    value = byte & 0x7F
-    shift = 7
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return (value >> 1) ^ -(value & 1), at
-        shift += 7
-        if shift > _VARINT_BITS_MAX:
-            raise IndexError("a number has more than ten bytes")
 
 
 def _sized(data: bytes | None) -> bytes:

@@ -10,6 +10,7 @@ import struct
 
 from corelane.model.record import record
 from corelane.shard.effects import Part
+from corelane.wire.primitives import uvarint
 
 _FLEXIBLE_FROM = 12
 _TOPIC_IDS_FROM = 13
@@ -73,18 +74,6 @@ class Endpoint:
     host: str
     port: int
     rack: str | None
-
-
-def uvarint(value: int) -> bytes:
-    """Return *value* as an unsigned LEB128 varint (KIP-482)."""
-    if value < 0x80:
-        return bytes((value,))
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def encode(

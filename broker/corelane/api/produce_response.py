@@ -8,8 +8,9 @@ codec made from the message table, version by version.
 
 import struct
 
-from corelane.api.fetch_response import Endpoint, LeaderHint, endpoints_tag, leader_tag, uvarint
+from corelane.api.fetch_response import Endpoint, LeaderHint, endpoints_tag, leader_tag
 from corelane.model.record import record
+from corelane.wire.primitives import uvarint
 
 _FLEXIBLE_FROM = 9
 _FRAME = struct.Struct(">ii")

@@ -14,6 +14,7 @@ from corelane.wire.errors import DecodeError
 Buffer = bytes | memoryview
 UUID_BYTES: Final = 16
 UVARINT_BYTES_MAX: Final = 5
+VARINT_BYTES_MAX: Final = 10
 STRING_BYTES_MAX: Final = 0x7FFF
 """Kafka's bound, for compact strings too: it neither writes nor reads a longer one."""
 
@@ -46,6 +47,31 @@ def write_uvarint(out: bytearray, value: int) -> None:
         out.append(value & 0x7F | 0x80)
         value >>= 7
     out.append(value)
+
+
+def uvarint(value: int) -> bytes:
+    """Return an unsigned LEB128 varint."""
+    if value < 0x80:
+        return bytes((value,))
+    out = bytearray()
+    write_uvarint(out, value)
+    return bytes(out)
+
+
+def read_varint(data: Buffer, at: int) -> tuple[int, int]:
+    """Read a number of a record: zigzag, at most ten bytes (message format 2)."""
+    byte = data[at]
+    at += 1
+    if byte < 0x80:
+        return (byte >> 1) ^ -(byte & 1), at
+    value = byte & 0x7F
+    for shift in range(7, 7 * VARINT_BYTES_MAX, 7):
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return (value >> 1) ^ -(value & 1), at
+    raise DecodeError("a number has more than ten bytes")
 
 
 def take(data: Buffer, at: int, size: int) -> tuple[bytes, int]:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corelane.model.limits import SEQUENCE_MAX
+from corelane.wire.compression import Compression
 from corelane_client.batching import Batch, Message, PartitionQueue, Placed
-from corelane_client.compression import Compression
 from corelane_client.records import batch_records, split_batches
 
 LINGER_S = 0.005

@@ -10,8 +10,8 @@ import trio
 from trio.testing import MockClock
 
 from corelane.model.errors import ErrorCode
+from corelane.wire.compression import Compression
 from corelane_client.committed import Aborted, visible
-from corelane_client.compression import Compression
 from corelane_client.consumer import Consumer
 from corelane_client.errors import ConnectError, CorruptRecordsError, KafkaError
 from corelane_client.offsets import AtTime, Edge

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka.record import MemoryRecords
 
-from corelane_client.compression import Compression
+from corelane.wire.compression import Compression
+from corelane.wire.primitives import read_varint
 from corelane_client.records import (
     HEADER_BYTES,
     BatchBuilder,
@@ -18,7 +19,6 @@ from corelane_client.records import (
     batch_records,
     control_type,
     encode_batch,
-    read_varint,
     split_batches,
     varint,
 )

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corelane_client.compression import Compression, CompressionError, compress, decompress
+from corelane.wire.compression import Compression, CompressionError, compress, decompress
 
 CODECS = [codec for codec in Compression if codec is not Compression.NONE]
 
