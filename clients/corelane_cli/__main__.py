@@ -11,6 +11,7 @@ import click
 from corelane_cli import exits
 from corelane_cli.application import Application
 from corelane_cli.consume import consume
+from corelane_cli.dump_log import dump_log
 from corelane_cli.node import dev, start
 from corelane_cli.produce import produce
 from corelane_cli.topic import topic
@@ -41,7 +42,7 @@ def cli() -> None:
     """
 
 
-for command in (start, dev, topic, produce, consume):
+for command in (start, dev, topic, produce, consume, dump_log):
     cli.add_command(command)
 
 

@@ -16,7 +16,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return *rows* under *head* in columns; numbers to the right."""
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
-    is_number = [all(row[at].isdecimal() for row in cells) for at in range(len(head))]
+    is_number = [
+        all(row[at].removeprefix("-").isdecimal() for row in cells) for at in range(len(head))
+    ]
 
     def line(row: Sequence[str]) -> str:
         padded = [

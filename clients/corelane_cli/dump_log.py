@@ -1,0 +1,29 @@
+"""`corelane dump-log`: its options."""
+
+from pathlib import Path
+
+import click
+
+from corelane_cli.options import format_option
+
+
+@click.command(name="dump-log")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--segments", is_flag=True, help="Show each segment of each partition.")
+@click.option("--wal", is_flag=True, help="Show each record of the write-ahead log.")
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Cut what is damaged so that the broker starts. THE RECORDS CUT ARE LOST; a copy is kept.",
+)
+@format_option
+def dump_log(path: Path, segments: bool, wal: bool, repair: bool, output_format: str) -> int:
+    """Show what the files of a broker hold, and whether they are sound.
+
+    PATH is a data directory, one core's directory in it, or one .log, .entries or .control file.
+    Reading changes nothing and works beside a running broker, whose last write may then look
+    unfinished. --repair needs the broker stopped. The exit code is 5 where there is damage.
+    """
+    from corelane_cli.dump_log_action import Wish, run_dump
+
+    return run_dump(Wish(path, segments, wal, repair, output_format))
