@@ -51,6 +51,8 @@ CORE_LISTENER: Final = 0
 BOOTSTRAP_LISTENER: Final = 1
 
 _NS_PER_MS: Final = 1_000_000
+FAR_NS: Final = 1 << 62
+"""No time of the monotonic clock."""
 
 _log = logging.getLogger(__name__)
 
@@ -173,26 +175,28 @@ class CoreLoop:
         clock = time.monotonic_ns
         now_ns = clock()
         end_ns = now_ns + BURST_NS_MAX
+        due_ns = self._due_ns()
         timeout_us = 0
         while now_ns < end_ns and not self.is_over:
             rows = poll(timeout_us)
-            began_ns = clock()
-            due_ms = self.shard.next_deadline_ms()
-            is_due = due_ms is not None and due_ms * _NS_PER_MS <= began_ns
-            if rows or self._mail or is_due or self._is_called:
+            began_ns = now_ns = clock()
+            if rows or self._mail or now_ns >= due_ns or self._is_called:
                 self._is_called = False
                 self._turn(rows, began_ns)
                 now_ns = clock()
                 self._count(now_ns - began_ns)
+                due_ns = self._due_ns()  # only a step moves it
             elif timeout_us > 0:
                 return True
-            else:
-                now_ns = began_ns
-            timeout_us = POLL_US_MAX
-            due_ms = self.shard.next_deadline_ms()
-            if due_ms is not None:
-                timeout_us = min(timeout_us, max(0, (due_ms * _NS_PER_MS - now_ns) // 1000))
+            # What the turn posted itself (a write made at once) is due now.
+            wait_ns = 0 if self._mail else due_ns - now_ns
+            timeout_us = min(POLL_US_MAX, max(0, wait_ns // 1000))
         return False
+
+    def _due_ns(self) -> int:
+        """Return when the shard wants a step whether or not anything happens."""
+        due_ms = self.shard.next_deadline_ms()
+        return FAR_NS if due_ms is None else due_ms * _NS_PER_MS
 
     def _count(self, turn_ns: int) -> None:
         """Count one turn. The time in C, where frames are cut and received, is not in it."""
@@ -207,11 +211,10 @@ class CoreLoop:
         """Wait in trio for the net, the shard's next deadline, or a `wake`."""
         now_ns = time.monotonic_ns()
         self._garbage.at_rest(now_ns / 1e9)
-        due_ms = self.shard.next_deadline_ms()
         scope = trio.CancelScope()
-        if due_ms is not None:
-            wait_s = max(0.0, (due_ms * _NS_PER_MS - now_ns) / 1e9)
-            scope.deadline = trio.current_time() + wait_s
+        due_ns = self._due_ns()
+        if due_ns != FAR_NS:
+            scope.deadline = trio.current_time() + max(0, due_ns - now_ns) / 1e9
         self._rest = scope
         with scope:
             await trio.lowlevel.wait_readable(self.net.fd)
