@@ -229,3 +229,23 @@ def test_entries_whose_cut_predecessors_the_checkpoint_left_behind_are_no_gap() 
     core.machine.append(core.machine.store.groups[log.group], 10)
     core.machine.settle()
     core.restart()
+
+
+def test_a_record_of_an_older_generation_is_not_the_next_one() -> None:
+    """R1: a recycled file keeps its old bytes, and lsns that were cut are given out again."""
+    core = Core()
+    log = core.log()
+    core.machine.append(log, 10)
+    core.machine.settle()
+    wal = core.machine.store.wal
+    chunk = core.machine.arena.chunk_new(4096)
+    core.machine.arena.put_record(
+        chunk, 0, RecordKind.COMMAND, wal.generation - 1, 1, wal.next_lsn, wal.durable_lsn,
+        log.group, 2, log.next_offset, 0, 0,
+    )  # fmt: skip
+    end = core.machine.arena.pad(chunk, 64)
+    old = bytes(core.machine.arena.view(chunk, 0, end))
+    path, position = wal.file.path, wal._file_position
+    core.disk.overwrite(path, position, old)
+    core.restart()
+    assert core.machine.store.groups[log.group].last_index == 1
