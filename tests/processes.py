@@ -60,14 +60,14 @@ class Node:
         finally:
             connection.close()
 
-    def core_pid(self) -> int:
-        """Return the process of core 0, waiting for it to be up."""
+    def core_pid(self, other_than: int = 0) -> int:
+        """Return the process of core 0, waiting for it to be up (and another than a dead one)."""
         deadline_s = time.monotonic() + READY_S_MAX
         while time.monotonic() < deadline_s:
             core = self.health()["cores"][0]
-            if core["state"] == "up":
+            if core["state"] == "up" and core["pid"] != other_than:
                 return int(core["pid"])
-            time.sleep(0.005)
+            time.sleep(0.002)
         raise AssertionError(f"no core after {READY_S_MAX} s:\n{self.log_text()}")
 
     def log_text(self) -> str:
