@@ -60,7 +60,7 @@ class Producer:
     records without an acknowledgement is then not known.
 
     Many tasks may share a producer. Records that one task hands over one after the other keep
-    their order within a partition.
+    their order within a partition. After the block it raises trio.ClosedResourceError.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class Producer:
         self._pool = Pool(bootstrap, self._settings.connection, connect)
         self._sticky = StickyChoice(random.Random())  # noqa: S311  (spreads load, keeps no secret)
         self._deliverer = Deliverer(self._pool, self._settings)
+        self._is_closed = False
 
     async def __aenter__(self) -> Self:
         await self._pool.__aenter__()
@@ -89,6 +90,7 @@ class Producer:
             if error is None:
                 await self.flush()
         finally:
+            self._is_closed = True
             await self._pool.__aexit__(kind, error, traceback)
             self._deliverer.close()
 
@@ -136,7 +138,9 @@ class Producer:
         deliverer = self._deliverer
         size_bytes = message.size_bytes
         while True:
-            # Neither is true for ever: topics go, and others take the room.
+            # Nothing of this holds while we wait: topics go, and others take the room.
+            if self._is_closed:
+                raise trio.ClosedResourceError("the producer is closed")
             if message.topic not in self._pool.topics:
                 await self._find(message.topic)
             elif not deliverer.has_room(size_bytes):

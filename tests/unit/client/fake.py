@@ -176,7 +176,7 @@ class Cluster:
         if api == Api.API_VERSIONS and version > self.ranges[api][1]:
             too_new = new("ApiVersionsResponse", error_code=ErrorCode.UNSUPPORTED_VERSION)
             too_new.api_keys = [self._range(api)]
-            await self._send(stream, api, 0, correlation_id, too_new)
+            await self.send(stream, api, 0, correlation_id, too_new)
             return True
         requests = request_codec(key, version)
         at = request_body_at(frame, is_flexible=requests.is_flexible)
@@ -194,12 +194,13 @@ class Cluster:
         if scripted is CUT_AFTER:
             return False
         if answer is not None:
-            await self._send(stream, api, version, correlation_id, answer)
+            await self.send(stream, api, version, correlation_id, answer)
         return True
 
-    async def _send(
+    async def send(
         self, stream: trio.abc.Stream, api: Api, version: int, correlation_id: int, answer: Any
     ) -> None:
+        """Send one answer."""
         answers = response_codec(api, version)
         is_tagged = answers.is_flexible and api != Api.API_VERSIONS
         header = codec("ResponseHeader", 1 if is_tagged else 0)

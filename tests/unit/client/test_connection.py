@@ -122,6 +122,29 @@ async def test_a_cut_connection_is_told_to_all_that_wait(cluster: Cluster) -> No
         await connection.request(Api.METADATA, metadata())
 
 
+async def test_an_answer_to_another_question_breaks_the_connection(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = await connected(cluster)
+    send = cluster.send
+
+    async def send_late(stream: Any, api: Any, version: int, number: int, answer: Any) -> None:
+        await send(stream, api, version, number + 1, answer)
+
+    monkeypatch.setattr(cluster, "send", send_late)
+    with pytest.raises(ProtocolError, match="answered request 1 before request 0"):
+        await connection.request(Api.METADATA, metadata())
+    assert not connection.is_open
+
+
+async def test_an_answer_nobody_asked_for_breaks_the_connection(cluster: Cluster) -> None:
+    connection = await connected(cluster)
+    body = protocol.message("MetadataRequest", topics=[])
+    connection.submit(Api.METADATA, 12, body, None)
+    await wait_all_tasks_blocked()
+    assert not connection.is_open
+
+
 async def test_giving_up_an_answer_leaves_the_connection_in_step(cluster: Cluster) -> None:
     connection = await connected(cluster)
     with trio.CancelScope() as scope:

@@ -317,6 +317,38 @@ async def test_the_blocks_own_error_leaves_as_it_is(cluster: Cluster, clock: Moc
     assert all(isinstance(each, ConnectError) for each in outcomes)
 
 
+async def test_after_the_block_nothing_is_taken_any_more(
+    cluster: Cluster, clock: MockClock
+) -> None:
+    cluster.topic("t")
+    async with producing(cluster, ProducerSettings(buffer_bytes=100)) as producer:
+        await producer.send("t", b"a")
+    with pytest.raises(trio.ClosedResourceError):
+        await producer.send("t", b"b")
+
+
+async def test_who_waits_for_room_is_told_of_the_end(cluster: Cluster, clock: MockClock) -> None:
+    cluster.topic("t")
+    cluster.script(Api.PRODUCE, always(SILENCE))
+    ended = trio.Event()
+
+    async def wait_for_room(producer: Producer) -> None:
+        with pytest.raises(trio.ClosedResourceError):
+            await producer.enqueue(Message("t", bytes(100)))
+        ended.set()
+
+    async def block() -> None:
+        async with producing(cluster, ProducerSettings(buffer_bytes=100)) as producer:
+            await producer.enqueue(Message("t", bytes(100)))
+            cluster.nursery.start_soon(wait_for_room, producer)
+            await trio.sleep(1)
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        await block()
+    await ended.wait()
+
+
 async def test_no_broker_at_the_start_is_told_at_once(cluster: Cluster) -> None:
     cluster.down.add(0)
     with pytest.raises(ConnectError, match="refused"):
