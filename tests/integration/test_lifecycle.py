@@ -1,5 +1,6 @@
 """A broker's life from outside: starts, refusals, signals, deaths, all with real processes."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ from tests.integration.raw_kafka import RawClient
 from tests.processes import ROOT, descendants, wait_gone
 
 TOPIC = "kept"
+KAFKA_STORAGE_ERROR = 56
 
 
 def produce(client: RawClient, number: int, acks: int = -1) -> int:
@@ -151,8 +153,42 @@ def test_a_full_disk_is_refused(mounted: Path) -> None:
     mount(mounted, "size=8m")
     code, text = refused(mounted)
     assert code == failures.EXIT_DATA_DIRECTORY
-    assert "the disk is full" in text
+    assert "the disk is full: " in text
+    assert "84 MiB are needed" in text, "two WAL files and some room"
     assert "Free some space" in text
+
+
+def test_a_disk_that_fills_up_while_it_serves_refuses_writes_and_nothing_else(
+    mounted: Path,
+) -> None:
+    mount(mounted, "size=128m")
+    with brokers.started(mounted) as broker, RawClient(broker.ports["bootstrap"]) as client:
+        client.create_topic(TOPIC)
+        assert produce(client, 0) == 0
+        with contextlib.suppress(OSError), (mounted / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(1 << 20))
+        kept, error = fill_up(client, 1)
+        assert error == KAFKA_STORAGE_ERROR
+        assert len(read_all(broker.bootstrap, TOPIC)) == kept, "reads go on"
+        (mounted / "filler").unlink()
+        deadline_s = time.monotonic() + 10
+        while fill_up(client, kept, count=1)[1] != 0:
+            assert time.monotonic() < deadline_s, "writes go on when there is room again"
+            time.sleep(0.1)
+
+
+def fill_up(client: RawClient, first: int, count: int = 1000) -> tuple[int, int]:
+    """Produce big records until one is refused; return how many there are then, and the error."""
+    batch = raw_kafka.record_batch([b"x" * 200_000])
+    for number in range(first, first + count):
+        body = raw_kafka.produce(TOPIC, 0, batch)
+        answer = client.ask(raw_kafka.PRODUCE, raw_kafka.PRODUCE_VERSION, number, body)
+        produced = raw_kafka.parse_produced(answer)
+        if produced.error:
+            return number, produced.error
+        assert produced.base_offset == number
+    return first + count, 0
 
 
 def test_a_disk_that_fills_up_while_a_core_starts_is_refused(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from corelane.runtime.failures import EXIT_DATA_DIRECTORY, EXIT_IN_USE, StartErr
 
 FORMAT_VERSION: Final = 1
 FREE_BYTES_MIN: Final = 16 << 20
-"""What a new data directory needs: the first WAL files, checkpoints and some room."""
+"""What a new data directory needs for checkpoints and the first segments, beside the WAL."""
 
 _REASONS: Final = {
     errno.EACCES: "this user may not write there",
@@ -80,8 +80,13 @@ def refusal(path: Path, error: OSError) -> StartError:
     )
 
 
-def open_data_directory(path: Path, node_id: int) -> DataDirectory:
-    """Make, lock and recognise the data directory at *path*; raises `StartError`."""
+def open_data_directory(
+    path: Path, node_id: int, bytes_needed: int = FREE_BYTES_MIN
+) -> DataDirectory:
+    """Make, lock and recognise the data directory at *path*; raises `StartError`.
+
+    *bytes_needed* must be free for a new one; an old one may have its files and be full.
+    """
     path = path.absolute()
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -96,7 +101,7 @@ def open_data_directory(path: Path, node_id: int) -> DataDirectory:
             EXIT_IN_USE,
         )
     try:
-        identity = _identity(path, node_id)
+        identity = _identity(path, node_id, bytes_needed)
         (path / "ports.json").unlink(missing_ok=True)
         device = path.stat().st_dev
     except OSError as error:
@@ -178,7 +183,7 @@ def _holder(lock: Path) -> str:
     return f" (process {text})" if text.isdigit() else ""
 
 
-def _identity(path: Path, node_id: int) -> Identity:
+def _identity(path: Path, node_id: int, bytes_needed: int) -> Identity:
     """Read `cluster.toml`, or write it when the directory is new; refuse what does not fit."""
     file = path / "cluster.toml"
     try:
@@ -187,7 +192,7 @@ def _identity(path: Path, node_id: int) -> Identity:
         version = raw.get("format_version", FORMAT_VERSION)
         identity = msgspec.convert(raw, Identity) if version == FORMAT_VERSION else None
     except FileNotFoundError:
-        return _new_identity(path, node_id)
+        return _new_identity(path, node_id, bytes_needed)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise StartError(
             f"cannot use the data directory {path}",
@@ -212,7 +217,7 @@ def _identity(path: Path, node_id: int) -> Identity:
     return identity
 
 
-def _new_identity(path: Path, node_id: int) -> Identity:
+def _new_identity(path: Path, node_id: int, bytes_needed: int) -> Identity:
     if any(path.glob("core-*")):
         raise StartError(
             f"cannot use the data directory {path}",
@@ -222,11 +227,11 @@ def _new_identity(path: Path, node_id: int) -> Identity:
         )
     space = os.statvfs(path)
     free_bytes = space.f_bavail * space.f_frsize
-    if free_bytes < FREE_BYTES_MIN:
+    if free_bytes < bytes_needed:
         raise StartError(
             f"cannot use the data directory {path}",
             f"the disk is full: {free_bytes >> 20} MiB are free,"
-            f" {FREE_BYTES_MIN >> 20} MiB are needed",
+            f" {bytes_needed >> 20} MiB are needed",
             _NEXT_STEPS[errno.ENOSPC],
             EXIT_DATA_DIRECTORY,
         )

@@ -67,7 +67,9 @@ def serve(
     fork_server = forkserver.start(load or _load_core_main(config))
     with fork_server.channel:
         path = Path(config.node.data_dir)
-        directory = data_directory.open_data_directory(path, config.node.id)
+        directory = data_directory.open_data_directory(
+            path, config.node.id, _bytes_needed(config, core_count)
+        )
         try:
             processes.raise_open_files()
             plan = SupervisorPlan(
@@ -120,6 +122,13 @@ def _core_count(config: Config) -> int:
             failures.EXIT_CONFIG,
         )
     return count
+
+
+def _bytes_needed(config: Config, core_count: int) -> int:
+    """Return what a new data directory takes until each core can be written to."""
+    storage = config.storage
+    wal_bytes = 0 if storage.wal_dir else storage.wal_file_first_bytes + storage.wal_file_bytes
+    return core_count * (wal_bytes + data_directory.FREE_BYTES_MIN)
 
 
 def _check_memory(config: Config, core_count: int) -> None:
