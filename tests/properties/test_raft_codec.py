@@ -48,6 +48,7 @@ def appends(draw: st.DrawFn) -> Append:
     sender_term = max(term, 1) + draw(st.integers(min_value=0, max_value=5))
     return Append(
         Term(sender_term),
+        draw(ROUNDS),
         Index(prev_index),
         Term(prev_term),
         Index(index),
@@ -70,7 +71,8 @@ def rejections(draw: st.DrawFn) -> AppendRejected:
     term, prev_index = draw(TERMS), draw(INDEXES)
     conflict_index = draw(st.integers(min_value=0, max_value=prev_index))
     conflict_term = draw(st.integers(min_value=0, max_value=term))
-    return AppendRejected(term, prev_index, Index(conflict_index), Term(conflict_term))
+    conflict = (Index(conflict_index), Term(conflict_term))
+    return AppendRejected(term, draw(ROUNDS), prev_index, *conflict)
 
 
 MESSAGES: st.SearchStrategy[Message] = st.one_of(

@@ -13,6 +13,7 @@ from corelane.raft.progress import Progress, ProgressState
 
 SETTINGS = RaftSettings(append_bytes_max=10, inflight_messages_max=3, inflight_bytes_max=25)
 ENTRY_BYTES = 4
+APPENDED = -1
 
 
 class OneFollower(RuleBasedStateMachine):
@@ -22,8 +23,8 @@ class OneFollower(RuleBasedStateMachine):
         self.held = 2
         self.durable = 1
         self.progress = Progress(Index(4), 0)
-        self.appends: list[tuple[int, int]] = []
-        self.answers: list[tuple[str, int, int]] = []
+        self.appends: list[tuple[int, int, int]] = []
+        self.answers: list[tuple[int, int, int]] = []
         self.matched = 0
 
     @rule(count=st.integers(min_value=1, max_value=5))
@@ -38,21 +39,23 @@ class OneFollower(RuleBasedStateMachine):
         prev = self.progress.next_index - 1
         last = min(self.last, prev + count)
         self.progress.sent(Index(last), (last - prev) * ENTRY_BYTES)
-        self.appends.append((prev, last))
+        self.appends.append((self.progress.round, prev, last))
 
     @precondition(lambda self: self.appends)
     @rule(data=st.data())
     def deliver(self, data: st.DataObject) -> None:
-        prev, last = self.appends.pop(data.draw(st.integers(0, len(self.appends) - 1)))
+        round_number, prev, last = self.appends.pop(
+            data.draw(st.integers(0, len(self.appends) - 1))
+        )
         if prev > self.held:
-            self.answers.append(("rejected", prev, self.held + 1))
+            self.answers.append((round_number, prev, self.held + 1))
         else:
             self.held = max(self.held, last)
 
     @rule()
     def sync(self) -> None:
         self.durable = self.held
-        self.answers.append(("appended", self.durable, self.held))
+        self.answers.append((APPENDED, self.durable, self.held))
 
     @rule()
     def crash(self) -> None:
@@ -62,14 +65,15 @@ class OneFollower(RuleBasedStateMachine):
     @rule(data=st.data(), again=st.booleans())
     def answer(self, data: st.DataObject, again: bool) -> None:
         at = data.draw(st.integers(0, len(self.answers) - 1))
-        kind, first, second = self.answers[at]
+        round_number, first, second = self.answers[at]
         if not again:
             del self.answers[at]
-        if kind == "appended":
+        if round_number == APPENDED:
             self.progress.acknowledged(Index(first), Index(second))
             self.matched = max(self.matched, first)
-        elif not self.progress.is_stale(Index(first)):
+        elif not self.progress.is_stale(round_number, Index(first)):
             self.progress.back_up(Index(second))
+            assert self.progress.is_stale(round_number, Index(first)), "once per round"
 
     @rule()
     def heartbeat_answered(self) -> None:

@@ -61,7 +61,7 @@ def test_runs_give_the_term_of_every_entry(terms: list[int], data: st.DataObject
     log = log_of(terms)
     prev = Index(first - 1)
     runs = term_runs(log, Index(first), Index(last))
-    message = Append(Term(9), prev, log.term_at(prev), Index(last), runs, Index(0))
+    message = Append(Term(9), 0, prev, log.term_at(prev), Index(last), runs, Index(0))
     assert len(runs) == len(set(terms[first - 1 : last]))
     for index in range(first - 1, last + 1):
         assert term_in(message, Index(index)) == log.term_at(Index(index))
@@ -76,7 +76,8 @@ def test_what_is_missing_begins_where_the_logs_part(
     last = data.draw(st.integers(min_value=prev, max_value=len(leader)))
     log = log_of(leader)
     runs = term_runs(log, Index(prev + 1), Index(last))
-    message = Append(Term(99), Index(prev), log.term_at(Index(prev)), Index(last), runs, Index(0))
+    prev_term = log.term_at(Index(prev))
+    message = Append(Term(99), 0, Index(prev), prev_term, Index(last), runs, Index(0))
     assert first_missing(log_of(follower), message, Index(prev)) == min(last, shared) + 1
 
 
@@ -99,7 +100,8 @@ def test_a_leader_finds_the_common_end_in_one_probe_per_term(
             and follower_log.term_at(prev) == leader_log.term_at(prev)
         ):
             break
-        rejected = rejection(follower_log, Term(99), prev, Index(committed))
+        probe = Append(Term(99), 0, prev, leader_log.term_at(prev), prev, (), Index(0))
+        rejected = rejection(follower_log, Term(99), probe, Index(committed))
         assert rejected.conflict_index <= prev
         probed = next_after_rejection(leader_log, rejected)
         assert probed < next_index

@@ -212,6 +212,10 @@ def _refuse_without_timer(self: RaftGroup, sender: NodeId, message: Append) -> N
         self.deadline_ms = deadline_ms
 
 
+def _act_on_every_refusal(self: Progress, rejected_round: int, rejected_index: Index) -> bool:
+    return rejected_index <= self.match_index or rejected_index >= self.next_index
+
+
 def _room_for_ever(self: Progress, settings: RaftSettings) -> bool:
     return self.state is ProgressState.REPLICATE or not self.is_paused
 
@@ -231,9 +235,10 @@ def _rush(self: RaftGroup) -> None:
 
 
 def _reject_without_hint(
-    log: LogView, term: Term, prev_index: Index, committed_index: Index
+    log: LogView, term: Term, message: Append, committed_index: Index
 ) -> AppendRejected:
-    return AppendRejected(term, prev_index, prev_index, Term(0))
+    prev_index = message.prev_index
+    return AppendRejected(term, message.round, prev_index, prev_index, Term(0))
 
 
 SIMULATED = (
@@ -272,6 +277,7 @@ SCRIPTED = (
     Mutant("pre-vote restarts the voter's timer", RaftGroup, "_on_pre_vote", _pre_vote_with_timer),
     Mutant("campaign while the vote is not durable", RaftGroup, "_begin_round_unless_busy", _rush),
     Mutant("window without limit", Progress, "has_room", _room_for_ever),
+    Mutant("every refusal acted on", Progress, "is_stale", _act_on_every_refusal),
     Mutant("back-up by one entry at a time", replication, "rejection", _reject_without_hint),
 )
 """Caught by the scripts: no safety is lost, but a promise about behaviour is."""

@@ -42,12 +42,11 @@ AnswerRow = tuple[GroupId, Term]
 _KIND: Final = struct.Struct("<B")
 _REQUEST: Final = struct.Struct("<BIIQI")  # PreVote, Vote: term, round, last index, last term
 _ANSWER: Final = struct.Struct("<BIIB")  # PreVoteAnswer, VoteAnswer: term, round, granted
-_APPEND: Final = struct.Struct(
-    "<BIQIQQH"
-)  # term, prev index, prev term, last index, committed, runs
+# term, round, previous index and term, last index, committed, count of runs
+_APPEND: Final = struct.Struct("<BIIQIQQH")
 _RUN: Final = struct.Struct("<QI")
 _APPENDED: Final = struct.Struct("<BIQQ")
-_REJECTED: Final = struct.Struct("<BIQQI")
+_REJECTED: Final = struct.Struct("<BIIQQI")
 _BEAT: Final = struct.Struct("<BIIQ")
 _BEAT_ANSWER: Final = struct.Struct("<BII")
 _BEAT_ROW: Final = struct.Struct("<QIQ")
@@ -70,8 +69,8 @@ def encode(message: Message) -> bytes:
         case HeartbeatAnswer():
             return _BEAT_ANSWER.pack(4, message.term, message.round)
         case AppendRejected():
-            conflict = (message.conflict_index, message.conflict_term)
-            return _REJECTED.pack(5, message.term, message.prev_index, *conflict)
+            conflict = (message.prev_index, message.conflict_index, message.conflict_term)
+            return _REJECTED.pack(5, message.term, message.round, *conflict)
         case PreVote():
             last = (message.last_index, message.last_term)
             return _REQUEST.pack(6, message.term, message.round, *last)
@@ -140,12 +139,14 @@ def _check(holds: bool, fault: str) -> None:
 def _encode_append(message: Append) -> bytes:
     assert len(message.runs) <= RUNS_MAX
     entries = (message.prev_index, message.prev_term, message.last_index)
-    head = _APPEND.pack(1, message.term, *entries, message.committed_index, len(message.runs))
+    tail = (message.committed_index, len(message.runs))
+    head = _APPEND.pack(1, message.term, message.round, *entries, *tail)
     return head + b"".join([_RUN.pack(*run) for run in message.runs])
 
 
 def _decode_append(data: bytes) -> Append:
-    _, term, prev_index, prev_term, last_index, committed, run_count = _APPEND.unpack_from(data)
+    head = _APPEND.unpack_from(data)
+    _, term, round_number, prev_index, prev_term, last_index, committed, run_count = head
     _check(len(data) == _APPEND.size + run_count * _RUN.size, "wrong length of an append")
     _check(0 < term <= TERM_MAX, "term out of range")
     _check(prev_index <= last_index <= INDEX_MAX, "entries end before they begin")
@@ -167,6 +168,7 @@ def _decode_append(data: bytes) -> Append:
     _check(run_term <= term, "an entry of a term after the sender's")
     return Append(
         Term(term),
+        round_number,
         Index(prev_index),
         Term(prev_term),
         Index(last_index),
@@ -183,13 +185,13 @@ def _decode_appended(data: bytes) -> Appended:
 
 
 def _decode_rejected(data: bytes) -> AppendRejected:
-    _, term, prev_index, conflict_index, conflict_term = _REJECTED.unpack(data)
+    _, term, round_number, prev_index, conflict_index, conflict_term = _REJECTED.unpack(data)
     _check(0 < term <= TERM_MAX, "term out of range")
     _check(prev_index <= INDEX_MAX, "index out of range")
     _check(conflict_index <= prev_index, "a conflict behind the entry asked for")
     _check(conflict_term <= term, "a conflict of a later term")
     rejected = (Index(prev_index), Index(conflict_index), Term(conflict_term))
-    return AppendRejected(Term(term), *rejected)
+    return AppendRejected(Term(term), round_number, *rejected)
 
 
 def _decode_heartbeat(data: bytes) -> Heartbeat:

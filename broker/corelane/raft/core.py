@@ -51,6 +51,7 @@ from corelane.raft.messages import (
     Vote,
     VoteAnswer,
 )
+from corelane.raft.progress import ROUND_LIMIT
 from corelane.raft.quorum import RoundResult
 
 NOTHING: Final[tuple[Effect, ...]] = ()
@@ -58,9 +59,6 @@ NOTHING: Final[tuple[Effect, ...]] = ()
 
 NEVER_MS: Final = 1 << 62
 """A deadline that does not come: a lone leader has nobody to hear from."""
-
-ROUND_BITS: Final = 32
-_ROUND_LIMIT: Final = 1 << ROUND_BITS
 
 
 class RaftGroup:
@@ -125,7 +123,7 @@ class RaftGroup:
         self._leadership: Leadership | None = None
         self._round: Round | None = None
         # Answers to a round begun before a crash must not fit one begun after it.
-        self._round_number = jitter.randrange(_ROUND_LIMIT)
+        self._round_number = jitter.randrange(ROUND_LIMIT)
         self._rounds_failed = 0
         self._held: dict[tuple[NodeId, type[Message]], Message] = {}
         self._effects: list[Effect] = []
@@ -343,7 +341,7 @@ class RaftGroup:
 
     def _open_round(self) -> RoundResult:
         """Begin a round with the own vote in it; what was open before is over."""
-        self._round_number = (self._round_number + 1) % _ROUND_LIMIT
+        self._round_number = (self._round_number + 1) % ROUND_LIMIT
         self._round = Round(self._round_number, self._config.voters)
         return self._round.count(self._config.self_id, granted=True)
 
@@ -485,7 +483,7 @@ class RaftGroup:
         """AppendEntries, receiver implementation 1 to 5 (figure 2)."""
         prev_index = message.prev_index
         if message.term < self.term:
-            stale = AppendRejected(self.term, prev_index, Index(0), Term(0))
+            stale = AppendRejected(self.term, message.round, prev_index, Index(0), Term(0))
             self._answer(sender, stale)
             return
         self._follow(sender)
@@ -494,7 +492,7 @@ class RaftGroup:
         if prev_index > committed and (
             prev_index > log.last_index or log.term_at(prev_index) != message.prev_term
         ):
-            self._answer(sender, replication.rejection(log, self.term, prev_index, committed))
+            self._answer(sender, replication.rejection(log, self.term, message, committed))
             return
         if prev_index <= committed:
             agrees = replication.agrees_on_committed(log, message, committed)

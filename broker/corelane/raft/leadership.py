@@ -63,7 +63,7 @@ class Leadership:
         """Take in that a follower's log differs from ours, unless that is long settled."""
         progress = self.followers[sender]
         progress.heard_ms = now_ms
-        if not progress.is_stale(answer.prev_index):
+        if not progress.is_stale(answer.round, answer.prev_index):
             progress.back_up(replication.next_after_rejection(self._log, answer))
         return progress
 
@@ -110,4 +110,6 @@ class Leadership:
         prev_index = Index(progress.next_index - 1)
         prev_term = log.term_at(prev_index)
         runs = replication.term_runs(log, progress.next_index, last_index)
-        return Append(self.term, prev_index, prev_term, last_index, runs, committed_index)
+        return Append(
+            self.term, progress.round, prev_index, prev_term, last_index, runs, committed_index
+        )

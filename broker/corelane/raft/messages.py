@@ -55,10 +55,12 @@ class Append:
     """AppendEntries (figure 2): entries `prev_index + 1` to `last_index`, none when equal.
 
     `runs` gives the terms of the entries; the payloads travel beside this message, in the order
-    of the indexes, and the group never sees them.
+    of the indexes, and the group never sees them. `round` counts how often this leader had to
+    back up for this follower: of the refusals in one round only the first says something new.
     """
 
     term: Term
+    round: int
     prev_index: Index
     prev_term: Term
     last_index: Index
@@ -84,6 +86,7 @@ class AppendRejected:
     """
 
     term: Term
+    round: int
     prev_index: Index
     conflict_index: Index
     conflict_term: Term

@@ -52,21 +52,21 @@ def agrees_on_committed(log: LogView, message: Append, committed_index: Index) -
     return index < log.first_index or log.term_at(index) == term_in(message, index)
 
 
-def rejection(
-    log: LogView, term: Term, prev_index: Index, committed_index: Index
-) -> AppendRejected:
+def rejection(log: LogView, term: Term, message: Append, committed_index: Index) -> AppendRejected:
     """Answer an append whose previous entry is not in *log*, with the hint to back up by.
 
     "the follower can include the term of the conflicting entry and the first index it stores
     for that term" (end of section 5.3). Committed entries cannot conflict: no need to look there.
     """
+    prev_index = message.prev_index
     assert prev_index > committed_index
     if prev_index > log.last_index:
-        return AppendRejected(term, prev_index, Index(log.last_index + 1), Term(0))
+        end_index = Index(log.last_index + 1)
+        return AppendRejected(term, message.round, prev_index, end_index, Term(0))
     conflict_term = log.term_at(prev_index)
     low = Index(committed_index + 1)
     first = first_above(log, Term(conflict_term - 1), low, prev_index)
-    return AppendRejected(term, prev_index, first, conflict_term)
+    return AppendRejected(term, message.round, prev_index, first, conflict_term)
 
 
 def next_after_rejection(log: LogView, rejected: AppendRejected) -> Index:

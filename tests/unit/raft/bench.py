@@ -28,7 +28,7 @@ def append_of(term: int, prev: tuple[int, int], *terms: int, committed: int = 0)
         if at == index + 1 or one != terms[at - index - 2]
     )
     end = Index(index + len(terms))
-    return Append(Term(term), Index(index), Term(prev_term), end, runs, Index(committed))
+    return Append(Term(term), 0, Index(index), Term(prev_term), end, runs, Index(committed))
 
 
 def terms(log: MemoryLog) -> list[int]:

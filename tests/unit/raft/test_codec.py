@@ -21,11 +21,11 @@ from corelane.raft.messages import (
 )
 
 APPEND = Append(
-    Term(9), Index(4), Term(2), Index(7), ((Index(5), Term(2)), (Index(7), Term(8))), Index(3)
+    Term(9), 5, Index(4), Term(2), Index(7), ((Index(5), Term(2)), (Index(7), Term(8))), Index(3)
 )
 
 APPEND_DATA = (
-    "01 09000000 0400000000000000 02000000 0700000000000000 0300000000000000 0200"
+    "01 09000000 05000000 0400000000000000 02000000 0700000000000000 0300000000000000 0200"
     " 0500000000000000 02000000 0700000000000000 08000000"
 )
 
@@ -38,8 +38,8 @@ PINNED = [
     (Heartbeat(Term(9), 77, Index(3)), "03 09000000 4d000000 0300000000000000"),
     (HeartbeatAnswer(Term(9), 77), "04 09000000 4d000000"),
     (
-        AppendRejected(Term(9), Index(6), Index(5), Term(2)),
-        "05 09000000 0600000000000000 0500000000000000 02000000",
+        AppendRejected(Term(9), 5, Index(6), Index(5), Term(2)),
+        "05 09000000 05000000 0600000000000000 0500000000000000 02000000",
     ),
     (PreVote(Term(9), 77, Index(6), Term(2)), "06 09000000 4d000000 0600000000000000 02000000"),
     (Vote(Term(9), 77, Index(6), Term(2)), "07 09000000 4d000000 0600000000000000 02000000"),
@@ -68,8 +68,11 @@ def test_every_kind_is_pinned() -> None:
         ("04 00000000 4d000000", "term out of range"),
         ("04 00000080 4d000000", "term out of range"),
         ("02 09000000 0700000000000000 0600000000000000", "durable beyond the end"),
-        ("05 09000000 0600000000000000 0700000000000000 02000000", "behind the entry asked for"),
-        ("05 09000000 0600000000000000 0500000000000000 0a000000", "of a later term"),
+        (
+            "05 09000000 05000000 0600000000000000 0700000000000000 02000000",
+            "behind the entry asked for",
+        ),
+        ("05 09000000 05000000 0600000000000000 0500000000000000 0a000000", "of a later term"),
         ("07 02000000 4d000000 0600000000000000 02000000", "newer than the term stood for"),
         ("07 02000000 4d000000 0000000000000000 01000000", "only index 0 has term 0"),
         ("09 09000000 4d000000 02", "neither yes nor no"),
@@ -83,19 +86,19 @@ def test_a_damaged_message_is_refused_with_its_fault(data: str, fault: str) -> N
 @pytest.mark.parametrize(
     ("altered", "fault"),
     [
-        (Append(Term(9), Index(8), Term(2), Index(7), (), Index(0)), "end before they begin"),
-        (Append(Term(9), Index(0), Term(2), Index(0), (), Index(0)), "only index 0 has term 0"),
-        (Append(Term(9), Index(4), Term(2), Index(7), (), Index(0)), "do not match the entries"),
+        (Append(Term(9), 0, Index(8), Term(2), Index(7), (), Index(0)), "end before they begin"),
+        (Append(Term(9), 0, Index(0), Term(2), Index(0), (), Index(0)), "only index 0 has term 0"),
+        (Append(Term(9), 0, Index(4), Term(2), Index(7), (), Index(0)), "do not match the entries"),
         (
-            Append(Term(9), Index(4), Term(2), Index(7), ((Index(6), Term(2)),), Index(0)),
+            Append(Term(9), 0, Index(4), Term(2), Index(7), ((Index(6), Term(2)),), Index(0)),
             "begins elsewhere",
         ),
         (
-            Append(Term(9), Index(4), Term(2), Index(7), ((Index(5), Term(1)),), Index(0)),
+            Append(Term(9), 0, Index(4), Term(2), Index(7), ((Index(5), Term(1)),), Index(0)),
             "falling term",
         ),
         (
-            Append(Term(9), Index(4), Term(2), Index(7), ((Index(5), Term(10)),), Index(0)),
+            Append(Term(9), 0, Index(4), Term(2), Index(7), ((Index(5), Term(10)),), Index(0)),
             "after the sender's",
         ),
     ],

@@ -76,7 +76,7 @@ def test_a_completion_that_is_repeated_or_late_changes_nothing() -> None:
 def test_a_follower_without_a_leader_acknowledges_to_nobody() -> None:
     bench = Bench()
     bench.receive(SECOND, append_of(1, (0, 0), 1))
-    bench.receive(THIRD, AppendRejected(Term(2), Index(0), Index(0), Term(0)))
+    bench.receive(THIRD, AppendRejected(Term(2), 0, Index(0), Index(0), Term(0)))
     bench.sync_log()
     assert bench.sent(Appended) == []
     assert bench.group.durable_index == 1
@@ -168,7 +168,7 @@ def test_messages_of_strangers_and_of_oneself_are_ignored() -> None:
 def test_answers_to_somebody_who_no_longer_leads_are_ignored() -> None:
     bench = Bench(term=3)
     bench.receive(SECOND, Appended(Term(3), Index(4), Index(4)))
-    bench.receive(SECOND, AppendRejected(Term(3), Index(4), Index(2), Term(1)))
+    bench.receive(SECOND, AppendRejected(Term(3), 0, Index(4), Index(2), Term(1)))
     bench.receive(SECOND, HeartbeatAnswer(Term(3), 1))
     bench.receive(SECOND, PreVoteAnswer(Term(3), 1, True))
     bench.receive(SECOND, VoteAnswer(Term(3), 1, True))

@@ -44,7 +44,7 @@ TIMEOUT_MS = DEFAULT_SETTINGS.election_timeout_ms
         Vote(Term(3), 1, Index(0), Term(0)),
         VoteAnswer(Term(3), 1, False),
         Appended(Term(3), Index(0), Index(0)),
-        AppendRejected(Term(3), Index(0), Index(0), Term(0)),
+        AppendRejected(Term(3), 0, Index(0), Index(0), Term(0)),
         HeartbeatAnswer(Term(3), 1),
         PreVoteAnswer(Term(3), 1, False),
     ],
@@ -71,7 +71,7 @@ def test_who_is_out_of_date_becomes_a_follower(role: Role) -> None:
     else:
         bench.stand()
     assert bench.group.role is role
-    bench.receive(THIRD, AppendRejected(Term(9), Index(0), Index(0), Term(0)))
+    bench.receive(THIRD, AppendRejected(Term(9), 0, Index(0), Index(0), Term(0)))
     assert bench.group.role is Role.FOLLOWER
     assert bench.group.leader is None
 

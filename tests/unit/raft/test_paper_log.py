@@ -151,9 +151,9 @@ def test_after_a_rejection_the_leader_backs_up() -> None:
     bench = Bench(terms=[1, 4, 4, 4, 5], term=5)
     bench.lead()
     bench.sent(Append)
-    bench.receive(SECOND, AppendRejected(Term(6), Index(5), Index(3), Term(4)))
+    bench.receive(SECOND, AppendRejected(Term(6), 0, Index(5), Index(3), Term(4)))
     assert [one.prev_index for one in bench.sent(Append)] == [4]  # our last entry of term 4
-    bench.receive(THIRD, AppendRejected(Term(6), Index(5), Index(2), Term(3)))
+    bench.receive(THIRD, AppendRejected(Term(6), 0, Index(5), Index(2), Term(3)))
     assert [one.prev_index for one in bench.sent(Append)] == [1]  # we have no term 3
 
 
@@ -165,8 +165,8 @@ def test_a_rejection_names_the_conflicting_term_and_its_first_entry() -> None:
     bench.receive(SECOND, append_of(4, (5, 3)))
     bench.receive(SECOND, append_of(4, (9, 3)))
     assert bench.sent(AppendRejected) == [
-        AppendRejected(Term(4), Index(5), Index(3), Term(2)),
-        AppendRejected(Term(4), Index(9), Index(7), Term(0)),
+        AppendRejected(Term(4), 0, Index(5), Index(3), Term(2)),
+        AppendRejected(Term(4), 0, Index(9), Index(7), Term(0)),
     ]
 
 
@@ -177,7 +177,7 @@ def test_a_leader_never_cuts_its_own_log() -> None:
     bench = Bench(terms=[1, 2, 2], term=2)
     bench.lead()
     before = terms(bench.log)
-    bench.receive(SECOND, AppendRejected(Term(3), Index(3), Index(1), Term(0)))
+    bench.receive(SECOND, AppendRejected(Term(3), 0, Index(3), Index(1), Term(0)))
     bench.receive(THIRD, append_of(2, (0, 0), 2, 2, 2))
     assert terms(bench.log) == before
     assert bench.asked(Truncate) == []
