@@ -43,7 +43,7 @@ def load(config_path: Path | None, overrides: Mapping[str, Value]) -> Config:
         where = "the command line" if config_path is None else str(config_path)
         raise StartError(
             f"cannot use the configuration of {where}",
-            str(error),
+            "\n  ".join(["", *str(error).splitlines()]),
             "Correct it and start again.",
             EXIT_CONFIG,
         ) from error
@@ -51,5 +51,5 @@ def load(config_path: Path | None, overrides: Mapping[str, Value]) -> Config:
 
 def say(error: StartError, error_format: str) -> int:
     """Say on stderr why there is no broker, as all commands do, and return the exit code."""
-    message = f"{error.what}: {error.why}."
-    return show(CommandError(error.code, message, error.next_step), error_format == "json")
+    told = CommandError(error.code, error.sentence, error.next_step)
+    return show(told, error_format == "json")

@@ -1,6 +1,7 @@
 """A broker's life from outside: starts, refusals, signals, deaths, all with real processes."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -366,3 +367,31 @@ def test_a_hang_up_stops_it_cleanly(tmp_path: Path) -> None:
     with brokers.started(tmp_path / "data") as broker:
         broker.process.send_signal(signal.SIGHUP)
         assert broker.wait(2) == 0
+
+
+def test_the_command_refuses_in_words_and_in_json(tmp_path: Path) -> None:
+    directory = str(tmp_path / "data")
+    command = [sys.executable, "-m", "corelane_cli", "start", "--data-dir", directory]
+    with brokers.started(tmp_path / "data"):
+        words = subprocess.run(command, capture_output=True, text=True, check=False)
+        code = subprocess.run(
+            [*command, "--format", "json"], capture_output=True, text=True, check=False
+        )
+    assert words.returncode == code.returncode == failures.EXIT_IN_USE
+    first, second = words.stderr.splitlines()
+    assert first.startswith(f"corelane: cannot use the data directory {directory}: another broker")
+    assert second == "Stop that one first, or choose another directory with --data-dir."
+    error = json.loads(code.stderr)["error"]
+    assert error["code"] == "IN_USE"
+    assert error["next"] == second
+
+
+def test_every_fault_of_a_configuration_is_told_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "corelane.toml"
+    file.write_text("corelane.port = 99999\nnum.partitons = 3\n")
+    command = [sys.executable, "-m", "corelane_cli", "start", "--config", str(file)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == failures.EXIT_CONFIG
+    assert "corelane.port: must be a whole number" in result.stderr
+    assert "did you mean num.partitions?" in result.stderr
+    assert list(tmp_path.iterdir()) == [file]

@@ -33,3 +33,9 @@ class StartError(Exception):
         self.why = why
         self.next_step = next_step
         self.code = code
+
+    @property
+    def sentence(self) -> str:
+        """Return what happened and why, ended as a sentence is."""
+        end = "" if self.why[-1] in ".?!" else "."
+        return f"{self.what}: {self.why}{end}"

@@ -44,7 +44,7 @@ def run(config: Config, announce: Announce | None = None) -> int:
 
 def say(error: StartError) -> None:
     """Write the sentence: what, why, next step."""
-    sys.stderr.write(f"corelane: {error.what}: {error.why}.\n{error.next_step}\n")
+    sys.stderr.write(f"corelane: {error.sentence}\n{error.next_step}\n")
     sys.stderr.flush()
 
 
