@@ -116,10 +116,11 @@ class CoreLoop:
         """Turn until the shard has stopped."""
         try:
             while not self.is_over:
-                if self._burst():
+                is_quiet = self._burst()
+                self._garbage.between_turns()
+                if is_quiet:
                     await self._wait()
                 else:
-                    self._garbage.between_turns()
                     await trio.lowlevel.checkpoint()
         except StorageFailureError as failure:
             self._die(str(failure))
