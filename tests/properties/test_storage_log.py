@@ -152,9 +152,16 @@ def test_a_tail_is_read_back_as_written(log: bytes, rows: bytes, control: bytes)
     assert decode_tail(encode_tail(Tail(log, rows, control))) == Tail(log, rows, control)
 
 
-@given(st.builds(
-    Descriptor, st.integers(0, 2**64 - 1), st.text(max_size=200), st.binary(min_size=16, max_size=16),
-    st.integers(0, 2**31 - 1), st.lists(st.integers(-1, 2**31 - 1), max_size=5).map(tuple),
-))  # fmt: skip
+DESCRIPTORS = st.builds(
+    Descriptor,
+    st.integers(0, 2**64 - 1),
+    st.text(max_size=200),
+    st.binary(min_size=16, max_size=16),
+    st.integers(0, 2**31 - 1),
+    st.lists(st.integers(-1, 2**31 - 1), max_size=5).map(tuple),
+)
+
+
+@given(DESCRIPTORS)
 def test_a_descriptor_is_read_back_as_written(descriptor: Descriptor) -> None:
     assert decode_descriptor(encode_descriptor(descriptor)) == descriptor

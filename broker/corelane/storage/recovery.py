@@ -288,7 +288,8 @@ class Replay:
 def _missing(wanted: int, found: int) -> str:
     return (
         f"the write-ahead log begins at record {found}, but the checkpoint needs record {wanted}: "
-        "a file of it is missing, or a newer checkpoint is damaged. Restore it; nothing was changed."
+        "a file of it is missing, or a newer checkpoint is damaged. Nothing was changed. Restore "
+        "the file, or accept the loss with `corelane dump-log --repair`."
     )
 
 

@@ -22,7 +22,6 @@ from corelane.storage.layout import (
 )
 from corelane_native import crc32c
 
-
 FLIP_SEARCH_BYTES_MAX: Final = 1 << 20
 """Above this the search for a flipped header bit would take longer than a start may."""
 

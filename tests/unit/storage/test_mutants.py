@@ -17,7 +17,7 @@ from corelane.storage.checkpointing import Checkpointing
 from corelane.storage.group_log import GroupLog
 from corelane.storage.layout import Tail, WalRecord, decode_tail
 from corelane.storage.recovery import GroupBuilder
-from corelane.storage.store import CoreStore
+from corelane.storage.store import ColdResult, CoreStore
 from corelane.storage.wal import Wal
 from tests.simulation.sim_disk import SimDisk
 from tests.unit.storage import test_corruption, test_recovery
@@ -129,9 +129,9 @@ _stitched = store._stitched
 
 def unsliced(chunk: Any, done: Any, frontier: int, suffix: bytes) -> Any:
     result = _stitched(chunk, done, frontier, suffix)
-    if result.suffix:
-        result.suffix = suffix
-    return result
+    if not result.suffix:
+        return result
+    return ColdResult(result.chunk, result.position, result.size_bytes, suffix, result.error)
 
 
 CRASHED = [
