@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from corelane.model.record import record
-from corelane_client.records import CONTROL_ABORT, Batch, control_type
+from corelane_client.records import Batch
 
 
 @record
@@ -18,8 +18,7 @@ def visible(batches: Sequence[Batch], aborted: Sequence[Aborted]) -> Iterator[tu
     """Yield every batch with whether its records are for users.
 
     *aborted* are all aborted transactions that overlap the batches, as a broker names them for
-    read_committed; without it every record counts. Markers are never for users. Raises
-    CorruptBatchError.
+    read_committed; without it every record counts. Markers are never for users.
     """
     coming = sorted(aborted, key=lambda each: each.first_offset)
     at = 0
@@ -29,9 +28,8 @@ def visible(batches: Sequence[Batch], aborted: Sequence[Aborted]) -> Iterator[tu
             open_producers.add(coming[at].producer_id)
             at += 1
         if batch.is_control:
-            # The marker ends the producer's transaction; the next one may commit.
-            if control_type(batch) == CONTROL_ABORT:
-                open_producers.discard(batch.producer.producer_id)
+            # A marker ends its producer's transaction; the next one may commit.
+            open_producers.discard(batch.producer.producer_id)
             yield batch, False
         else:
             is_aborted = batch.is_transactional and batch.producer.producer_id in open_producers

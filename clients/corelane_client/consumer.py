@@ -156,20 +156,20 @@ class Consumer:
     def _unpack(self, chunk: Chunk) -> bool:
         """Take the next batch of *chunk* apart; return whether it held records for the user."""
         assigned = chunk.assigned
-        records: list[Record] = []
-        try:
-            batch, is_visible = next(chunk.batches, (None, False))
-            if batch is not None and is_visible:
-                records = batch_records(batch, assigned.topic, assigned.partition)
-        except CorruptBatchError as error:
-            assigned.generation += 1
-            assigned.is_parked = True
-            self._fetcher.fail(damaged(assigned, error))
-            return False
+        batch, is_visible = next(chunk.batches, (None, False))
         if batch is None or assigned.generation != chunk.generation or assigned.is_finished:
             self._chunk = None
             self._fetcher.taken(chunk)
             return False
+        records: list[Record] = []
+        if is_visible:
+            try:
+                records = batch_records(batch, assigned.topic, assigned.partition)
+            except CorruptBatchError as error:
+                assigned.generation += 1
+                assigned.is_parked = True
+                self._fetcher.fail(damaged(assigned, error))
+                return False
         stop = batch.last_offset + 1 if assigned.stop is None else assigned.stop
         self._records = [each for each in records if assigned.position <= each.offset < stop]
         self._source = (assigned, assigned.generation)

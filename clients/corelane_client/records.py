@@ -24,8 +24,6 @@ Headers = tuple[tuple[str, bytes | None], ...]
 HEADER_BYTES: Final = 61
 MAGIC: Final = 2
 NO_PRODUCER: Final = -1
-CONTROL_ABORT: Final = 0
-CONTROL_COMMIT: Final = 1
 
 _FRONT = struct.Struct(">qiibI")
 _COVERED = struct.Struct(">hiqqqhii")
@@ -235,16 +233,6 @@ def batch_records(batch: Batch, topic: str, partition: int) -> list[Record]:
         return _walk(batch, decompress(batch.codec, batch.records), topic, partition)
     except (CompressionError, DecodeError, IndexError) as error:
         raise CorruptBatchError(f"the batch at offset {batch.base_offset}: {error}") from error
-
-
-def control_type(batch: Batch) -> int:
-    """Return what a control batch says: CONTROL_ABORT, CONTROL_COMMIT or another's number."""
-    assert batch.is_control
-    records = batch_records(batch, "", 0)
-    key = records[0].key if records else None
-    if key is None or len(key) < 4:
-        raise CorruptBatchError(f"the control batch at offset {batch.base_offset} has no type")
-    return int.from_bytes(key[2:4], "big", signed=True)
 
 
 def _walk(batch: Batch, data: bytes, topic: str, partition: int) -> list[Record]:

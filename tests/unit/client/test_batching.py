@@ -129,6 +129,20 @@ def test_what_was_written_after_all_keeps_its_identity() -> None:
     assert (third.producer.producer_id, third.producer.base_sequence) == (7, 2)
 
 
+def test_what_expired_while_it_waited_for_another_try_left_a_hole() -> None:
+    partition = queue()
+    add(partition, bytes(300), now_s=0.0)
+    add(partition, bytes(300), now_s=10.0)
+    first, second = take(partition), take(partition)
+    partition.again(first, 0.0)
+    partition.again(second, 0.0)
+    assert partition.expire(created_before_s=5.0) == [first]
+    assert take(partition) is second
+    assert second.producer.producer_id == 7
+    assert partition.refused_sequence(second, 0.0, is_lost=False)
+    assert partition.wants_identity
+
+
 def test_a_refusal_without_a_hole_is_the_users_to_hear() -> None:
     partition = queue()
     (batch,) = fill(partition, 1)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import crc32c
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from corelane.model.errors import ErrorCode
 from corelane.wire.compression import Compression
@@ -171,6 +171,51 @@ async def test_a_seek_forgets_what_is_on_its_way(cluster: Cluster, clock: MockCl
         await anext(consumer)
         await consumer.seek("t", 0, 25)
         assert await rest(consumer) == values[25:]
+
+
+async def test_an_answer_from_before_a_seek_does_not_count(
+    cluster: Cluster, clock: MockClock
+) -> None:
+    (log,) = cluster.topic("t")
+    values = fill(log, 3)
+    async with consuming(cluster) as consumer:
+        await consumer.assign("t", start=Edge.END, stop=4)
+        await wait_all_tasks_blocked()
+        await consumer.seek("t", 0, 0)
+        log.write(batch(b"new"))
+        cluster.changed.set()
+        assert await rest(consumer) == [*values, b"new"]
+
+
+async def test_prefetching_stops_while_enough_waits(cluster: Cluster, clock: MockClock) -> None:
+    (log,) = cluster.topic("t")
+    fill(log, 3)
+    async with consuming(cluster, ConsumerSettings(prefetch_bytes=1)) as consumer:
+        await consumer.assign("t", stop=6)
+        await trio.sleep(1)
+        log.write(batch(b"x", b"y", b"z"))
+        await trio.sleep(100)
+        assert len(cluster.asked(Api.FETCH)) == 1
+        assert len(await rest(consumer)) == 6
+
+
+async def test_a_partition_without_a_leader_is_waited_for_with_patience(
+    cluster: Cluster, clock: MockClock
+) -> None:
+    (log,) = cluster.topic("t")
+    values = fill(log, 3)
+    cluster.leaders["t", 0] = -1
+
+    async def elect() -> None:
+        await trio.sleep(10)
+        cluster.leaders["t", 0] = 0
+
+    cluster.nursery.start_soon(elect)
+    async with consuming(cluster) as consumer:
+        await consumer.assign("t", start=0, stop=3)
+        assert await rest(consumer) == values
+    assert trio.current_time() < 11
+    assert len(cluster.asked(Api.METADATA)) < 110
 
 
 async def test_a_new_leader_is_found(cluster: Cluster, clock: MockClock) -> None:

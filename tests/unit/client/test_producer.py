@@ -366,6 +366,35 @@ async def test_a_broker_that_cannot_produce_fails_what_waits(
             await producer.send("t", b"a")
 
 
+async def test_a_broker_has_five_requests_at_most(cluster: Cluster, clock: MockClock) -> None:
+    cluster.topic("t", 10)
+    cluster.script(Api.PRODUCE, always(SILENCE))
+    settings = ProducerSettings(request_bytes_max=1, delivery_timeout_ms=1000)
+    outcomes: list[Outcome] = []
+    async with producing(cluster, settings) as producer:
+        for partition in range(10):
+            await producer.enqueue(Message("t", b"v", partition=partition), outcomes.append)
+        await trio.sleep(0.5)
+        connection = producer._pool.opened(0)
+        assert connection is not None
+        assert connection.pending_count == 5
+    assert len(outcomes) == 10
+
+
+async def test_no_partition_starves_another(cluster: Cluster, clock: MockClock) -> None:
+    cluster.topic("t", 10)
+    settings = ProducerSettings(request_bytes_max=1, batch_bytes=1)
+    async with producing(cluster, settings) as producer:
+        for _ in range(30):
+            for partition in range(10):
+                await producer.enqueue(Message("t", b"v", partition=partition))
+    requests = cluster.asked(Api.PRODUCE)
+    served = [request.topic_data[0].partition_data[0].index for request in requests]
+    for partition in range(10):
+        share = served[:150].count(partition)
+        assert 10 <= share <= 20, f"partition {partition} had {share} of 150 turns"
+
+
 async def test_many_tasks_share_a_producer(cluster: Cluster, clock: MockClock) -> None:
     cluster.grow(3)
     logs = cluster.topic("t", 6)
@@ -379,6 +408,7 @@ async def test_many_tasks_share_a_producer(cluster: Cluster, clock: MockClock) -
         for task in range(10):
             senders.start_soon(send, task * 100)
     assert sum(log.end for log in logs) == 200
+    assert len(cluster.asked(Api.METADATA)) == 2  # at the start, and for the topic
     for log in logs:
         by_task: dict[int, list[int]] = {}
         for value in values(log):

@@ -17,7 +17,6 @@ from corelane_client.records import (
     Headers,
     Producer,
     batch_records,
-    control_type,
     encode_batch,
     split_batches,
     varint,
@@ -116,15 +115,6 @@ def test_log_append_time_goes_for_all_records() -> None:
     batch[35:43] = struct.pack(">q", 777)
     (read,) = split_batches(with_crc(bytes(batch)))
     assert [r.timestamp_ms for r in batch_records(read, "t", 0)] == [777, 777]
-
-
-def test_a_marker_says_what_became_of_the_transaction() -> None:
-    for kind in (0, 1):
-        batch = bytearray(build([(1, struct.pack(">hh", 0, kind), struct.pack(">hi", 0, 9), ())]))
-        batch[22] |= 0x30
-        (read,) = split_batches(with_crc(bytes(batch)))
-        assert read.is_control
-        assert control_type(read) == kind
 
 
 @given(records=rows, noise=st.data())

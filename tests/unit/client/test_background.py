@@ -1,0 +1,52 @@
+"""A block's own exception comes out as it is, whatever its helpers were doing."""
+
+import pytest
+import trio
+
+from corelane_client.background import Background
+
+
+async def test_helpers_end_with_the_block() -> None:
+    async with Background() as background:
+        background.nursery.start_soon(trio.sleep_forever)
+
+
+async def block(error: Exception, scope: trio.CancelScope | None = None) -> None:
+    async with Background() as background:
+        background.nursery.start_soon(trio.sleep_forever)
+        if scope is not None:
+            scope.cancel()
+        raise error
+
+
+async def test_the_blocks_exception_is_not_wrapped() -> None:
+    with pytest.raises(ValueError, match="mine"):
+        await block(ValueError("mine"))
+
+
+async def test_nor_is_it_lost_in_a_cancellation_from_outside() -> None:
+    with trio.CancelScope() as scope, pytest.raises(ValueError, match="mine"):
+        await block(ValueError("mine"), scope)
+
+
+async def test_a_helpers_bug_ends_the_block() -> None:
+    async def fail() -> None:
+        await trio.lowlevel.checkpoint()
+        raise ZeroDivisionError
+
+    async def run() -> None:
+        async with Background() as background:
+            background.nursery.start_soon(fail)
+            await trio.sleep_forever()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await run()
+    assert caught.group_contains(ZeroDivisionError)
+
+
+async def test_a_cancellation_passes_through() -> None:
+    with trio.move_on_after(0) as scope:
+        async with Background() as background:
+            background.nursery.start_soon(trio.sleep_forever)
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
