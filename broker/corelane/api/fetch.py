@@ -77,9 +77,10 @@ class FetchWait:
             for row, topic, _out in self.rows:
                 partition = None if topic is None else topic.partition(row[2])
                 if partition is not None:
-                    partition.fetch_waits.append(self)
+                    partition.fetch_waits[self] = None
                     self.registered.append(partition)
             self.shard.deadlines.add(self.deadline_ms, self)
+            self.call.slot.abandoned = self._abandoned
             return
         self._collect()
 
@@ -93,24 +94,27 @@ class FetchWait:
         self.is_woken = False
         if self.is_done:
             return
-        if self.call.slot.connection.is_closed:
-            self._leave()
-        elif self._has_enough():
+        if self._has_enough():
             self._leave()
             self.shard.deadlines.note_done()
             self._collect()
+
+    def _abandoned(self) -> None:
+        """Wait no longer for a client that left."""
+        if not self.is_done:
+            self._leave()
+            self.shard.deadlines.note_done()
 
     def expire(self, now_ms: int) -> None:
         """Answer with what there is."""
         del now_ms
         self._leave()
-        if not self.call.slot.connection.is_closed:
-            self._collect()
+        self._collect()
 
     def _leave(self) -> None:
         self.is_done = True
         for partition in self.registered:
-            partition.fetch_waits.remove(self)
+            partition.fetch_waits.pop(self, None)  # one may be named twice
         self.registered.clear()
 
     def _has_enough(self) -> bool:

@@ -4,6 +4,7 @@
 
 import struct
 from collections import deque
+from collections.abc import Callable
 
 from corelane.model import limits
 from corelane.model.ids import ChunkId, ConnId
@@ -16,7 +17,15 @@ _NO_CHUNKS: list[ChunkId] = []
 class Slot:
     """The place of one answer. Whoever completes the request fills it, once."""
 
-    __slots__ = ("api_key", "api_version", "chunks_held", "connection", "correlation_id", "parts")
+    __slots__ = (
+        "abandoned",
+        "api_key",
+        "api_version",
+        "chunks_held",
+        "connection",
+        "correlation_id",
+        "parts",
+    )
 
     def __init__(self, connection: "Connection", key: int, version: int, correlation: int) -> None:
         self.connection = connection
@@ -25,6 +34,8 @@ class Slot:
         self.correlation_id = correlation
         self.parts: list[Part] | None = None
         self.chunks_held: list[ChunkId] = _NO_CHUNKS
+        # Called if the client leaves before its answer; for waits that nothing else would end.
+        self.abandoned: Callable[[], None] | None = None
 
     def fill(self, body: bytes, *, header_is_flexible: bool) -> None:
         """Answer with *body*; the frame and response header (v0 or v1) are put before it."""
@@ -47,6 +58,7 @@ class Connection:
 
     Invariant C1: answers leave in the order of their requests (Kafka's rule for a connection).
     Invariant C2: at most `CONNECTION_REQUESTS_MAX` requests wait; then no frame is cut.
+    Invariant C3: references on chunks leave with a `Send`, or are released after the close.
     """
 
     __slots__ = (
@@ -78,8 +90,16 @@ class Connection:
 
     def slot_filled(self, slot: Slot) -> None:
         """Put this connection on the list of those with something to send, when it is so."""
-        if self.slots and self.slots[0] is slot:
+        if self.is_closed or (self.slots and self.slots[0] is slot):
             self.dirty.append(self)
+
+    def close(self) -> None:
+        """Take note that the client is gone: waits that are its alone end, nothing is sent."""
+        self.is_closed = True
+        for slot in self.slots:
+            if slot.parts is None and slot.abandoned is not None:
+                slot.abandoned()
+        self.dirty.append(self)
 
     def drop_slot(self, slot: Slot) -> None:
         """Forget a slot that no answer will ever fill (acks=0)."""
@@ -92,6 +112,8 @@ class Connection:
 
         Returns references to release when the connection is closed and nothing will be sent.
         """
+        if self.is_closed:
+            return self._give_back()
         slots = self.slots
         parts: list[Part] = []
         chunks: list[ChunkId] = []
@@ -100,14 +122,18 @@ class Connection:
             assert slot.parts is not None
             parts += slot.parts
             chunks += slot.chunks_held
-        if self.is_closed:
-            return chunks
         if parts:
             effects.append(Send(self.conn, parts, chunks))
         if self.is_paused and len(slots) <= limits.CONNECTION_REQUESTS_MAX // 2:
             self.is_paused = False
             effects.append(Resume(self.conn))
         return _NO_CHUNKS
+
+    def _give_back(self) -> list[ChunkId]:
+        """Forget every answer there is (C3): one that never comes may stand before it."""
+        chunks = [chunk for slot in self.slots for chunk in slot.chunks_held]
+        self.slots = deque(slot for slot in self.slots if slot.parts is None)
+        return chunks
 
     def pause_if_full(self, effects: list[Effect]) -> None:
         """Stop reading a client that has too many requests waiting (invariant C2)."""

@@ -101,7 +101,7 @@ class Partition(Member):
         self.commit_waits: deque[tuple[Index, AppendWaiter]] = deque()
         self.sync_waits: deque[tuple[Index, AppendWaiter]] = deque()
         self.twin_waits: list[tuple[Index, AppendWaiter]] = []
-        self.fetch_waits: list[HighWatermarkWaiter] = []
+        self.fetch_waits: dict[HighWatermarkWaiter, None] = {}  # in the order they came
         self.append_queue: deque[object] = deque()
         self.is_dropped = False
 

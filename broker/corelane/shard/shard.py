@@ -252,8 +252,7 @@ class Shard:
             case Closed():
                 connection = self.connections.pop(event.conn, None)
                 if connection is not None:
-                    connection.is_closed = True
-                    self.dirty.append(connection)
+                    connection.close()
             case WorkDone():
                 self.works.pop(event.job)(event)
             case Drained():

@@ -124,7 +124,7 @@ def test_a_connection_that_closes_while_it_waits_leaves_nothing_behind(world: Wo
     world.produce("t", batch_of(1))
     partition = world.shard.groups.topics[b"t"].partition(0)
     assert partition is not None
-    assert partition.fetch_waits == []
+    assert not partition.fetch_waits
 
 
 def test_old_data_is_read_from_disk_and_the_same_from_memory(world: World) -> None:
