@@ -19,6 +19,7 @@ CREATE_TOPICS = 19
 
 PRODUCE_VERSION = 7
 CREATE_TOPICS_VERSION = 4
+TIMESTAMP_MS = 1_700_000_000_000
 
 
 def string(text: str) -> bytes:
@@ -44,17 +45,36 @@ def varint(value: int) -> bytes:
     return bytes(out)
 
 
-def record_batch(values: list[bytes], timestamp_ms: int = 1_700_000_000_000) -> bytes:
+@dataclass
+class Lies:
+    """What a batch says of itself that is not so. The checksum is right unless it is a lie too."""
+
+    count: int | None = None
+    last_delta: int | None = None
+    delta_step: int = 1
+    attributes: int = 0
+    crc_flip: int = 0
+    trailing: bytes = b""
+
+
+HONEST = Lies()
+
+
+def record_batch(values: list[bytes], lies: Lies = HONEST) -> bytes:
     """Return an uncompressed record batch v2 of an ordinary producer."""
     records = b""
     for number, value in enumerate(values):
-        record = b"\0" + varint(0) + varint(number) + varint(-1)
+        record = b"\0" + varint(0) + varint(number * lies.delta_step) + varint(-1)
         record += varint(len(value)) + value + varint(0)
         records += varint(len(record)) + record
-    last = len(values) - 1
-    checked = struct.pack(">hiqqqhii", 0, last, timestamp_ms, timestamp_ms, -1, -1, -1, len(values))
-    checked += records
-    head = struct.pack(">ib", -1, 2) + struct.pack(">I", crc32c.crc32c(checked))
+    count = len(values) if lies.count is None else lies.count
+    last = count - 1 if lies.last_delta is None else lies.last_delta
+    checked = struct.pack(
+        ">hiqqqhii", lies.attributes, last, TIMESTAMP_MS, TIMESTAMP_MS, -1, -1, -1, count
+    )
+    checked += records + lies.trailing
+    crc = crc32c.crc32c(checked) ^ lies.crc_flip
+    head = struct.pack(">ib", -1, 2) + struct.pack(">I", crc)
     return struct.pack(">qi", 0, len(head) + len(checked)) + head + checked
 
 

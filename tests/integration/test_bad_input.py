@@ -16,7 +16,7 @@ import pytest
 from tests.integration import broker as brokers
 from tests.integration import raw_kafka
 from tests.integration.broker import Broker
-from tests.integration.raw_kafka import RawClient
+from tests.integration.raw_kafka import Lies, RawClient
 
 TOPIC = "others"
 CORE_BYTES_MAX = 400 << 20
@@ -212,6 +212,42 @@ def test_a_frame_sent_byte_by_byte_is_served_like_any_other(broker: Broker, othe
             client.send(whole[at : at + 1])
             time.sleep(0.002)
         assert client.answer()[0] == 5
+
+
+CORRUPT_MESSAGE = 2
+MESSAGE_TOO_LARGE = 10
+UNSUPPORTED_COMPRESSION_TYPE = 76
+INVALID_RECORD = 87
+
+
+@pytest.mark.parametrize(
+    ("lies", "error"),
+    [
+        (Lies(crc_flip=1), CORRUPT_MESSAGE),
+        (Lies(count=3), INVALID_RECORD),
+        (Lies(count=2**31 - 1), INVALID_RECORD),
+        (Lies(count=-1, last_delta=1), INVALID_RECORD),
+        (Lies(last_delta=7), INVALID_RECORD),
+        (Lies(delta_step=2), INVALID_RECORD),
+        (Lies(delta_step=0), INVALID_RECORD),
+        (Lies(trailing=b"more"), INVALID_RECORD),
+        (Lies(attributes=5), UNSUPPORTED_COMPRESSION_TYPE),
+        (Lies(attributes=1 << 5), INVALID_RECORD),
+    ],
+    ids=str,
+)
+def test_a_batch_that_lies_is_refused_with_kafkas_error(
+    broker: Broker, others: Others, lies: Lies, error: int
+) -> None:
+    lying = raw_kafka.record_batch([b"one", b"two"], lies)
+    with connect(broker) as client:
+        body = client.ask(
+            raw_kafka.PRODUCE, raw_kafka.PRODUCE_VERSION, 1, raw_kafka.produce(TOPIC, 0, lying)
+        )
+        assert raw_kafka.parse_produced(body).error == error
+        too_large = raw_kafka.produce(TOPIC, 0, raw_kafka.record_batch([b"x" * (2 << 20)]))
+        body = client.ask(raw_kafka.PRODUCE, raw_kafka.PRODUCE_VERSION, 2, too_large)
+        assert raw_kafka.parse_produced(body).error == MESSAGE_TOO_LARGE
 
 
 def test_a_client_that_never_reads_is_not_read_any_more(broker: Broker, others: Others) -> None:
