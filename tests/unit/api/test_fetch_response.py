@@ -111,7 +111,8 @@ CASES: dict[str, tuple[int, list[FetchedTopic], list[Endpoint]]] = {
         ],
         [],
     ),
-    "many": (0, [FetchedTopic(A, [fetched(p, p % 3) for p in range(200)])] * 150, []),
+    "many partitions": (0, [FetchedTopic(A, [fetched(p, p % 3) for p in range(200)])], []),
+    "many topics": (0, [FetchedTopic(A, [fetched(0, 7)])] * 150, []),
 }
 
 

