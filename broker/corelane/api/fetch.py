@@ -155,11 +155,14 @@ class FetchWait:
             return None
         return partition
 
+    @property
+    def _unknown(self) -> ErrorCode:
+        by_id = self.call.version >= _TOPIC_IDS_FROM
+        return ErrorCode.UNKNOWN_TOPIC_ID if by_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
     def _find(self, row: FetchRow, topic: Topic | None) -> tuple[int, Partition | None]:
         if topic is None or topic.is_deleted:
-            by_id = self.call.version >= _TOPIC_IDS_FROM
-            unknown = ErrorCode.UNKNOWN_TOPIC_ID if by_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-            return unknown, None
+            return self._unknown, None
         partition = topic.partition(row[2])
         if partition is None:
             return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, None
@@ -240,6 +243,9 @@ class FetchWait:
         self.shard.counts.reads_cold_bytes += result.size_bytes
         self.chunks_held.append(result.chunk)
         if result.error:
+            if partition.is_dropped:
+                out.error = self._unknown
+                return
             self.shard.damage(partition, f"reading its segment failed with errno {result.error}")
             out.error = ErrorCode.KAFKA_STORAGE_ERROR
             return
@@ -267,7 +273,19 @@ class FetchWait:
         if self.reads_open == 0:
             self._answer()
 
+    def _next_of_connection(self) -> None:
+        """Let the connection's next fetch begin.
+
+        Kafka answers one request of a connection after the other. A fetch that looked while the
+        one before it still waited would show an older high watermark behind a newer one.
+        """
+        fetches = self.call.slot.connection.fetches
+        fetches.popleft()
+        if fetches:
+            self.shard.todo.append(fetches[0])
+
     def _answer(self) -> None:
+        self._next_of_connection()
         call, shard = self.call, self.shard
         if call.slot.connection.is_closed:
             for chunk in self.chunks_held:
@@ -281,7 +299,20 @@ class FetchWait:
 
 
 def handle(shard: Shard, call: Call) -> None:
-    """Answer with batches, now or when there are enough."""
+    """Answer with batches, now or when there are enough, after the connection's fetches before."""
+    fetches = call.slot.connection.fetches
+    if fetches:
+        fetches.append(partial(_begin, shard, call.keep()))
+        return
+    fetches.append(partial(_begin, shard, call))
+    try:
+        _begin(shard, call)
+    except DecodeError:
+        fetches.clear()  # the connection is about to be closed
+        raise
+
+
+def _begin(shard: Shard, call: Call) -> None:
     request = call.request
     version = request.api_version
     at = body_at(request.address, request.size_bytes, is_flexible=version >= _FLEXIBLE_FROM)

@@ -148,8 +148,12 @@ class TimeLookUp:
     def _read(self, result: ColdResult) -> None:
         shard = self.wait.shard
         if result.error:
-            shard.damage(self.partition, f"reading its segment failed with errno {result.error}")
-            self.row.error_code = ErrorCode.KAFKA_STORAGE_ERROR
+            if self.partition.is_dropped:
+                self.row.error_code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            else:
+                why = f"reading its segment failed with errno {result.error}"
+                shard.damage(self.partition, why)
+                self.row.error_code = ErrorCode.KAFKA_STORAGE_ERROR
             shard.arena.release(result.chunk)
             self.wait.settle()
             return

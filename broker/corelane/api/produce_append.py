@@ -192,6 +192,9 @@ class RowAppend:
         self.wait.settle()
 
     def _refuse_not_leader(self) -> None:
+        if self.partition.is_dropped:
+            self._refuse(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "the topic was deleted")
+            return
         if self.partition.is_damaged:
             self._refuse(ErrorCode.KAFKA_STORAGE_ERROR, "the partition's log is damaged: offline")
             return

@@ -217,10 +217,13 @@ class Groups:
     ) -> None:
         """Open a partition's log, made now or recovered, and stand for election."""
         shard = self.shard
+        log = shard.store.groups.get(group)
         if topic.is_deleted:
             self.opening -= 1
+            self._folds.pop(group, None)
+            if log is not None:
+                shard.store.drop_group(log)
             return
-        log = shard.store.groups.get(group)
         if log is None:
             log = shard.store.create_group(
                 Descriptor(group, topic.name, topic.topic_id, number, replicas)

@@ -105,11 +105,17 @@ class Partition(Member):
         self.append_queue: deque[object] = deque()
         self.is_dropped = False
 
+    @property
+    def serves(self) -> bool:
+        """Whether this member leads, has committed an entry of its own term, and is there."""
+        return not self.is_dropped and self.raft.is_established and not self.is_damaged
+
     def append(self, batch: Batch) -> tuple[Index, Offset]:
         """Append *batch* as the leader; returns its index and the offset of its first record.
 
         Raises MemoryError or WalFullError when there is no room; nothing has changed then.
         """
+        assert not self.is_dropped, "nobody would flush it or answer"
         index, base_offset, _lsn = self.log.append_batch(
             self.raft.term,
             batch.address,

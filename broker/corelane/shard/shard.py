@@ -26,7 +26,7 @@ from corelane.storage.effects import DiskDone
 from corelane.storage.news import NOTHING
 from corelane.storage.recovery import Recovered
 from corelane.wire.errors import DecodeError
-from corelane_native import Arena, address_of
+from corelane_native import Arena
 
 CHORES_PER_TURN_MAX: Final = 64
 INFO: Final = 20
@@ -67,7 +67,8 @@ class Shard:
         self.is_stopped = False
         self._produce_held = False
         self._next_work = 0
-        self._deferred: deque[tuple[Call, bytes]] = deque()
+        self._deferred: deque[Call] = deque()
+        self._retries_deferred = False
         self._is_started = False
         self.groups = Groups(self, recovered)
 
@@ -149,7 +150,7 @@ class Shard:
 
     def damage(self, partition: Partition, why: str) -> None:
         """Take a partition offline whose files cannot be read; everything else is served."""
-        if not partition.is_damaged:
+        if not partition.is_damaged and not partition.is_dropped:
             partition.is_damaged = True
             name = f"{partition.topic.name}-{partition.number}"
             self.log(ERROR, f"partition {name} is offline: {why}. Check the disk, then restart.")
@@ -169,27 +170,30 @@ class Shard:
 
     def defer(self, call: Call) -> None:
         """Handle a produce request again when the log has room; its bytes are copied."""
-        data = call.frame()
-        request = call.request
-        copy = Request(
-            request.conn,
-            address_of(data),
-            len(data),
-            request.api_key,
-            request.api_version,
-            request.correlation_id,
-        )
-        self._deferred.append((Call(copy, call.slot), data))
+        self._deferred.append(call.keep())
+
+    def must_defer(self, size_bytes: int) -> bool:
+        """Whether a produce request of that size has to wait for room in the log.
+
+        Also while others wait: a request that overtook one of the same producer would break its
+        order. With a full disk nothing waits, everything is refused.
+        """
+        if self._deferred and not self._retries_deferred:
+            return True
+        return not self.store.has_room(size_bytes) and not self.store.is_full
 
     def _retry_deferred(self) -> None:
-        waiting, self._deferred = self._deferred, deque()
+        """Handle what waits, in order, as far as there is room."""
+        waiting = self._deferred
+        self._retries_deferred = True
         while waiting:
-            call, data = waiting.popleft()
-            if self.store.must_hold or call.slot.connection.is_closed:
-                if not call.slot.connection.is_closed:
-                    self._deferred.append((call, data))
-                continue
-            self.apis[call.request.api_key].handle(self, call)
+            call = waiting[0]
+            if not call.slot.connection.is_closed:
+                if self.store.must_hold or self.must_defer(call.request.size_bytes):
+                    break
+                self.apis[call.request.api_key].handle(self, call)
+            waiting.popleft()
+        self._retries_deferred = False
 
     # --- events ---
 

@@ -2,9 +2,14 @@
 
 import pytest
 
-from corelane.model.ids import ConnId
+from corelane.cluster.metadata import TopicDeleted
+from corelane.model.errors import ErrorCode
+from corelane.model.ids import CONTROLLER_GROUP, ConnId
 from corelane.shard.events import Closed
-from tests.unit.api.world import World, batch_of
+from corelane.storage.effects import Read, SearchRead
+from corelane.wire.compiler import message_type
+from corelane.wire.compression import Compression
+from tests.unit.api.world import World, batch_of, produce_request
 
 
 @pytest.fixture
@@ -37,3 +42,77 @@ def test_a_fetch_of_a_closed_connection_waits_no_more(world: World) -> None:
     assert len(partition.fetch_waits) == 1
     world.run([Closed(ConnId(2), "gone")])
     assert len(partition.fetch_waits) == 0
+
+
+def delete_topic(world: World, name: str, conn: int = 9) -> None:
+    state = message_type("DeleteTopicsRequest.DeleteTopicState")
+    request = message_type("DeleteTopicsRequest")(topics=[state(name=name)], timeout_ms=5000)
+    assert world.call(request, 6, conn).responses[0].error_code == 0
+
+
+def test_a_batch_that_is_looked_into_never_enters_a_topic_deleted_meanwhile(world: World) -> None:
+    """It would stay in the arena for ever: nobody flushes a log that is gone."""
+    world.create_topic("c", cleanup_policy="compact")
+    world.holds_work = True
+    world.send(produce_request("c", batch_of(3, codec=Compression.GZIP)), 9, conn=2)
+    world.send(produce_request("c", batch_of(3)), 9, conn=2)
+    delete_topic(world, "c")
+    appended = world.shard.counts.batches_appended
+    world.release_work()
+    for _ in range(2):
+        answer = world.receive(0, 9, conn=2)
+        assert answer is not None
+        row = answer[1].responses[0].partition_responses[0]
+        assert row.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    assert world.shard.counts.batches_appended == appended
+
+
+def test_a_batch_in_flight_is_refused_when_its_topic_is_deleted(world: World) -> None:
+    world.holds_disk = True
+    world.send(produce_request("t", batch_of()), 9, conn=2)
+    partition = world.shard.groups.topics[b"t"].partitions[0]
+    assert partition is not None
+    world.shard.groups.changed(TopicDeleted(world.shard.groups.cluster.topics["t"]))
+    world.run([])
+    answer = world.receive(0, 9, conn=2)
+    assert answer is not None
+    row = answer[1].responses[0].partition_responses[0]
+    assert row.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+
+def test_a_read_of_a_topic_deleted_meanwhile_is_no_damage(world: World) -> None:
+    for _ in range(8):
+        world.produce("t", batch_of(1, value=bytes(300_000)))
+    for _ in range(3):  # the first makes room for the second: what is in it is flushed
+        world.shard.store.chunks.evict(0)
+        world.run([])
+    world.holds_disk, world.kinds_held = True, (SearchRead, Read)
+    world.send(world.fetch_request("t", 0), 12, conn=2)
+    assert world.held, "the batch is read from disk"
+    asked = world.shard.groups.topics[b"t"].topic_id
+    delete_topic(world, "t")
+    world.pass_time(1000)
+    world.release_disk()
+    answer = world.receive(1, 12, conn=2)
+    assert answer is not None
+    assert asked not in world.shard.groups.topics_by_id
+    row = answer[1].responses[0].partitions[0]
+    assert row.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    assert not [line for line in world.logs if "offline" in line]
+
+
+def test_a_topic_deleted_before_its_partitions_were_opened_again_leaves_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a start thousands of partitions are opened in many turns; a deletion may be quicker."""
+    with monkeypatch.context() as patch:
+        patch.setattr("corelane.shard.shard.CHORES_PER_TURN_MAX", 0)
+        with pytest.raises(AssertionError, match="never comes to rest"):
+            world.crash()
+    groups = world.shard.groups
+    assert groups.opening == 2
+    groups.changed(TopicDeleted(groups.cluster.topics["t"]))
+    world.run([])
+    assert groups.opening == 0
+    assert list(world.shard.store.groups) == [CONTROLLER_GROUP]
+    assert not [path for path in world.disk.files if path.startswith("partitions/t")]

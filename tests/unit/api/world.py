@@ -54,7 +54,10 @@ class World:
         self.wall_ms = WALL_MS
         self.correlation = 0
         self.holds_disk = False
+        self.kinds_held: tuple[type, ...] = (object,)
         self.held: list[DiskEffect] = []
+        self.holds_work = False
+        self.held_work: list[Work] = []
         self._start()
 
     def _start(self) -> None:
@@ -100,11 +103,13 @@ class World:
                 return [Closed(effect.conn, effect.reason)]
             case LogLine():
                 self.logs.append(effect.text)
+            case Work() if self.holds_work:
+                self.held_work.append(effect)
             case Work():
                 return [_worked(effect)]
             case HoldProduce() | Pause() | Resume() | Stopped():
                 pass
-            case _ if self.holds_disk:
+            case _ if self.holds_disk and isinstance(effect, self.kinds_held):
                 self.held.append(effect)  # type: ignore[arg-type]
             case _:
                 return [self._disk_done(effect)]  # type: ignore[arg-type]
@@ -115,6 +120,12 @@ class World:
         self.holds_disk = False
         held, self.held = self.held, []
         self.run([self._disk_done(effect) for effect in held])
+
+    def release_work(self) -> None:
+        """Let everything be computed that was asked for meanwhile."""
+        self.holds_work = False
+        held, self.held_work = self.held_work, []
+        self.run([_worked(effect) for effect in held])
 
     def _disk_done(self, effect: DiskEffect) -> DiskDone:
         self.disk.submit(effect, self.arena)
