@@ -226,7 +226,7 @@ class _Source:
         self.schema = schema
         self.version = version
         self.flexible = within(version, schema.flexible)
-        self.space: dict[str, Any] = dict(vars(primitives))
+        self.space: dict[str, Any] = dict(vars(primitives)) | {"unpack_from": struct.unpack_from}
         self.lines: list[str] = []
         self.count = 0
 
@@ -322,6 +322,11 @@ class _Source:
             lines.append(f"  raise DecodeError({what!r})")
         many = f"over {_elements_max(self.schema)} elements"
         lines += [" else:", "  g[0] -= n", f"  if g[0] < 0: raise DecodeError({many!r})"]
+        if field.kind in FIXED and field.kind != "uuid":
+            kind = FIXED[field.kind]
+            lines.append(f"  {target} = list(unpack_from(f'>{{n}}{kind}', b, p))")
+            lines.append(f"  p += n * {struct.calcsize('>' + kind)}")
+            return lines
         lines += [f"  {target} = l = []", "  for _ in range(n):"]
         if field.fields:
             lines.append(f"   v, p = d{inner[field.name]}(b, p, g)")
