@@ -12,6 +12,8 @@ what memory no longer holds go to the read thread and come back in a later turn.
 
 # performance-critical: see STYLE.md
 
+from functools import partial
+
 import corelane_native as native
 from corelane.api.fetch_response import FetchedPartition, FetchedTopic, encode
 from corelane.api.leaders import endpoints_for, hint_for
@@ -71,6 +73,8 @@ class FetchWait:
 
     def begin(self, max_wait_ms: int) -> None:
         """Answer now if there is enough, else wait for it."""
+        if self.call.slot.connection.is_closed:
+            return  # it closed while this fetch waited for the one before it
         self.deadline_ms = self.shard.now_ms + max(0, min(max_wait_ms, WAIT_MS_MAX))
         if not self._has_enough() and max_wait_ms > 0:
             self.shard.counts.fetches_waited += 1
@@ -300,19 +304,6 @@ class FetchWait:
 
 def handle(shard: Shard, call: Call) -> None:
     """Answer with batches, now or when there are enough, after the connection's fetches before."""
-    fetches = call.slot.connection.fetches
-    if fetches:
-        fetches.append(partial(_begin, shard, call.keep()))
-        return
-    fetches.append(partial(_begin, shard, call))
-    try:
-        _begin(shard, call)
-    except DecodeError:
-        fetches.clear()  # the connection is about to be closed
-        raise
-
-
-def _begin(shard: Shard, call: Call) -> None:
     request = call.request
     version = request.api_version
     at = body_at(request.address, request.size_bytes, is_flexible=version >= _FLEXIBLE_FROM)
@@ -340,4 +331,7 @@ def _begin(shard: Shard, call: Call) -> None:
         out = FetchedPartition(row[2])
         fetched.append(out)
         wait.rows.append((row, topic, out))
-    wait.begin(max_wait_ms)
+    fetches = call.slot.connection.fetches
+    fetches.append(partial(wait.begin, max_wait_ms))
+    if len(fetches) == 1:
+        wait.begin(max_wait_ms)

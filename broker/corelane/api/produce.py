@@ -84,7 +84,7 @@ def handle(shard: Shard, call: Call) -> None:
     )  # fmt: skip
     if decoded is None:
         raise DecodeError("the request is cut or malformed")
-    if not shard.store.has_room(request.size_bytes) and not shard.store.is_full:
+    if shard.must_defer(request.size_bytes):
         shard.defer(call)
         return
     acks, timeout_ms, transactional_id, rows = decoded

@@ -239,7 +239,6 @@ _SENTENCES: Final = {
     ErrorCode.UNKNOWN_LEADER_EPOCH: "the leader epoch of the request is newer than the broker's",
     ErrorCode.UNSUPPORTED_COMPRESSION_TYPE: "the compression type is not served in this version",
     ErrorCode.OFFSET_NOT_AVAILABLE: "the offset is not available yet",
-    ErrorCode.ELIGIBLE_LEADERS_NOT_AVAILABLE: "a record is not acceptable",
     ErrorCode.INVALID_RECORD: "a record of the batch is not valid",
     ErrorCode.THROTTLING_QUOTA_EXCEEDED: "too many requests of this kind: slow down",
     ErrorCode.PRODUCER_FENCED: "a newer instance of the producer has taken over",

@@ -21,11 +21,25 @@ _API_VERSIONS_KEY = 18
 class Call:
     """A request and its answer slot. The frame's memory is borrowed for the current step only."""
 
-    __slots__ = ("request", "slot")
+    __slots__ = ("_kept", "request", "slot")
 
-    def __init__(self, request: Request, slot: Slot) -> None:
+    def __init__(self, request: Request, slot: Slot, kept: bytes | None = None) -> None:
         self.request = request
         self.slot = slot
+        self._kept = kept  # a frame of its own, for a call that outlives its step
+
+    def keep(self) -> "Call":
+        """Return this call on a copy of its frame, for a later step."""
+        frame, request = self.frame(), self.request
+        copy = Request(
+            request.conn,
+            native.address_of(frame),
+            len(frame),
+            request.api_key,
+            request.api_version,
+            request.correlation_id,
+        )
+        return Call(copy, self.slot, frame)
 
     @property
     def version(self) -> int:

@@ -65,6 +65,7 @@ class Connection:
         "client_software",
         "conn",
         "dirty",
+        "fetches",
         "is_closed",
         "is_paused",
         "listener",
@@ -78,6 +79,7 @@ class Connection:
         self.peer = peer
         self.dirty = dirty
         self.slots: deque[Slot] = deque()
+        self.fetches: deque[Callable[[], None]] = deque()  # the first one is being answered
         self.is_closed = False
         self.is_paused = False
         self.client_software = ""

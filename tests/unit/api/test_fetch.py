@@ -211,3 +211,17 @@ def test_frames_of_random_bytes_never_hurt_others(world: World) -> None:
         frame = struct.pack(">hh", key, number % 13) + raw
         world.send_frame(frame, conn=10 + number)
     assert world.produce("t", batch_of()).error_code == 0
+
+
+def test_fetches_of_one_connection_are_looked_at_one_after_the_other(world: World) -> None:
+    """Or a later answer would show an older high watermark (found by simulation)."""
+    world.send(world.fetch_request("t", 0, max_wait_ms=500, min_bytes=10_000), 12, conn=2)
+    world.send(world.fetch_request("t", 0, max_wait_ms=0), 12, conn=2)
+    world.produce("t", batch_of(3))
+    world.pass_time(600)
+    seen = []
+    for _ in range(2):
+        answer = world.receive(1, 12, conn=2)
+        assert answer is not None
+        seen.append(answer[1].responses[0].partitions[0].high_watermark)
+    assert seen == [3, 3]

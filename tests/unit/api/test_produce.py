@@ -278,3 +278,21 @@ def test_what_was_acknowledged_survives_a_crash_byte_for_byte(world: World) -> N
             found.append(raw[at + 16 : at + head.size_bytes])
             offset += head.record_count
     assert found == [batch[16:] for batch in batches]
+
+
+def test_a_request_that_waits_for_room_is_not_overtaken(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = type(world.shard.store)
+    monkeypatch.setattr(store, "has_room", lambda _store, size_bytes: size_bytes < 1000)
+    world.send(produce_request("t", batch_of(1, value=bytes(5000))), 9)
+    world.send(produce_request("t", batch_of(1)), 9)
+    assert not world.inbox[1], "the small one must wait behind the large one"
+    monkeypatch.undo()
+    world.pass_time(50)
+    offsets = []
+    for _ in range(2):
+        answer = world.receive(0, 9)
+        assert answer is not None
+        offsets.append(answer[1].responses[0].partition_responses[0].base_offset)
+    assert offsets == [0, 1]
