@@ -27,8 +27,8 @@ class Script:
             (6, self._flush),
             (2, self._create),
             (1, self._drop),
-            (6, self._read),
-            (2, self._evict),
+            (10, self._read),
+            (5, self._evict),
             (8, self._commit_some),
             (10, self._wait),
         )

@@ -12,19 +12,19 @@ from tests.unit.storage.machine import LARGE, SMALL
 from tests.unit.storage.script import Run, crash_everywhere
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_small_files_crashed_at_every_third_step(seed: int) -> None:
-    crash_everywhere(SMALL, seed, actions=100, stride=3)
+@pytest.mark.parametrize("seed", range(10))
+def test_small_files_crashed_at_every_second_step(seed: int) -> None:
+    crash_everywhere(SMALL, seed, actions=100, stride=2)
 
 
 @pytest.mark.parametrize("seed", range(100, 106))
 def test_a_long_life_crashed_here_and_there(seed: int) -> None:
-    crash_everywhere(SMALL, seed, actions=300, stride=23)
+    crash_everywhere(SMALL, seed, actions=300, stride=13)
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_batches_larger_than_a_file_crashed_here_and_there(seed: int) -> None:
-    crash_everywhere(LARGE, seed, actions=60, stride=9)
+    crash_everywhere(LARGE, seed, actions=60, stride=5)
 
 
 def test_the_script_does_what_it_is_for() -> None:
