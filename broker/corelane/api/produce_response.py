@@ -20,7 +20,7 @@ _ROW_V5 = struct.Struct(">ihqqq")
 _NO_ERRORS_V8 = b"\0\0\0\0\xff\xff"
 _KIP_951_FROM = 10
 _LEADER_TAG_NUMBER = 0
-_SENTENCE_BYTES_MAX = 1000
+_SENTENCE_CHARACTERS_MAX = 1000
 
 
 class ProducedPartition:
@@ -105,7 +105,7 @@ def _row(out: bytearray, version: int, row: ProducedPartition) -> None:
         out += _ROW_V3.pack(row.partition, row.error, row.base_offset, row.log_append_time_ms)
     if version >= _FLEXIBLE_FROM:
         if row.sentence:
-            text = row.sentence.encode()[:_SENTENCE_BYTES_MAX]
+            text = row.sentence[:_SENTENCE_CHARACTERS_MAX].encode()
             out += b"\x01" + uvarint(len(text) + 1) + text  # no record errors, one sentence
         else:
             out += b"\x01\x00"
@@ -113,7 +113,7 @@ def _row(out: bytearray, version: int, row: ProducedPartition) -> None:
         out += b"\0" if hint is None else leader_tag(_LEADER_TAG_NUMBER, hint)
     elif version == 8:
         if row.sentence:
-            text = row.sentence.encode()[:_SENTENCE_BYTES_MAX]
+            text = row.sentence[:_SENTENCE_CHARACTERS_MAX].encode()
             out += b"\0\0\0\0" + len(text).to_bytes(2, "big") + text
         else:
             out += _NO_ERRORS_V8
