@@ -215,7 +215,7 @@ def effects(flush: Flush, arena: Arena, next_job: Callable[[], JobId]) -> list[S
 
 
 def _place(flush: Flush, arena: Arena, data: bytes) -> tuple[ChunkId, int]:
-    """Put *data* into memory of its own, which `finish` and `abandon` release."""
+    """Put *data* into memory of its own, which the store releases when the flush is over."""
     chunk = ChunkId(arena.chunk_new(len(data)))
     arena.write(chunk, 0, data)
     flush.log.store.borrow(flush, chunk)

@@ -296,10 +296,16 @@ class CoreStore:
         """Start a flush; False when the arena has no room for it now."""
         try:
             flush = flushing.plan(log, self.arena)
-            if flush is None:
-                return True
+        except MemoryError:
+            return False
+        if flush is None:
+            return True
+        try:
             writes = flushing.effects(flush, self.arena, lambda: self._flush_job(flush))
         except MemoryError:
+            self._release(flush)
+            for job in flush.jobs:  # of writes that are not asked for now
+                del self._jobs[job]
             return False
         log.is_flushing = True
         if not writes:
@@ -331,10 +337,7 @@ class CoreStore:
         """End a flush, and begin the log's next one if there is more (F2, F3)."""
         log = flush.log
         log.is_flushing = False
-        for chunk in self._borrowed.pop(id(flush), []):
-            self.arena.release(chunk)
-        if flush.chunk is not None:
-            self.arena.release(flush.chunk)
+        self._release(flush)
         if flush.is_failed:
             log.want_flush()
             return
@@ -350,6 +353,12 @@ class CoreStore:
             more and self.checkpointing.needs(log)
         ):
             log.want_flush()
+
+    def _release(self, flush: Flush) -> None:
+        for chunk in self._borrowed.pop(id(flush), []):
+            self.arena.release(chunk)
+        if flush.chunk is not None:
+            self.arena.release(flush.chunk)
 
     def borrow(self, flush: Flush, chunk: ChunkId) -> None:
         """Release *chunk* when *flush* is over."""
