@@ -62,6 +62,9 @@ TURN_EVENTS_MAX: Final = 512
 
 TICK_MS: Final = 10
 
+ROOM_WAIT_MS_MAX: Final = 10_000
+"""How long a Produce request waits for room in the log; then what does not fit is refused."""
+
 # --- memory --------------------------------------------------------------------------------
 
 BLOCK_BYTES: Final = 4 * KIB

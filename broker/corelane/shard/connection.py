@@ -106,7 +106,7 @@ class Connection:
     def drop_slot(self, slot: Slot) -> None:
         """Forget a slot that no answer will ever fill (acks=0)."""
         self.slots.remove(slot)
-        if self.slots and self.slots[0].parts is not None:
+        if self.is_paused or (self.slots and self.slots[0].parts is not None):
             self.dirty.append(self)
 
     def flush(self, effects: list[Effect]) -> list[ChunkId]:

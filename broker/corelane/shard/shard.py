@@ -67,7 +67,7 @@ class Shard:
         self.is_stopped = False
         self._produce_held = False
         self._next_work = 0
-        self._deferred: deque[Call] = deque()
+        self._deferred: deque[tuple[Call, int]] = deque()  # with the time they came
         self._retries_deferred = False
         self._is_started = False
         self.groups = Groups(self, recovered)
@@ -118,10 +118,15 @@ class Shard:
         deadline_ms = self.deadlines.next_ms()
         if self.is_stopped:
             return None
-        if self.is_stopping or self._deferred or self.store.is_waiting:
+        if self.is_stopping or self._waits_for_room or self.store.is_waiting:
             soon_ms = self.now_ms + limits.TICK_MS
             return soon_ms if deadline_ms is None else min(soon_ms, deadline_ms)
         return deadline_ms
+
+    @property
+    def _waits_for_room(self) -> bool:
+        """Whether to look again in a while: no event tells that memory came back."""
+        return self._produce_held or bool(self._deferred)
 
     @property
     def is_ready(self) -> bool:
@@ -170,7 +175,7 @@ class Shard:
 
     def defer(self, call: Call) -> None:
         """Handle a produce request again when the log has room; its bytes are copied."""
-        self._deferred.append(call.keep())
+        self._deferred.append((call.keep(), self.now_ms))
 
     def must_defer(self, size_bytes: int) -> bool:
         """Whether a produce request of that size has to wait for room in the log.
@@ -178,21 +183,35 @@ class Shard:
         Also while others wait: a request that overtook one of the same producer would break its
         order. With a full disk nothing waits, everything is refused.
         """
-        if self._deferred and not self._retries_deferred:
-            return True
-        return not self.store.has_room(size_bytes) and not self.store.is_full
+        if self._retries_deferred:
+            return False
+        store = self.store
+        if store.has_room(size_bytes) or store.is_full or self._is_huge(size_bytes):
+            return bool(self._deferred)
+        return True
+
+    def _is_huge(self, size_bytes: int) -> bool:
+        """Whether waiting is in vain: eviction leaves half of the arena, each byte may need two."""
+        return size_bytes > self.store.arena_bytes // 5
 
     def _retry_deferred(self) -> None:
-        """Handle what waits, in order, as far as there is room."""
-        waiting = self._deferred
+        """Handle what waits, in order, as far as there is room.
+
+        What has waited too long is handled all the same: batches that do not fit are refused. A
+        request that can never fit would otherwise hold up everybody.
+        """
+        waiting, store = self._deferred, self.store
         self._retries_deferred = True
         while waiting:
-            call = waiting[0]
-            if not call.slot.connection.is_closed:
-                if self.store.must_hold or self.must_defer(call.request.size_bytes):
-                    break
-                self.apis[call.request.api_key].handle(self, call)
+            call, since_ms = waiting[0]
+            has_room = store.has_room(call.request.size_bytes) and not store.must_hold
+            is_over = store.is_full or self.now_ms - since_ms >= limits.ROOM_WAIT_MS_MAX
+            is_over = is_over or self._is_huge(call.request.size_bytes)
+            if not (has_room or is_over or call.slot.connection.is_closed):
+                break
             waiting.popleft()
+            if not call.slot.connection.is_closed:
+                self.apis[call.request.api_key].handle(self, call)
         self._retries_deferred = False
 
     # --- events ---
@@ -270,7 +289,7 @@ class Shard:
             self.todo.popleft()()
 
     def _hold_or_release_produce(self) -> None:
-        must_hold = self.store.must_hold
+        must_hold = self.store.must_hold or bool(self._deferred)
         if must_hold != self._produce_held:
             self._produce_held = must_hold
             self.counts.produce_held += must_hold
