@@ -2,15 +2,31 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
-from corelane.cluster.commands import Command, decode, encode
+from corelane.cluster.commands import (
+    AddPartitions,
+    ClusterCreated,
+    Command,
+    CreateTopic,
+    DeleteTopic,
+    NodeRegistered,
+    decode,
+    encode,
+)
 from corelane.cluster.metadata import Change, Cluster
 from corelane.model.ids import Index, RecordKind
 from corelane.model.metrics import ShardCounts
 from corelane.raft.core import RaftGroup
 from corelane.shard.member import Member
 from corelane.storage.group_log import GroupLog
+from corelane.storage.layout import BLOCK_BYTES
+from corelane.storage.wal import RESERVE_BYTES
+
+_MAY_USE_RESERVE = (ClusterCreated, NodeRegistered, DeleteTopic)
+
+PARTITION_BYTES: Final = 512
+"""What making a partition takes of the WAL: its OWN, VOTE and NEW_LEADER records, padded."""
 
 Applied = Callable[[Sequence[Change] | None], None]
 """Told what a proposed command changed, or None when this core stopped leading before it could."""
@@ -50,12 +66,24 @@ class Controller(Member):
         self.proposals: deque[tuple[Index, Applied]] = deque()
 
     def propose(self, command: Command, applied: Applied) -> None:
-        """Append *command*; *applied* is called with its changes once it is committed."""
-        if not self.serves:
+        """Append *command*; *applied* is called with its changes once it is committed.
+
+        While the log has no room only what may use its reserve is taken: deletions make room.
+        """
+        payload = encode(command)
+        if not self.serves or not self._has_room(command, len(payload)):
             applied(None)
             return
-        index = self.append_control(RecordKind.COMMAND, encode(command))
+        index = self.append_control(RecordKind.COMMAND, payload)
         self.proposals.append((index, applied))
+
+    def _has_room(self, command: Command, size_bytes: int) -> bool:
+        room_bytes = self.log.store.wal.room_bytes - size_bytes
+        if isinstance(command, _MAY_USE_RESERVE):
+            return room_bytes > -RESERVE_BYTES // 2
+        if isinstance(command, CreateTopic | AddPartitions):
+            room_bytes -= len(command.partitions) * PARTITION_BYTES
+        return room_bytes > BLOCK_BYTES
 
     def committed(self, index: Index) -> None:
         cluster = self.cluster

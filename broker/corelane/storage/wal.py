@@ -162,7 +162,13 @@ class Wal:
         record_count: int,
         append_time_ms: int,
     ) -> tuple[Lsn, Chunk, int]:
-        """Put a Kafka batch, stamped; returns lsn, chunk, payload position."""
+        """Put a Kafka batch, stamped; returns lsn, chunk, payload position.
+
+        Raises WalFullError before it takes of the reserve.
+        """
+        need = RECORD_HEADER_BYTES + size_bytes + 2 * BLOCK_BYTES
+        if not self.spares and self._file_position + need + RESERVE_BYTES > self.file.size_bytes:
+            raise WalFullError
         chunk, position = self._place(size_bytes)
         lsn = self.next_lsn
         taken = self.arena.put_batch(

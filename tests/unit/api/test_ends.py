@@ -7,9 +7,8 @@ from corelane.model.errors import ErrorCode
 from corelane.model.ids import CONTROLLER_GROUP, ConnId
 from corelane.shard.events import Closed
 from corelane.storage.effects import Read, SearchRead
-from corelane.wire.compiler import message_type
 from corelane.wire.compression import Compression
-from tests.unit.api.world import World, batch_of, produce_request
+from tests.unit.api.world import World, batch_of, delete_topic, produce_request
 
 
 @pytest.fixture
@@ -43,12 +42,6 @@ def test_a_fetch_of_a_closed_connection_waits_no_more(world: World) -> None:
     assert len(partition.fetch_waits) == 1
     world.run([Closed(ConnId(2), "gone")])
     assert len(partition.fetch_waits) == 0
-
-
-def delete_topic(world: World, name: str, conn: int = 9) -> None:
-    state = message_type("DeleteTopicsRequest.DeleteTopicState")
-    request = message_type("DeleteTopicsRequest")(topics=[state(name=name)], timeout_ms=5000)
-    assert world.call(request, 6, conn).responses[0].error_code == 0
 
 
 def test_a_batch_that_is_looked_into_never_enters_a_topic_deleted_meanwhile(world: World) -> None:

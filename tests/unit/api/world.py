@@ -86,7 +86,7 @@ class World:
             effects = self.shard.step(self.now_ms, self.wall_ms, events)
             events = [done for effect in effects for done in self._perform(effect)]
             deadline_ms = self.shard.next_deadline_ms()
-            if not events and (deadline_ms is None or deadline_ms > self.now_ms + 10):
+            if not events and (deadline_ms is None or deadline_ms >= self.now_ms + 10):
                 return
         raise AssertionError("the shard never comes to rest")
 
@@ -241,6 +241,13 @@ def key_of(message: Message) -> int:
     """Return the API key of a request message."""
     name = type(message).__name__.removesuffix("Request")
     return next(key for key, api in api_keys().items() if api == name)
+
+
+def delete_topic(world: World, name: str, conn: int = 9) -> None:
+    """Delete a topic by its name."""
+    state = message_type("DeleteTopicsRequest.DeleteTopicState")
+    request = message_type("DeleteTopicsRequest")(topics=[state(name=name)], timeout_ms=5000)
+    assert world.call(request, 6, conn).responses[0].error_code == 0
 
 
 def produce_request(
