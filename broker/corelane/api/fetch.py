@@ -20,6 +20,7 @@ from corelane.api.leaders import endpoints_for, hint_for
 from corelane.api.produce import body_at
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import ChunkId, Offset
+from corelane.model.limits import READ_BYTES_MAX
 from corelane.shard.call import Call
 from corelane.shard.effects import Part
 from corelane.shard.partition import Partition, Topic
@@ -218,7 +219,7 @@ class FetchWait:
         *,
         is_first: bool,
     ) -> None:
-        limit = max(0, min(row[7], self.bytes_left))
+        limit = max(0, min(row[7], self.bytes_left, READ_BYTES_MAX))
         if not is_first and limit < read.segment.batch_bytes_max:
             return  # a batch may not fit: this partition is first in the client's next request
         self.bytes_left -= limit

@@ -128,6 +128,9 @@ SEGMENT_BYTES_MAX: Final = INT32_MAX
 SEGMENT_WRITE_BYTES_MAX: Final = 4 * MIB
 """One segment write: large enough for the disk, small enough not to hold up the next group."""
 
+READ_BYTES_MAX: Final = 4 * MIB
+"""One read of a segment, whatever a client asks for: readers share the arena with the log."""
+
 OPEN_FILES_MAX: Final = 512
 """Files each native thread keeps open."""
 
@@ -170,6 +173,7 @@ assert WAL_FILE_FIRST_BYTES <= WAL_FILE_BYTES
 assert BATCH_BYTES_DEFAULT < REQUEST_BYTES_MAX
 assert BATCH_BYTES_MAX <= REQUEST_BYTES_MAX
 assert BATCH_BYTES_DEFAULT + WAL_RECORD_HEADER_BYTES < ARENA_BYTES_MIN
+assert 2 * READ_BYTES_MAX <= ARENA_BYTES_MIN
 assert RECEIVE_BYTES_MIN >= 2 * TURN_BYTES_MAX
 assert GROUP_UNCOMMITTED_BYTES_MAX <= CORE_UNCOMMITTED_BYTES_MAX
 assert WAL_FLIGHT_BYTES_MAX <= CORE_UNCOMMITTED_BYTES_MAX

@@ -49,14 +49,18 @@ class Chunks:
 
     def new(self, bytes_min: int) -> Chunk:
         """Return a new chunk; MemoryError when the arena is full and nothing can be evicted."""
-        try:
-            chunk_id = self.arena.chunk_new(bytes_min)
-        except MemoryError:
-            self.evict(bytes_kept_max=0)
-            chunk_id = self.arena.chunk_new(bytes_min)
-        chunk = Chunk(ChunkId(chunk_id), self.arena.capacity(chunk_id))
+        chunk_id = self.take(bytes_min)
+        chunk = Chunk(chunk_id, self.arena.capacity(chunk_id))
         self.fifo.append(chunk)
         return chunk
+
+    def take(self, bytes_min: int) -> ChunkId:
+        """Return memory that the caller owns one reference on; evicts, and raises, as `new`."""
+        try:
+            return ChunkId(self.arena.chunk_new(bytes_min))
+        except MemoryError:
+            self.evict(bytes_kept_max=0)
+            return ChunkId(self.arena.chunk_new(bytes_min))
 
     def evict(self, bytes_kept_max: int) -> None:
         """Release the oldest chunks until at most *bytes_kept_max* are in use, as far as may be.

@@ -154,7 +154,7 @@ class GroupLog:
 
     # --- writing ---
 
-    def append_batch(  # noqa: PLR0917 the words of a batch, on the hot path
+    def append_batch(
         self,
         term: Term,
         address: int,

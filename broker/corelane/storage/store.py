@@ -22,7 +22,7 @@ from corelane.model.ids import (
     RecordKind,
     Term,
 )
-from corelane.model.limits import SEGMENT_WRITE_BYTES_MAX
+from corelane.model.limits import READ_BYTES_MAX, SEGMENT_WRITE_BYTES_MAX
 from corelane.model.record import record
 from corelane.storage import flush as flushing
 from corelane.storage.checkpointing import Checkpointing
@@ -367,15 +367,16 @@ class CoreStore:
     # --- reading ---
 
     def read_cold(self, log: GroupLog, cold: ColdRead, done: Callable[[ColdResult], None]) -> None:
-        """Have batches read from disk; *done* is called in a later turn.
+        """Have batches read from disk, at most `READ_BYTES_MAX` but for a larger first one.
 
-        Raises MemoryError when the arena has no room for them now.
+        *done* is called now or in a later turn. Raises MemoryError when the arena has no room for
+        them now.
         """
         segment = cold.segment
         stream = segment.log
         frontier, suffix = stream.frontier, stream.remainder
-        room = max(cold.bytes_max, segment.batch_bytes_max)
-        chunk = ChunkId(self.arena.chunk_new(room))
+        room = max(min(cold.bytes_max, READ_BYTES_MAX), segment.batch_bytes_max)
+        chunk = self.chunks.take(room)
 
         def answered(answer: DiskDone) -> News:
             done(_stitched(chunk, answer, frontier, suffix))

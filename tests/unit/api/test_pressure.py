@@ -104,3 +104,17 @@ def test_a_full_log_still_takes_commands_until_its_reserve_is_short(world: World
     delete_topic(world, "topic-0")
     world.release_disk()
     assert world.create_topic("late").error_code == 0
+
+
+def test_a_reader_may_ask_for_more_than_memory_holds(world: World) -> None:
+    world.kinds_held = ()
+    for _ in range(30):
+        world.produce("t", batch_of(1, value=bytes(1000 * KIB)))
+    for _ in range(3):  # the first makes room for the second: what is in it is flushed
+        world.shard.store.chunks.evict(0)
+        world.run([])
+    hoard = [world.arena.chunk_new(1024 * KIB) for _ in range(20)]
+    row = world.fetch("t", 0, partition_max_bytes=2**31 - 1, max_bytes=2**31 - 1)
+    assert len(row.records) > 1000 * KIB
+    for chunk in hoard:
+        world.arena.release(chunk)
