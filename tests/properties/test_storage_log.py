@@ -17,7 +17,7 @@ from corelane.storage.layout import (
     encode_descriptor,
     encode_tail,
 )
-from tests.unit.storage.lives import Core
+from tests.unit.storage.lives import TURNS_MAX, Core
 from tests.unit.storage.machine import Machine
 from tests.unit.storage.model import GroupModel
 
@@ -41,6 +41,13 @@ class LogAgainstList(RuleBasedStateMachine):
     def model(self) -> GroupModel:
         return self.machine.groups[self.log.group]
 
+    def await_room(self) -> None:
+        """Notes always find room: the shard's limits see to it."""
+        for _ in range(TURNS_MAX):
+            if self.machine.has_room():
+                return
+            self.machine.turn(everything=True)
+
     # --- what happens ---
 
     @rule(size=SIZES, late=st.booleans())
@@ -50,6 +57,7 @@ class LogAgainstList(RuleBasedStateMachine):
     @rule(size=st.integers(0, 300), count=st.sampled_from([1, 1, 1, 130]))
     def control(self, size: int, count: int) -> None:
         for _ in range(count):
+            self.await_room()
             self.machine.control(self.log, RecordKind.COMMAND, bytes(size))
 
     @rule()
@@ -65,6 +73,7 @@ class LogAgainstList(RuleBasedStateMachine):
     @precondition(lambda self: self.log.last_index > self.log.committed_index)
     @rule(part=st.floats(0, 1))
     def truncate(self, part: float) -> None:
+        self.await_room()
         span = self.log.last_index - self.log.committed_index - 1
         self.machine.truncate(self.log, self.log.committed_index + 1 + round(span * part))
         self.machine.vote(self.log, self.log.term + 1, 1)

@@ -5,6 +5,8 @@ from corelane.storage.group_log import GroupLog
 from tests.simulation.sim_disk import SimDisk
 from tests.unit.storage.machine import SMALL, Held, Machine, Profile, SimDriver
 
+TURNS_MAX = 50
+
 
 class Core:
     """One core over several lives."""
@@ -15,6 +17,7 @@ class Core:
         self.profile = profile
         self.machine = self.start()
         self.machine.boot()
+        self.await_room()
 
     def start(self) -> Machine:
         """Recover; nothing is compared yet."""
@@ -25,7 +28,15 @@ class Core:
         """Crash, recover and compare."""
         self.disk.crash(power=power)
         self.start().boot(commit_all=commit_all)
+        self.await_room()
         return self.machine
+
+    def await_room(self) -> None:
+        """Turn until the next WAL file is there: produce never takes of the first one's reserve."""
+        for _ in range(TURNS_MAX):
+            if self.machine.store.wal.spares:
+                return
+            self.machine.turn(everything=True)
 
     def log(self, term: int = 1) -> GroupLog:
         """Return a new group's log that has a term."""

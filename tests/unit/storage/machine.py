@@ -476,5 +476,6 @@ class Machine:
 
     def check_arena(self) -> None:
         """Nothing but the log's own chunks is held when all is quiet."""
+        self.settle()
         held = sum(chunk.capacity for chunk in self.store.chunks.fifo)
         assert self.arena.bytes_in_use == held, f"{self.arena.bytes_in_use - held} bytes leaked"

@@ -200,3 +200,27 @@ def test_produce_is_held_before_memory_or_wal_run_out() -> None:
     assert core.machine.control(log, RecordKind.COMMAND, b"x"), "notes go on"
     core.machine.settle()
     assert log.committed_offset == Offset(0)
+
+
+def test_a_flush_without_memory_for_all_its_writes_gives_back_what_it_took() -> None:
+    core = Core()
+    log = core.log()
+    for _ in range(300):  # more than a block of each stream
+        core.machine.control(log, RecordKind.COMMAND, bytes(40))
+    core.machine.append(log, 9000)
+    core.machine.settle()
+    arena = core.machine.arena
+    chunk_bytes = SMALL.chunk_bytes
+    taken = []
+    while arena.bytes_in_use + 2 * chunk_bytes <= SMALL.recovery.arena_bytes:
+        taken.append(arena.chunk_new(chunk_bytes))
+    log.want_flush()
+    for _ in range(10):
+        core.machine.turn(everything=True)
+    assert log.flushed_index == 0
+    for chunk in taken:
+        arena.release(chunk)
+    core.machine.settle()
+    assert log.flushed_index == log.committed_index
+    core.machine.check_arena()
+    core.restart()

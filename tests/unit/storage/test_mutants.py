@@ -25,8 +25,8 @@ from tests.unit.storage.machine import SMALL
 from tests.unit.storage.script import crash_everywhere
 
 SEEDS_MAX = 10
-ACTIONS = 120
-STRIDE = 4
+ACTIONS = 150
+STRIDE = 2
 
 
 @record
