@@ -238,6 +238,7 @@ class Groups:
         )
         partition = Partition(raft, log, shard.counts, topic, producers)
         _refold(log, producers, applied)
+        producers.committed(log.committed_index)
         topic.partitions[number] = partition
         self.members[group] = partition
         _apply_log_settings(topic, log)

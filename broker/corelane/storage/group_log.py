@@ -279,8 +279,10 @@ class GroupLog:
             self.store.trimmed(self)
 
     def want_flush(self) -> None:
-        """Flush soon."""
-        if not self.is_flush_wanted and not self.is_dropped:
+        """Flush soon what is committed; a flush under way asks again itself when it is over."""
+        if self.is_flush_wanted or self.is_flushing or self.is_dropped:
+            return
+        if self.flushed_index < self.committed_index:  # else every turn would ask for another
             self.is_flush_wanted = True
             self.store.flush_queue.append(self)
 

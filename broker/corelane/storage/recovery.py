@@ -398,12 +398,19 @@ def _build(store: CoreStore, builder: GroupBuilder) -> GroupLog:
     log.tail_lsn = image.tail_lsn
     log.segments = _segments(builder)
     flushed = image.state.flushed_index
-    for number, entry in enumerate(builder.entries):
+    entries = builder.entries
+    if remainder_damage(builder):
+        entries = []  # there is nothing they could be written behind
+    for number, entry in enumerate(entries):
         log.load(Index(flushed + 1 + number), entry)
     log.term = max(builder.term, log.last_term)
     log.voted_for = builder.voted_for if log.term == builder.term else NodeId(-1)
-    log.is_dirty = bool(builder.entries)
+    log.is_dirty = bool(entries)
     log.damage = builder.damage
+    if log.damage and len(image.descriptor.voters) == 1:
+        # Nobody leads a damaged group, so what is whole of it must go to the segments from here:
+        # it would keep memory and WAL from every other group. With one voter it is committed.
+        log.commit(log.last_index)
     return log
 
 

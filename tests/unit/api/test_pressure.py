@@ -6,6 +6,7 @@ from corelane.model import limits
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import ConnId
 from corelane.shard.events import Event, Opened, Request
+from corelane.storage.dump import wal_files
 from corelane.storage.effects import WalPrepare
 from corelane.wire.frame import encode_request
 from corelane_client.records import Producer
@@ -118,3 +119,23 @@ def test_a_reader_may_ask_for_more_than_memory_holds(world: World) -> None:
     assert len(row.records) > 1000 * KIB
     for chunk in hoard:
         world.arena.release(chunk)
+
+
+def test_a_damaged_partition_keeps_neither_memory_nor_log_from_the_others(world: World) -> None:
+    world.release_disk()
+    world.create_topic("good")
+    for number in range(6):
+        world.produce("t", batch_of(1, value=b"record %d" % number))
+        world.produce("good", batch_of(1))
+    (file,) = [file for file in wal_files(world.disk) if file.records]
+    partition = world.shard.groups.topics[b"t"].partitions[0]
+    assert partition is not None
+    found = [e for e in file.records if e.kind == "BATCH" and e.group == partition.group][3]
+    world.disk.flip(file.path, found.record.payload_at + 70)
+    world.crash()
+    assert world.fetch("t", 0).error_code == ErrorCode.KAFKA_STORAGE_ERROR
+    for _ in range(200):
+        assert world.produce("good", batch_of(1, value=bytes(1000 * KIB))).error_code == 0
+    world.crash()
+    assert world.fetch("t", 0).error_code == ErrorCode.KAFKA_STORAGE_ERROR
+    assert world.fetch("good", 0).high_watermark == 206
