@@ -70,6 +70,7 @@ class Shard:
         self._deferred: deque[tuple[Call, int]] = deque()  # with the time they came
         self._retries_deferred = False
         self._is_started = False
+        self._is_recovered = False
         self.groups = Groups(self, recovered)
 
     # --- the border of the deterministic world ---
@@ -103,6 +104,9 @@ class Shard:
             for wake in woken:
                 wake()
         self.groups.tick()
+        if not self._is_recovered and self.is_ready:
+            self._is_recovered = True
+            self.store.recovered()
         effects += self.store.turn_effects()
         self._hold_or_release_produce()
         self._flush()

@@ -208,6 +208,15 @@ class CoreStore:
         """Whether nothing waits for the disk."""
         return not self._jobs and self.wal.is_idle
 
+    def recovered(self) -> None:
+        """Take a checkpoint of what was replayed, now that it is committed again.
+
+        Every recovery begins a new WAL file; a core that was killed often, before its first
+        checkpoint was due, would otherwise replay a chain of them that only grows.
+        """
+        if self.wal.used:
+            self.checkpointing.wanted = True
+
     def stop(self) -> None:
         """Begin the last checkpoint; `checkpointing.is_stopped` tells when it is durable."""
         self.checkpointing.stop()

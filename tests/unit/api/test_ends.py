@@ -110,3 +110,12 @@ def test_a_topic_deleted_before_its_partitions_were_opened_again_leaves_nothing(
     assert groups.opening == 0
     assert list(world.shard.store.groups) == [CONTROLLER_GROUP]
     assert not [path for path in world.disk.files if path.startswith("partitions/t")]
+
+
+def test_a_core_that_is_killed_again_and_again_does_not_pile_up_wal_files(world: World) -> None:
+    for number in range(12):
+        assert world.produce("t", batch_of()).base_offset == number
+        world.crash()
+        world.pass_time(100)
+    assert len(world.disk.names("wal")) <= 4
+    assert world.recovered.records_replayed < 50
