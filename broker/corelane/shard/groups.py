@@ -250,8 +250,8 @@ class Groups:
             shard.log(
                 40,
                 f"partition {topic.name}-{number} is offline: {self._damaged[group]}. Everything "
-                "else is served. Restore its files, or accept the loss with `corelane dump-log "
-                "--repair`.",
+                "else is served. Restore its files; `corelane dump-log --help` says what it can "
+                "show and repair.",
             )
             return
         partition.campaign(shard.now_ms)
