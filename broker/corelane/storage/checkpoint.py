@@ -76,6 +76,9 @@ class Checkpoint:
 def encode_group(log: GroupLog, applied_index: Index, blob: bytes) -> bytes:
     """Return *log*'s row as of now: only writes that were answered are in its frontiers."""
     assert applied_index >= log.flushed_index, "the fold is behind the segments"
+    assert applied_index <= log.committed_index, "the fold is of committed entries"
+    assert log.flushed_index <= log.committed_index
+    assert log.first_index <= log.flushed_index + 1
     starts = [start for start in log.term_starts if start[1] <= log.flushed_index]
     state = LogState(
         log.term, log.voted_for, log.flushed_index, log.flushed_offset, log.flushed_term,
@@ -124,6 +127,8 @@ def encode(
     sequence: int, replay_lsn: Lsn, durable_lsn: Lsn, generation: int, rows: list[bytes]
 ) -> bytes:
     """Return the bytes of a checkpoint file made of `encode_group` rows."""
+    assert sequence >= 1
+    assert 1 <= replay_lsn <= durable_lsn + 1, "C6: never beyond the durable end"
     body = _BODY.pack(replay_lsn, durable_lsn, generation, len(rows)) + b"".join(rows)
     head = _HEAD.pack(MAGIC, sequence, len(body), crc32c(body), 0)
     return _HEAD.pack(MAGIC, sequence, len(body), crc32c(body), crc32c(head[:28])) + body

@@ -102,6 +102,7 @@ class Checkpointing:
 
     def dropped(self, log: GroupLog, lsn: Lsn) -> None:
         """Delete a dropped group's files once its DROP record, *lsn*, is durable."""
+        assert log.is_dropped
         self._flush_targets.pop(log, None)
         self._drops.append((lsn, log))
 
@@ -146,6 +147,8 @@ class Checkpointing:
 
     def _begin_capture(self) -> None:
         wal = self.store.wal
+        assert self.phase is Phase.FLUSHING
+        assert not self._captures
         self.phase = Phase.CAPTURING
         self._captures = deque(self.store.groups.values())
         # The rows do without these; what is trimmed from here on may still be in them.
@@ -172,6 +175,7 @@ class Checkpointing:
             self._captures.popleft()
         if self._captures:
             return
+        assert self._need_lsn >= self.replay_lsn, "what is needed of the WAL only rises"
         self.phase = Phase.SYNCING
         self.is_starved = False
         # The rows tell of records up to here (votes, drops): see C6.
@@ -203,6 +207,8 @@ class Checkpointing:
         log.is_dirty = False
 
     def _sync_done(self, done: DiskDone) -> News:
+        assert self.phase is Phase.SYNCING
+        assert not self._synced
         if done.error in OUT_OF_SPACE:
             self._give_up()
         elif done.error:
@@ -216,6 +222,7 @@ class Checkpointing:
         store = self.store
         if store.wal.durable_lsn < self._await_lsn:
             return
+        assert self._synced, "C1: frontiers are durable first"
         self.phase = Phase.WRITING
         self.sequence += 1
         wal = store.wal
@@ -228,6 +235,7 @@ class Checkpointing:
         store.emit(CheckpointWrite(store.job(self._write_done), path, data))
 
     def _write_done(self, done: DiskDone) -> News:
+        assert self.phase is Phase.WRITING
         if done.error in OUT_OF_SPACE:
             self._give_up()
             return NOTHING
@@ -249,6 +257,8 @@ class Checkpointing:
 
     def _give_up(self) -> None:
         """No space now: the old checkpoint stays good, the WAL keeps everything (C2)."""
+        assert self.phase in {Phase.SYNCING, Phase.WRITING}
+        assert not self._captures
         self.phase = Phase.IDLE
         self.wanted = True
         self.is_starved = False

@@ -51,11 +51,13 @@ class Chunks:
         """Return a new chunk; MemoryError when the arena is full and nothing can be evicted."""
         chunk_id = self.take(bytes_min)
         chunk = Chunk(chunk_id, self.arena.capacity(chunk_id))
+        assert chunk.capacity >= bytes_min
         self.fifo.append(chunk)
         return chunk
 
     def take(self, bytes_min: int) -> ChunkId:
         """Return memory that the caller owns one reference on; evicts, and raises, as `new`."""
+        assert bytes_min >= 0
         try:
             return ChunkId(self.arena.chunk_new(bytes_min))
         except MemoryError:
@@ -76,6 +78,7 @@ class Chunks:
                 for holder in list(chunk.holders):
                     holder.want_flush()
                 return
+            assert chunk.unflushed == 0, "K2: nothing unflushed is evicted"
             fifo.popleft()
             for holder in chunk.holders:
                 holder.forget(chunk)

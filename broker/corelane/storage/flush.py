@@ -16,7 +16,14 @@ from corelane.model.ids import ChunkId, Index, JobId, Offset, Position, RecordKi
 from corelane.model.limits import SEGMENT_WRITE_BYTES_MAX
 from corelane.storage.effects import SegmentWrite
 from corelane.storage.group_log import Entry, GroupLog
-from corelane.storage.layout import CONTROL_HEADER, NO_TIMESTAMP, ROW, ROW_BYTES, blocks_up
+from corelane.storage.layout import (
+    BLOCK_BYTES,
+    CONTROL_HEADER,
+    NO_TIMESTAMP,
+    ROW,
+    ROW_BYTES,
+    blocks_up,
+)
 from corelane.storage.segments import Segment, Stream, row, split_blocks
 from corelane_native import Arena, bytes_at, crc32c
 
@@ -83,9 +90,12 @@ def plan(log: GroupLog, arena: Arena) -> Flush | None:
 
     Raises MemoryError when the arena has no room to gather the bytes in.
     """
+    assert not log.is_flushing, "F2: one flush of a group at a time"
+    assert log.flushed_index <= log.committed_index
     if log.flushed_index == log.committed_index:
         return None
     segment = _active(log)
+    assert segment.base_index + segment.row_count == log.flushed_index + 1
     flush = Flush(log, segment)
     first = log.entry(Index(log.flushed_index + 1))
     if _must_roll(log, segment, first):
@@ -123,6 +133,8 @@ def plan(log: GroupLog, arena: Arena) -> Flush | None:
         flush.entries.append(entry)
         flush.last_offset = entry.next_offset
         flush.last_term = entry.term
+    assert flush.entries
+    assert index <= log.committed_index, "F1: only committed entries"
     flush.last_index = index
     _gather(arena, flush, parts)
     for write, added in ((flush.writes[1], rows), (flush.writes[2], controls)):
@@ -203,6 +215,8 @@ def effects(flush: Flush, arena: Arena, next_job: Callable[[], JobId]) -> list[S
         if size == 0:
             continue
         assert chunk is not None
+        assert size % BLOCK_BYTES == 0
+        assert stream.frontier % BLOCK_BYTES == 0, "S2: whole blocks"
         job = next_job()
         flush.jobs.add(job)
         out.append(
@@ -238,6 +252,9 @@ class NextJob:
 def finish(flush: Flush) -> None:
     """Take note that every write of *flush* was answered well (invariant F2)."""
     log, segment = flush.log, flush.segment
+    assert not flush.jobs, "F2: every write is answered"
+    assert not flush.is_failed, "F3"
+    assert not segment.is_sealed
     for write in flush.writes:
         if write.stream is segment.rows and write.written and not flush.seals:
             last = ROW.unpack_from(write.written, len(write.written) - ROW_BYTES)
@@ -253,9 +270,14 @@ def finish(flush: Flush) -> None:
     segment.batch_bytes_max = flush.batch_bytes_max
     if log.is_dropped:
         return
+    assert flush.last_index == log.flushed_index + len(flush.entries)
+    assert flush.last_index <= log.committed_index, "F1"
+    assert flush.last_offset >= log.flushed_offset
     for entry in flush.entries:
+        assert entry.chunk.unflushed > 0
         entry.chunk.unflushed -= 1
         log.unflushed_bytes -= entry.size_bytes
+    assert log.unflushed_bytes >= 0
     log.flushed_index = flush.last_index
     log.flushed_offset = flush.last_offset
     log.flushed_term = flush.last_term

@@ -87,6 +87,8 @@ class GroupLog:
     """One group's log; implements raft's `LogView`. Made by `CoreStore` and recovery only."""
 
     def __init__(self, store: "CoreStore", descriptor: Descriptor, state: LogState) -> None:
+        assert 1 <= state.first_index <= state.flushed_index + 1
+        assert state.flushed_term <= state.term or state.term == 0
         self.store = store
         self.descriptor = descriptor
         self.group = descriptor.group
@@ -164,6 +166,8 @@ class GroupLog:
         append_time_ms: int,
     ) -> tuple[Index, Offset, Lsn]:
         """Append a checked batch as the leader of *term*; returns index, first offset and lsn."""
+        assert term >= self.last_term, "terms never go back"
+        assert record_count > 0
         index = Index(self.last_index + 1)
         base_offset = self.next_offset
         lsn, chunk, position = self.store.wal.put_batch(
@@ -180,6 +184,8 @@ class GroupLog:
 
     def append_control(self, term: Term, kind: RecordKind, payload: bytes) -> tuple[Index, Lsn]:
         """Append a control entry as the leader of *term*."""
+        assert term >= self.last_term, "terms never go back"
+        assert kind != RecordKind.BATCH
         index = Index(self.last_index + 1)
         where = (address_of(payload), len(payload)) if payload else (0, 0)
         lsn, chunk, position = self.store.wal.put(
@@ -238,7 +244,7 @@ class GroupLog:
     def load(self, index: Index, entry: Entry) -> None:
         """Add an entry that is in its chunk already (the end of an append, and recovery)."""
         assert index == self.last_index + 1
-        assert entry.next_offset >= self.next_offset
+        assert entry.next_offset >= self.next_offset, "G3: offsets are dense"
         self.tail.append(entry)
         self._next_offsets.append(entry.next_offset)
         chunk = entry.chunk
@@ -265,7 +271,10 @@ class GroupLog:
                 self._trim(entry)
             self.committed_offset = entry.next_offset
         self.committed_index = index
+        assert self.flushed_index <= self.committed_index, "G2"
+        assert self.committed_offset <= self.next_offset
         self.uncommitted_bytes -= bytes_committed
+        assert self.uncommitted_bytes >= 0
         self.unflushed_bytes += bytes_committed
         self.is_dirty = True
         if self.unflushed_bytes >= FLUSH_BYTES:
@@ -294,6 +303,7 @@ class GroupLog:
                 break
             count += 1
         if count:
+            assert len(self._next_offsets) == len(self.tail)
             self.tail_offset = self.tail[count - 1].next_offset
             del self.tail[:count], self._next_offsets[:count]
             self.tail_first = Index(self.tail_first + count)
@@ -303,6 +313,7 @@ class GroupLog:
 
     def entry(self, index: Index) -> Entry:
         """Return an entry of the tail."""
+        assert index >= self.tail_first, f"entry {index} is not in memory"
         return self.tail[index - self.tail_first]
 
     def control_payload(self, index: Index) -> bytes:
@@ -323,6 +334,7 @@ class GroupLog:
         None: there are none, or the first exceeds *bytes_max* and *at_least_one* is false.
         """
         assert self.start_offset <= offset
+        assert offset_max <= self.committed_offset, "only what is committed is read"
         if offset >= offset_max:
             return None
         if offset >= self.tail_offset:

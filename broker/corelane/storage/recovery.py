@@ -279,6 +279,7 @@ class Replay:
             chunk.is_closed = True
             self._position = 0
         position = self._position
+        assert position + len(payload) <= chunk.capacity
         if payload:
             self.chunks.arena.write(chunk.id, position, payload)
         self._position += len(payload)
@@ -403,6 +404,7 @@ def _build(store: CoreStore, builder: GroupBuilder) -> GroupLog:
         entries = []  # there is nothing they could be written behind
     for number, entry in enumerate(entries):
         log.load(Index(flushed + 1 + number), entry)
+    assert log.last_index == flushed + len(entries), "G1: none is missing"
     log.term = max(builder.term, log.last_term)
     log.voted_for = builder.voted_for if log.term == builder.term else NodeId(-1)
     log.is_dirty = bool(entries)

@@ -64,6 +64,8 @@ class Segment:
     )
 
     def __init__(self, directory: str, base_index: Index, base_offset: Offset) -> None:
+        assert base_index >= 1
+        assert base_offset >= 0
         self.directory = directory
         self.base_index = base_index
         self.base_offset = base_offset
@@ -157,11 +159,15 @@ class Segments:
 
     def append(self, segment: Segment) -> None:
         """Add the newest segment."""
+        if self.items:
+            assert segment.base_index > self.items[-1].base_index
+            assert segment.base_offset >= self.items[-1].base_offset
         self.items.append(segment)
         self._bases.append(segment.base_offset)
 
     def drop_first(self) -> Segment:
         """Forget the oldest segment."""
+        assert self.items[0].is_sealed, "the last segment is written to"
         del self._bases[0]
         return self.items.pop(0)
 
@@ -175,6 +181,7 @@ class Segments:
 
 def split_blocks(stream: Stream, added: bytes) -> tuple[bytes, bytes]:
     """Return (whole blocks to write at the frontier, new remainder) for bytes in memory."""
+    assert blocks_down(stream.frontier) == stream.frontier, "S2: whole blocks"
     data = stream.remainder + added
     whole = blocks_down(len(data))
     return data[:whole], data[whole:]

@@ -91,6 +91,9 @@ class Wal:
         *,
         generation: int,
     ) -> None:
+        assert next_lsn >= 1
+        assert generation >= 1
+        assert file.size_bytes % BLOCK_BYTES == 0
         self.chunks = chunks
         self.arena = chunks.arena
         self.file = file
@@ -142,6 +145,7 @@ class Wal:
     ) -> tuple[Lsn, Chunk, int]:
         """Put a record whose payload is (address, size); returns lsn, chunk, payload position."""
         address, size_bytes = payload
+        assert size_bytes >= 0
         chunk, position = self._place(size_bytes)
         lsn = self.next_lsn
         taken = self.arena.put_record(
@@ -181,6 +185,7 @@ class Wal:
     def note_entry(self, log: "GroupLog", index: Index, truncations: int) -> None:
         """Report *log*'s entries up to *index* when the record put last is durable."""
         assert self._open is not None
+        assert index >= 1
         self._open.entries[log] = (index, truncations)
 
     def note_vote(self, log: "GroupLog", term: Term, voted_for: NodeId) -> None:
@@ -205,11 +210,15 @@ class Wal:
 
     def _placed(self, lsn: Lsn, taken_bytes: int) -> None:
         assert self._open is not None
+        assert self._open.file is self.file
+        assert lsn == self.next_lsn
+        assert taken_bytes >= RECORD_HEADER_BYTES
         self._open.lsn_upto = lsn
         self.next_lsn = Lsn(lsn + 1)
         self.bytes_put += taken_bytes
         self._chunk_position += taken_bytes
         self._file_position += taken_bytes
+        assert self._file_position <= self.file.size_bytes, "W1: a record lies in one file"
 
     def _next_file(self, need_bytes: int) -> None:
         fits = [f for f in self.spares if blocks_up(need_bytes) <= f.size_bytes]
@@ -221,6 +230,8 @@ class Wal:
         self.file.last_lsn = Lsn(self.next_lsn - 1)
         self.used.append(self.file)
         self.generation += 1
+        assert self.file.last_lsn >= self.file.first_lsn - 1
+        assert spare.generation < self.generation, "an old record could be taken for a new one"
         spare.generation = self.generation
         spare.first_lsn = self.next_lsn
         spare.last_lsn = Lsn(0)
@@ -244,6 +255,9 @@ class Wal:
         assert self._open is not None
         end = self.arena.pad(chunk.id, self._chunk_position)
         size = end - self._chunk_start
+        assert size > 0
+        assert size % BLOCK_BYTES == 0, "W2: whole blocks"
+        assert end <= chunk.capacity
         self._open.parts.append((chunk.id, Position(self._chunk_start), size))
         self._open.chunks.append(chunk)
         chunk.writes_open += 1
@@ -258,6 +272,7 @@ class Wal:
         if self._open is None:
             return
         self._end_part()
+        assert self._open.parts, "a write holds a record"
         self._sealed.append(self._open)
         self._open = None
 
@@ -272,18 +287,24 @@ class Wal:
         if not self._sealed:
             self._seal()
         write = self._in_flight = self._sealed.popleft()
+        assert write.position % BLOCK_BYTES == 0, "W2: a fresh block"
+        assert write.position + write.size_bytes <= write.file.size_bytes
+        assert write.lsn_upto > self.durable_lsn, "W1: lsns rise"
         return WalWrite(job, write.file.path, write.position, write.parts, write.lsn_upto)
 
     def written(self) -> PendingWrite:
         """Take the news that the write in flight is durable; returns what it held."""
         write = self._in_flight
-        assert write is not None
+        assert write is not None, "W3: one write is in flight"
+        assert write.lsn_upto < self.next_lsn
         self._in_flight = None
         self.durable_lsn = write.lsn_upto
         self.flight_bytes -= write.size_bytes
+        assert self.flight_bytes >= 0
         self.bytes_written += write.size_bytes
         self.writes += 1
         for chunk in write.chunks:
+            assert chunk.writes_open > 0
             chunk.writes_open -= 1
         return write
 
@@ -296,6 +317,7 @@ class Wal:
 
     def release_before(self, lsn: Lsn) -> list[WalFile]:
         """Return, and forget, used files all of whose records are older than *lsn* (W5)."""
+        assert lsn <= self.next_lsn
         freed = []
         while self.used and self.used[0].last_lsn < lsn:
             freed.append(self.used.popleft())
