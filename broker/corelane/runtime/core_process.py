@@ -13,7 +13,7 @@ import trio
 
 from corelane.api.table import API_TABLE
 from corelane.model.config import Config, fit_memory
-from corelane.model.ids import CoreId, NodeId, core_broker_id, node_broker_id
+from corelane.model.ids import CONTROLLER_GROUP, CoreId, NodeId, core_broker_id, node_broker_id
 from corelane.model.record import record
 from corelane.runtime import (
     data_directory,
@@ -173,6 +173,13 @@ class _Core:
                 "Raise corelane.arena.bytes, or give it a machine with more memory.",
                 failures.EXIT_CONFIG,
             ) from shortage
+        if CONTROLLER_GROUP in recovered.damaged:
+            raise StartError(
+                f"cannot start core {spawn.core}",
+                f"the controller's log is damaged: {recovered.damaged[CONTROLLER_GROUP]}",
+                "Restore the directory, or see `corelane dump-log --help`.",
+                failures.EXIT_DATA_DIRECTORY,
+            )
         if recovered.cut:
             _log.info("recovery cut %s: it was never acknowledged", recovered.cut)
         return Shard(config, recovered, arena, API_TABLE)

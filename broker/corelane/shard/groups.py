@@ -119,9 +119,12 @@ class Groups:
     def start(self) -> None:
         """Begin: the controller's group campaigns, the rest follows from its log."""
         if CONTROLLER_GROUP in self._damaged:
+            # What topics there are is not known: to lead would be to drop those that are missing.
+            self.controller.is_damaged = True
             self.shard.log(
-                40, f"the controller's log is damaged: {self._damaged[CONTROLLER_GROUP]}"
+                40, f"the controller's log is damaged, offline: {self._damaged[CONTROLLER_GROUP]}"
             )
+            return
         self.controller.campaign(self.shard.now_ms)
 
     def _state_of(self, group: GroupId) -> tuple[Index, bytes]:

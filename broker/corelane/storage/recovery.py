@@ -10,7 +10,7 @@ R6. The first write after recovery goes to a fresh, zero-filled file of a higher
 
 from typing import Final
 
-from corelane.model.ids import GroupId, Index, Lsn, NodeId, RecordKind, Term
+from corelane.model.ids import CONTROLLER_GROUP, GroupId, Index, Lsn, NodeId, RecordKind, Term
 from corelane.model.record import record
 from corelane.storage import checkpoint
 from corelane.storage.checkpoint import Checkpoint, GroupImage
@@ -409,7 +409,10 @@ def _build(store: CoreStore, builder: GroupBuilder) -> GroupLog:
     log.voted_for = builder.voted_for if log.term == builder.term else NodeId(-1)
     log.is_dirty = bool(entries)
     log.damage = builder.damage
-    if log.damage and len(image.descriptor.voters) == 1:
+    is_controller = (
+        log.group == CONTROLLER_GROUP
+    )  # a core whose controller is damaged serves nobody
+    if log.damage and len(image.descriptor.voters) == 1 and not is_controller:
         # Nobody leads a damaged group, so what is whole of it must go to the segments from here:
         # it would keep memory and WAL from every other group. With one voter it is committed.
         log.commit(log.last_index)

@@ -6,6 +6,7 @@ from corelane.cluster.metadata import TopicDeleted
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import CONTROLLER_GROUP, ConnId
 from corelane.shard.events import Closed
+from corelane.storage.dump import wal_files
 from corelane.storage.effects import Read, SearchRead
 from corelane.wire.compression import Compression
 from tests.unit.api.world import World, batch_of, delete_topic, produce_request
@@ -119,3 +120,20 @@ def test_a_core_that_is_killed_again_and_again_does_not_pile_up_wal_files(world:
         world.pass_time(100)
     assert len(world.disk.names("wal")) <= 4
     assert world.recovered.records_replayed < 50
+
+
+def test_a_damaged_controller_log_deletes_nothing(world: World) -> None:
+    """Without it nobody knows which topics there are: what it does not name is not garbage."""
+    world.create_topic("u")
+    for _ in range(4):
+        world.produce("u", batch_of(1, value=bytes(300_000)))
+    (file,) = [file for file in wal_files(world.disk) if file.records]
+    found = [e for e in file.records if e.kind == "COMMAND"][-1]
+    world.disk.flip(file.path, found.record.payload_at + 5)
+    with pytest.raises(AssertionError):
+        world.crash()
+    assert not world.shard.is_ready
+    (log,) = [log for log in world.shard.store.groups.values() if log.descriptor.topic == "u"]
+    assert log.last_index == 5, "four batches, and what the leader began with"
+    assert "offline" in world.logs[-1]
+    assert world.create_topic("v").error_code == ErrorCode.NOT_CONTROLLER
