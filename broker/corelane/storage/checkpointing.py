@@ -23,7 +23,14 @@ from corelane.storage import checkpoint
 from corelane.storage.effects import CheckpointWrite, DiskDone, Sync
 from corelane.storage.group_log import GroupLog
 from corelane.storage.layout import Tail, encode_tail
-from corelane.storage.news import NOTHING, OUT_OF_SPACE, News, StorageFailureError, failure
+from corelane.storage.news import (
+    NOTHING,
+    OUT_OF_SPACE,
+    Lack,
+    News,
+    StorageFailureError,
+    failure,
+)
 from corelane.storage.wal import WalFullError
 from corelane_native import address_of
 
@@ -77,6 +84,8 @@ class Checkpointing:
     @property
     def wants_turn(self) -> bool:
         """Whether the next turn has captures to make."""
+        if self.store.is_waiting_for_space:
+            return False
         return self.phase is Phase.CAPTURING or (
             self._stopping and self.phase is Phase.IDLE and not self.is_stopped
         )
@@ -85,6 +94,14 @@ class Checkpointing:
     def is_under_way(self) -> bool:
         """Whether a checkpoint is being taken."""
         return self.phase is not Phase.IDLE
+
+    @property
+    def _frees_space(self) -> bool:
+        """Whether the disk is full and trimmed files wait for a checkpoint to go with.
+
+        It must not wait for flushes then: they wait for the space.
+        """
+        return self.store.is_full and bool(self.store.unlinks)
 
     def stop(self) -> None:
         """Take one last checkpoint; then `is_stopped`."""
@@ -112,7 +129,7 @@ class Checkpointing:
             self._delete_dropped()
         if self.phase is Phase.IDLE:
             self._begin_if_due()
-        if self.phase is Phase.FLUSHING and not self._flush_targets:
+        if self.phase is Phase.FLUSHING and (not self._flush_targets or self._frees_space):
             self._begin_capture()
         if self.phase is Phase.CAPTURING:
             self._capture()
@@ -131,7 +148,10 @@ class Checkpointing:
 
     def _begin_if_due(self) -> None:
         store = self.store
+        if store.is_waiting_for_space:
+            return  # each attempt would log the remainders again, and fail again
         due = store.wal.bytes_put - self._bytes_at_last >= store.settings.checkpoint_bytes
+        due = due or self._frees_space  # nothing is put meanwhile that would make one due
         if self._stopping and store.wal.bytes_put == self._bytes_at_last and self.count:
             self.is_stopped = store.wal.is_idle
             return
@@ -150,6 +170,9 @@ class Checkpointing:
         assert self.phase is Phase.FLUSHING
         assert not self._captures
         self.phase = Phase.CAPTURING
+        if self._flush_targets:  # what could not be flushed stays in the WAL
+            self._bytes_at_begin = self._bytes_at_last
+            self._flush_targets.clear()
         self._captures = deque(self.store.groups.values())
         # The rows do without these; what is trimmed from here on may still be in them.
         self._unlinks, self.store.unlinks = self.store.unlinks, []
@@ -224,13 +247,14 @@ class Checkpointing:
             return
         assert self._synced, "C1: frontiers are durable first"
         self.phase = Phase.WRITING
-        self.sequence += 1
         wal = store.wal
+        # A write that fails may have torn its slot: the next attempt is for the same one (C4).
+        sequence = self.sequence + 1
         data = checkpoint.encode(
-            self.sequence, self._need_lsn, wal.durable_lsn, wal.generation, self._rows
+            sequence, self._need_lsn, wal.durable_lsn, wal.generation, self._rows
         )
         self._rows = []
-        path = checkpoint.SLOTS[self.sequence % len(checkpoint.SLOTS)]
+        path = checkpoint.SLOTS[sequence % len(checkpoint.SLOTS)]
         store.other_bytes_written += len(data)
         store.emit(CheckpointWrite(store.job(self._write_done), path, data))
 
@@ -242,7 +266,9 @@ class Checkpointing:
         if done.error:
             raise StorageFailureError(failure("writing a checkpoint", done.error))
         store = self.store
+        store.has_space(Lack.CHECKPOINT)
         self.phase = Phase.IDLE
+        self.sequence += 1
         self.count += 1
         self.replay_lsn = self._need_lsn
         self._bytes_at_last = self._bytes_at_begin
@@ -267,9 +293,7 @@ class Checkpointing:
         self._unlinks = []
         self.store.unsynced.update(self.unsynced)
         self.unsynced = {}
-        for log in self.store.groups.values():
-            log.is_dirty = True
-        self.store.out_of_space()
+        self.store.out_of_space(Lack.CHECKPOINT)
 
 
 def _needed_from(log: GroupLog) -> Lsn:

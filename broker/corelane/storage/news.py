@@ -1,6 +1,7 @@
 """What the disk's answers mean to the shard, and which of them end the core."""
 
 import errno
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 from corelane.model.ids import Index, NodeId, Term
@@ -10,6 +11,14 @@ if TYPE_CHECKING:
     from corelane.storage.group_log import GroupLog
 
 OUT_OF_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Lack(Enum):
+    """What there was no space for."""
+
+    WAL = auto()
+    SEGMENT = auto()
+    CHECKPOINT = auto()
 
 
 class StorageFailureError(Exception):

@@ -38,7 +38,14 @@ from corelane.storage.effects import (
 from corelane.storage.flush import Flush, NextJob
 from corelane.storage.group_log import ColdRead, GroupLog, LogState
 from corelane.storage.layout import NO_TIMESTAMP, Descriptor, encode_descriptor
-from corelane.storage.news import NOTHING, OUT_OF_SPACE, News, StorageFailureError, failure
+from corelane.storage.news import (
+    NOTHING,
+    OUT_OF_SPACE,
+    Lack,
+    News,
+    StorageFailureError,
+    failure,
+)
 from corelane.storage.wal import Wal, WalFile
 from corelane_native import Arena, address_of
 
@@ -87,7 +94,7 @@ class CoreStore:
         self.flush_queue: deque[GroupLog] = deque()
         self.state_of: Callable[[GroupId], tuple[Index, bytes]] = _no_state
         self.next_job = NextJob()
-        self.is_full = False  # no space for another WAL file or segment block
+        self.lacks: set[Lack] = set()  # what there was no space for when it was last tried
         self.file_number = 0
         self.segment_bytes_written = 0
         self.other_bytes_written = 0
@@ -121,6 +128,7 @@ class CoreStore:
         """Forget a group for ever; its files go when the DROP record is durable."""
         del self.groups[log.group]
         log.is_dropped = True
+        self.has_space(Lack.SEGMENT)  # it may have been the one without; others try again
         for entry in log.tail[log.flushed_index + 1 - log.tail_first :]:
             entry.chunk.unflushed -= 1
         for entry in log.tail:
@@ -245,7 +253,10 @@ class CoreStore:
     def _prepare_file(self) -> None:
         """Keep one prepared file ahead, so that a full file never makes a write wait."""
         wal = self.wal
-        if self._preparing or wal.spares or self._retry_turns:
+        if wal.spares:
+            self.has_space(Lack.WAL)
+            return
+        if self._preparing or self._retry_turns:
             return
         if 1 + len(wal.used) >= self.settings.wal_files_max:
             self.checkpointing.wanted = True
@@ -260,11 +271,10 @@ class CoreStore:
     def _prepared(self, done: DiskDone, path: str, size_bytes: int) -> News:
         self._preparing = False
         if done.error in OUT_OF_SPACE:
-            self.out_of_space()
+            self.out_of_space(Lack.WAL)
         elif done.error:
             raise StorageFailureError(failure(f"preparing {path}", done.error))
         else:
-            self.is_full = False
             self.wal.spares.append(WalFile(path, size_bytes, 0))
         return NOTHING
 
@@ -276,10 +286,24 @@ class CoreStore:
             else:
                 self.emit(Unlink(self.job(_ignored), [file.path]))
 
-    def out_of_space(self) -> None:
+    @property
+    def is_full(self) -> bool:
+        """Whether the disk had no room for something: produce is refused, reads go on."""
+        return bool(self.lacks)
+
+    @property
+    def is_waiting_for_space(self) -> bool:
+        """Whether it is too early to try again what found no room."""
+        return self._retry_turns > 0 and self.is_full
+
+    def out_of_space(self, lack: Lack) -> None:
         """Refuse produce, and try again in a while; reads go on."""
-        self.is_full = True
+        self.lacks.add(lack)
         self._retry_turns = RETRY_TURNS
+
+    def has_space(self, lack: Lack) -> None:
+        """Take note that there is room for this now, or that nobody needs it any more."""
+        self.lacks.discard(lack)
 
     def unlink(self, paths: list[str]) -> None:
         """Remove files that nobody needs; no later sync may name them."""
@@ -331,8 +355,9 @@ class CoreStore:
 
     def _flush_written(self, flush: Flush, done: DiskDone) -> News:
         if done.error in OUT_OF_SPACE:
-            self.out_of_space()
             flush.is_failed = True
+            if not flush.log.is_dropped:
+                self.out_of_space(Lack.SEGMENT)
         elif done.error and not flush.log.is_dropped:
             raise StorageFailureError(
                 failure(f"writing a segment of {flush.log.descriptor.directory}", done.error)
@@ -350,11 +375,13 @@ class CoreStore:
         if flush.is_failed:
             log.want_flush()
             return
-        self.is_full = False
+        if flush.paths:
+            self.has_space(Lack.SEGMENT)
         flushing.finish(flush)
         self.checkpointing.touched(log)
         if log.is_dropped:
             return
+        self.trimmed(log)  # what was flushed may lie below the start already
         if flush.paths:
             self.unsynced.update(dict.fromkeys((*flush.paths, log.descriptor.directory)))
         more = log.flushed_index < log.committed_index
