@@ -48,6 +48,7 @@ class Slot:
     def fill_parts(self, parts: list[Part], chunks_held: list[ChunkId]) -> None:
         """Answer with a whole frame made of *parts*; takes over the references on *chunks_held*."""
         assert self.parts is None, "an answer slot is filled once"
+        assert parts, "an answer has at least its header"
         self.parts = parts
         self.chunks_held = chunks_held
         self.connection.slot_filled(self)
@@ -86,6 +87,7 @@ class Connection:
 
     def open_slot(self, key: int, version: int, correlation: int) -> Slot:
         """Append the place of the next answer."""
+        assert not self.is_closed, "nobody would read the answer"
         slot = Slot(self, key, version, correlation)
         self.slots.append(slot)
         return slot
@@ -105,6 +107,7 @@ class Connection:
 
     def drop_slot(self, slot: Slot) -> None:
         """Forget a slot that no answer will ever fill (acks=0)."""
+        assert slot.parts is None, "an answer that was made is sent"
         self.slots.remove(slot)
         if self.is_paused or (self.slots and self.slots[0].parts is not None):
             self.dirty.append(self)

@@ -75,6 +75,7 @@ class Controller(Member):
             applied(None)
             return
         index = self.append_control(RecordKind.COMMAND, payload)
+        assert not self.proposals or self.proposals[-1][0] < index
         self.proposals.append((index, applied))
 
     def _has_room(self, command: Command, size_bytes: int) -> bool:
@@ -89,6 +90,7 @@ class Controller(Member):
         cluster = self.cluster
         while cluster.applied_index < index:
             self._apply(Index(cluster.applied_index + 1))
+        assert cluster.applied_index >= index, "K1"
         if not self.was_established and self.raft.is_established:
             self.was_established = True
             self.follower.established()
@@ -101,6 +103,7 @@ class Controller(Member):
             applied(None)
 
     def _apply(self, index: Index) -> None:
+        assert index == self.cluster.applied_index + 1, "K1: once each, in order"
         entry = self.log.entry(index)
         changes: Sequence[Change] = ()
         if entry.kind == RecordKind.COMMAND:
@@ -110,5 +113,6 @@ class Controller(Member):
         if self.was_established:  # before that, `established` looks at the whole fold at once
             for change in changes:
                 self.follower.changed(change)
+        assert self.cluster.applied_index == index
         if self.proposals and self.proposals[0][0] == index:
             self.proposals.popleft()[1](changes)

@@ -28,6 +28,8 @@ class Deadlines:
 
     def add(self, deadline_ms: int, waiter: Waiter) -> None:
         """Call `waiter.expire` at the first turn at or after *deadline_ms*, unless it is done."""
+        assert deadline_ms >= 0
+        assert not waiter.is_done, "what is answered waits for nothing"
         self._sequence += 1
         heapq.heappush(self._heap, (deadline_ms, self._sequence, waiter))
 

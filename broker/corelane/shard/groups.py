@@ -101,6 +101,7 @@ class Groups:
         applied, blob = self._folds.pop(CONTROLLER_GROUP, (Index(0), b""))
         cluster = Cluster.decode(blob) if blob else Cluster()
         assert cluster.applied_index == applied
+        assert applied >= log.flushed_index
         raft = self._make_raft(log)
         controller = Controller(raft, log, shard.counts, cluster, self)
         self.members[CONTROLLER_GROUP] = controller
@@ -156,6 +157,9 @@ class Groups:
     def established(self) -> None:
         """This core leads the controller's group and knows its whole log: act on it."""
         shard = self.shard
+        assert self.controller.serves
+        assert not self.is_reconciled, "a lone voter leads until it dies"
+        assert not self.topics
         self.reservations = Reservations(self.cluster)
         config = shard.config
         if self.cluster.cluster_id is None:
@@ -199,13 +203,16 @@ class Groups:
 
     def _open_topic(self, plan: TopicPlan) -> None:
         settings = effective(plan.configs, self.shard.config.config)
+        assert plan.topic_id not in self.topics_by_id
         topic = Topic(plan.name, plan.topic_id, settings)
+        assert topic.name_bytes not in self.topics, "N1"
         self.topics[topic.name_bytes] = topic
         self.topics_by_id[plan.topic_id] = topic
         self._open_partitions(topic, plan, 0)
 
     def _open_partitions(self, topic: Topic, plan: TopicPlan, first: int) -> None:
         """Queue the opening of partitions: thousands of them must not hold up one turn."""
+        assert first == len(topic.partitions)
         topic.partitions += [None] * (len(plan.partitions) - first)
         for number in range(first, len(plan.partitions)):
             part = plan.partitions[number]
@@ -221,6 +228,8 @@ class Groups:
         """Open a partition's log, made now or recovered, and stand for election."""
         shard = self.shard
         log = shard.store.groups.get(group)
+        assert self.opening > 0
+        assert group not in self.members
         if topic.is_deleted:
             self.opening -= 1
             self._folds.pop(group, None)
@@ -242,6 +251,8 @@ class Groups:
         partition = Partition(raft, log, shard.counts, topic, producers)
         _refold(log, producers, applied)
         producers.committed(log.committed_index)
+        assert topic.partitions[number] is None
+        assert partition.number == number
         topic.partitions[number] = partition
         self.members[group] = partition
         _apply_log_settings(topic, log)
@@ -260,6 +271,7 @@ class Groups:
         partition.campaign(shard.now_ms)
 
     def _partition_opened(self) -> None:
+        assert self.opening > 0
         self.opening -= 1
 
     def _apply_settings(self, topic: Topic) -> None:
@@ -270,6 +282,7 @@ class Groups:
     def _delete_topic(self, plan: TopicPlan) -> None:
         topic = self.topics_by_id.pop(plan.topic_id)
         del self.topics[topic.name_bytes]
+        assert not topic.is_deleted
         topic.is_deleted = True
         for partition in topic.partitions:
             if partition is None:
@@ -281,6 +294,7 @@ class Groups:
             del self.members[partition.group]
             self.shard.store.drop_group(partition.log)
             partition.fail_waits()
+            assert not partition.serves
 
     # --- producer ids ---
 
@@ -359,10 +373,12 @@ def _refold(log: GroupLog, producers: ProducerTable, applied: Index) -> None:
     """Fold the recovered tail into the producer table: nothing of it is committed yet."""
     for at, entry in enumerate(log.tail):
         index = Index(log.tail_first + at)
+        assert index > log.flushed_index, "only the tail is folded again"
         if index <= applied or entry.kind != RecordKind.BATCH:
             continue
         address = log.store.arena.address(entry.chunk.id) + entry.position
         head = batch_header(bytes_at(address, limits.BATCH_HEADER_BYTES))
+        assert head.base_offset + head.record_count == entry.next_offset
         if head.producer_id >= 0:
             producers.appended(
                 ProducedBatch(

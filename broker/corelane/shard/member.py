@@ -46,6 +46,7 @@ class Member:
 
     def campaign(self, now_ms: int) -> None:
         """Start an election round; with one voter it ends when the own vote is durable."""
+        assert not self.is_damaged, "a damaged log leads nothing"
         self.perform(self.raft.step(now_ms, Campaign()))
 
     def vote_durable(self, now_ms: int, term: Term, voted_for: NodeId) -> None:
@@ -61,6 +62,7 @@ class Member:
     def append_control(self, kind: RecordKind, payload: bytes) -> Index:
         """Append a control entry as the leader and return its index."""
         assert self.raft.is_leader
+        assert kind != RecordKind.BATCH
         index, _lsn = self.log.append_control(self.raft.term, kind, payload)
         self.perform(self.raft.appended(index))
         return index
@@ -70,11 +72,13 @@ class Member:
         for effect in effects:
             match effect:
                 case Committed():
+                    assert effect.index <= self.raft.committed_index, "M2"
                     self.log.commit(effect.index)
                     self.committed(effect.index)
                 case PersistVote():
                     self.log.vote(effect.term, effect.voted_for)
                 case BecameLeader():
+                    assert effect.term == self.log.term, "the own vote is in the log"
                     self.counts.leader_changes += 1
                     self.became_leader(effect.term)
                     self.append_control(RecordKind.NEW_LEADER, b"")

@@ -115,6 +115,7 @@ class Partition(Member):
 
         Raises MemoryError or WalFullError when there is no room; nothing has changed then.
         """
+        assert self.raft.is_leader, "P1"
         assert not self.is_dropped, "nobody would flush it or answer"
         index, base_offset, _lsn = self.log.append_batch(
             self.raft.term,
@@ -141,6 +142,7 @@ class Partition(Member):
 
     def wait_for_twin(self, index: Index, waiter: AppendWaiter) -> None:
         """Let a duplicate of an in-flight batch share the fate of the first attempt (quirk 24)."""
+        assert index > self.log.committed_index, "a committed twin is a duplicate"
         self.twin_waits.append((index, waiter))
 
     def entries_durable(self, last_index: Index, truncations: int) -> None:
@@ -148,6 +150,7 @@ class Partition(Member):
         _release(self.sync_waits, self.raft.durable_index)
 
     def committed(self, index: Index) -> None:
+        assert index == self.log.committed_index
         self.producers.committed(index)
         if self.opened is not None and self.raft.is_established:
             self.opened()
@@ -169,6 +172,7 @@ class Partition(Member):
 
     def fail_waits(self) -> None:
         """Tell everybody who waits here that this core leads no more, and wake the readers."""
+        assert self.is_dropped or not self.serves, "who serves answers"
         lost = [*self.commit_waits, *self.sync_waits, *self.twin_waits]
         self.commit_waits.clear()
         self.sync_waits.clear()
@@ -180,5 +184,6 @@ class Partition(Member):
 
 
 def _release(waits: deque[tuple[Index, AppendWaiter]], upto_index: Index) -> None:
+    assert len(waits) < 2 or waits[0][0] <= waits[-1][0], "P2"
     while waits and waits[0][0] <= upto_index:
         waits.popleft()[1].settled(is_lost=False)

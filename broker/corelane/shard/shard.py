@@ -174,6 +174,7 @@ class Shard:
         """Run a pure function off the loop; *done* gets its value in a later step."""
         self._next_work += 1
         job = JobId(self._next_work)
+        assert job not in self.works
         self.works[job] = done
         self.effects.append(Work(job, function, arguments))
 
@@ -204,6 +205,7 @@ class Shard:
         What has waited too long is handled all the same: batches that do not fit are refused. A
         request that can never fit would otherwise hold up everybody.
         """
+        assert not self._retries_deferred
         waiting, store = self._deferred, self.store
         self._retries_deferred = True
         while waiting:
@@ -273,6 +275,7 @@ class Shard:
     def _rare(self, event: Opened | Closed | Drained | WorkDone) -> None:
         match event:
             case Opened():
+                assert event.conn not in self.connections, "an id is never used again"
                 self.connections[event.conn] = Connection(
                     event.conn, event.listener, event.peer, self.dirty
                 )
@@ -306,3 +309,4 @@ class Shard:
         for connection in dirty:
             for chunk in connection.flush(self.effects):
                 self.arena.release(chunk)
+        assert not self.dirty, "sending fills no answer"

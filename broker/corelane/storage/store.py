@@ -126,6 +126,8 @@ class CoreStore:
 
     def drop_group(self, log: GroupLog) -> None:
         """Forget a group for ever; its files go when the DROP record is durable."""
+        assert self.groups[log.group] is log
+        assert not log.is_dropped
         del self.groups[log.group]
         log.is_dropped = True
         self.has_space(Lack.SEGMENT)  # it may have been the one without; others try again
@@ -245,6 +247,7 @@ class CoreStore:
         if done.error:
             raise StorageFailureError(failure("writing the write-ahead log", done.error))
         write = self.wal.written()
+        assert write.lsn_upto == self.wal.durable_lsn
         entries = [(log, *note) for log, note in write.entries.items()]
         return News(entries, write.votes)
 
@@ -269,6 +272,7 @@ class CoreStore:
         self.emit(WalPrepare(self.job(lambda done: self._prepared(done, path, size)), path, size))
 
     def _prepared(self, done: DiskDone, path: str, size_bytes: int) -> News:
+        assert self._preparing, "one file is prepared at a time"
         self._preparing = False
         if done.error in OUT_OF_SPACE:
             self.out_of_space(Lack.WAL)
@@ -281,6 +285,7 @@ class CoreStore:
     def recycle(self, files: list[WalFile]) -> None:
         """Take files no checkpoint needs any more: ordinary ones are used again, others go."""
         for file in files:
+            assert file is not self.wal.file, "W5: no record of it is needed"
             if file.size_bytes == self.settings.wal_file_bytes and len(self.wal.spares) < 2:
                 self.wal.spares.append(file)
             else:
@@ -341,6 +346,7 @@ class CoreStore:
                 del self._jobs[job]
             return False
         log.is_flushing = True
+        assert len(flush.jobs) == len(writes)
         if not writes:
             self._flush_over(flush)
             return True
@@ -362,7 +368,8 @@ class CoreStore:
             raise StorageFailureError(
                 failure(f"writing a segment of {flush.log.descriptor.directory}", done.error)
             )
-        flush.jobs.discard(done.job)
+        assert done.job in flush.jobs
+        flush.jobs.remove(done.job)
         if not flush.jobs:
             self._flush_over(flush)
         return NOTHING
@@ -370,6 +377,8 @@ class CoreStore:
     def _flush_over(self, flush: Flush) -> None:
         """End a flush, and begin the log's next one if there is more (F2, F3)."""
         log = flush.log
+        assert log.is_flushing, "F2"
+        assert not flush.jobs, "F2: every write is answered"
         log.is_flushing = False
         self._release(flush)
         if flush.is_failed:
@@ -411,6 +420,8 @@ class CoreStore:
         segment = cold.segment
         stream = segment.log
         frontier, suffix = stream.frontier, stream.remainder
+        assert cold.bytes_max >= 0
+        assert cold.start <= stream.size_bytes
         room = max(min(cold.bytes_max, READ_BYTES_MAX), segment.batch_bytes_max)
         chunk = self.chunks.take(room)
 
@@ -446,6 +457,7 @@ def _stitched(chunk: ChunkId, done: DiskDone, frontier: int, suffix: bytes) -> C
         return ColdResult(chunk, Position(0), 0, b"", done.error)
     assert done.value is not None
     _row, start, size = done.value
+    assert 0 <= size <= max(0, frontier - start), "S2: a file holds whole blocks up to the frontier"
     if start + size < frontier:
         return ColdResult(chunk, Position(0), size, b"", 0)
     # An entry whose row is on disk may lie in the remainder of `.log`.
