@@ -157,6 +157,7 @@ class SimDisk:
     """The disk of one core; see the head of this file."""
 
     wal_is_synced = True  # False: a planted bug
+    lsn_base = 1
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
@@ -482,6 +483,10 @@ class SimDisk:
         self._step()
         self._open(path).write(position, data)
         self._sync(path)
+
+    def first_lsn(self) -> int:
+        """As `Disk`; not by lot, so that a story can name its lsns."""
+        return self.lsn_base
 
     def _blocking(self, effect: DiskEffect) -> None:
         try:

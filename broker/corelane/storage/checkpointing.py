@@ -193,7 +193,10 @@ class Checkpointing:
                 except MemoryError:
                     return  # next turn there may be room
                 self.is_starved = False
-                self._rows.append(checkpoint.encode_group(log, *self.store.state_of(log.group)))
+                applied, blob = self.store.state_of(log.group)
+                if log.damage:  # nobody folds it any further, yet what is whole of it is flushed
+                    applied = max(applied, log.flushed_index)
+                self._rows.append(checkpoint.encode_group(log, applied, blob))
                 self._need_lsn = min(self._need_lsn, _needed_from(log))
             self._captures.popleft()
         if self._captures:

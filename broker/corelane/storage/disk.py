@@ -2,10 +2,13 @@
 
 import errno
 import os
+import secrets
 from pathlib import Path
 from typing import Protocol
 
 ZERO_BYTES = bytes(1024 * 1024)
+FIRST_LSN_BITS = 60
+"""Half of the lsns are left even above the highest: enough for ever."""
 
 
 class Disk(Protocol):
@@ -34,6 +37,9 @@ class Disk(Protocol):
 
     def overwrite(self, path: str, position: int, data: bytes) -> None:
         """Write into an existing file, durable."""
+
+    def first_lsn(self) -> int:
+        """Return where a new core begins to count: a number that nobody can guess."""
 
 
 class OsDisk:
@@ -94,6 +100,9 @@ class OsDisk:
             if os.pwrite(file.fileno(), data, position) != len(data):
                 raise OSError(errno.EIO, "short write", path)
             os.fsync(file.fileno())
+
+    def first_lsn(self) -> int:
+        return 1 + secrets.randbits(FIRST_LSN_BITS)
 
 
 def _pread_all(fd: int, position: int, size_bytes: int) -> bytes:

@@ -6,6 +6,8 @@ R5. What recovery builds on is synced first: a killed process leaves bytes that 
     yet be lost, with the power, later.
 R6. The first write after recovery goes to a fresh, zero-filled file of a higher generation, so
     that no record that was cut can come back.
+R7. A core's first lsn is drawn by lot: a client that puts bytes like records into its batches
+    cannot know the next one, and no such record is more than LSNS_AHEAD_MAX ahead (R3).
 """
 
 from typing import Final
@@ -160,7 +162,7 @@ class Replay:
         while True:
             found = record_at(data, at, head.generation, lsn)
             if found is None:
-                claims = durable_claims(data, head.generation)
+                claims = durable_claims(data, head.generation, lsn)
                 damaged = damaged_record(data, at, head.generation, lsn)
                 if claims < lsn or damaged is None or not self._is_plausible(damaged):
                     # A stale file ends below what the checkpoint covers: lsns never go back.
@@ -204,7 +206,8 @@ class Replay:
         claim: int = self.durable_lsn
         for other in heads:
             if other.generation >= generation or not other.first_lsn:
-                claim = max(claim, durable_claims(read_file(self.disk, other), generation))
+                data = read_file(self.disk, other)
+                claim = max(claim, durable_claims(data, generation, self.next_lsn))
         if claim >= self.next_lsn:
             where = f"{head.path} is damaged at byte {position}" if head else "no file begins well"
             raise CorruptWalError(
@@ -275,8 +278,8 @@ class Replay:
     def _load(self, payload: memoryview) -> tuple[Chunk, int]:
         chunk = self._chunk
         if chunk is None or self._position + len(payload) > chunk.capacity:
+            # Open until their logs hold the entries: the next new chunk must not evict this one.
             chunk = self._chunk = self.chunks.new(max(1, len(payload)))
-            chunk.is_closed = True
             self._position = 0
         position = self._position
         assert position + len(payload) <= chunk.capacity
@@ -301,11 +304,13 @@ def recover(disk: Disk, arena: Arena, settings: RecoverySettings) -> Recovered:
     MemoryError when the arena cannot hold what must be replayed, and OSError.
     """
     start = newest_checkpoint(disk)
-    chunks = Chunks(arena)
-    replay = Replay(disk, chunks, start)
     for directory in (WAL_DIRECTORY, PARTITIONS_DIRECTORY):
         disk.make_directory(directory)
     heads = file_heads(disk, WAL_DIRECTORY)
+    if not heads:
+        start = _without_log(disk, start)
+    chunks = Chunks(arena)
+    replay = Replay(disk, chunks, start)
     replay.run(heads)
     disk.sync([*_slots(disk), *(head.path for head in replay.live)])
     wal = _fresh_wal(disk, chunks, settings, heads, replay, start.generation)
@@ -321,6 +326,8 @@ def recover(disk: Disk, arena: Arena, settings: RecoverySettings) -> Recovered:
         folds[group] = (builder.image.applied_index, builder.image.blob)
         if builder.damage:
             damaged[group] = builder.damage
+    for chunk in chunks.fifo:
+        chunk.is_closed = True
     _remove_orphans(disk, store)
     return Recovered(store, folds, damaged, replay.count, replay.cut)
 
@@ -352,6 +359,23 @@ def newest_checkpoint(disk: Disk) -> Checkpoint:
     if len(broken) == len(checkpoint.SLOTS):
         raise LayoutError("both checkpoints are unreadable (" + "; ".join(broken) + ")")
     return best
+
+
+def _without_log(disk: Disk, start: Checkpoint) -> Checkpoint:
+    """Give a new core its first lsn (R7); refuse to take one for new that has lost its log."""
+    if disk.names(PARTITIONS_DIRECTORY):
+        raise CorruptWalError(
+            "there are segments, but no write-ahead log: it is missing (is corelane.wal.dir "
+            "mounted?). Nothing was changed"
+        )
+    if start.sequence:
+        return start
+    lsn = Lsn(disk.first_lsn())
+    data = checkpoint.encode(1, lsn, Lsn(lsn - 1), 0, [])
+    slot = checkpoint.SLOTS[1]
+    disk.make_zeroed(slot, len(data))
+    disk.overwrite(slot, 0, data)
+    return Checkpoint(1, lsn, Lsn(lsn - 1), 0, [])
 
 
 def _number(path: str) -> int:

@@ -7,13 +7,19 @@ entries from that one on, and no other group loses anything. Every file is copie
 
 from typing import Final
 
-from corelane.model.ids import GroupId, Lsn, RecordKind
+from corelane.model.ids import CONTROLLER_GROUP, GroupId, Lsn, RecordKind
 from corelane.model.record import record
 from corelane.storage import checkpoint
 from corelane.storage.checkpoint import Checkpoint, GroupImage
 from corelane.storage.disk import Disk
 from corelane.storage.dump import Inspector, checkpoints
-from corelane.storage.layout import RECORD_HEADER, RECORD_HEADER_BYTES, WalRecord, is_entry
+from corelane.storage.layout import (
+    BLOCK_BYTES,
+    RECORD_HEADER,
+    RECORD_HEADER_BYTES,
+    WalRecord,
+    is_entry,
+)
 from corelane.storage.recovery import (
     WAL_DIRECTORY,
     GroupBuilder,
@@ -25,6 +31,13 @@ from corelane_native import crc32c
 
 SOMEBODY: Final = 2**31 - 1
 """Who a lost vote may have been for: in that term nobody else gets it."""
+
+EMPTY_LOG: Final = f"{WAL_DIRECTORY}/00000001.wal"
+
+TOPICS_MAY_GO: Final = (
+    "the controller's log is cut too: what topics it does not name any more is removed, records "
+    "and all, at the next start; copy the core's directory before if they matter"
+)
 
 _VOTE_BYTES: Final = 8
 _REPAIRS_MAX: Final = 10_000
@@ -121,13 +134,15 @@ def repair(disk: Disk) -> RepairReport:
     try:
         _check(disk, found)
     except CorruptWalError:
-        cut += _cut_log(copies, found)
+        cut += [*_cut_log(copies, found), TOPICS_MAY_GO]
     start = _without_claims(found)
     damaged = _damaged(_check(disk, start))
     if damaged:
         mender = Mender(start, copies, set(damaged))
         mender.run(file_heads(disk, WAL_DIRECTORY))
         cut += mender.cuts
+        if CONTROLLER_GROUP in damaged and TOPICS_MAY_GO not in cut:
+            cut.append(TOPICS_MAY_GO)
     had_damage = any(image.damage for image in found.groups)
     left = _damaged(_check(disk, start))
     if cut or damaged or had_damage or any(slot.error for slot in checkpoints(disk)):
@@ -158,7 +173,8 @@ def _without_claims(found: Checkpoint) -> Checkpoint:
         )
         for image in found.groups
     ]  # fmt: skip
-    return Checkpoint(found.sequence, found.replay_lsn, Lsn(0), found.generation, groups)
+    nothing = Lsn(found.replay_lsn - 1)  # of what follows needs to be there
+    return Checkpoint(found.sequence, found.replay_lsn, nothing, found.generation, groups)
 
 
 def _cut_log(copies: Copies, start: Checkpoint) -> list[str]:
@@ -178,6 +194,8 @@ def _cut_log(copies: Copies, start: Checkpoint) -> list[str]:
             if any(read_file(disk, head)):
                 copies.keep(head.path)
             disk.remove([head.path])
+    if not live:  # a core that has segments but no log at all does not start
+        disk.make_zeroed(EMPTY_LOG, BLOCK_BYTES)
     return cut
 
 
@@ -203,7 +221,7 @@ def _write_checkpoint(copies: Copies, start: Checkpoint, left: dict[GroupId, str
                 )
             )
         )  # fmt: skip
-    data = checkpoint.encode(sequence, start.replay_lsn, Lsn(0), start.generation, rows)
+    data = checkpoint.encode(sequence, start.replay_lsn, start.durable_lsn, start.generation, rows)
     for slot in checkpoint.SLOTS:
         if disk.read(slot, 0, 1):
             copies.keep(slot)

@@ -26,6 +26,10 @@ FLIP_SEARCH_BYTES_MAX: Final = 1 << 20
 """Above this the search for a flipped header bit would take longer than a start may."""
 
 
+LSNS_AHEAD_MAX: Final = 1 << 32
+"""More records than any log holds, yet next to none of the lsns there are."""
+
+
 class CorruptWalError(Exception):
     """The log is damaged below what was durable; it is never cut there by itself."""
 
@@ -61,8 +65,9 @@ def file_heads(disk: Disk, directory: str) -> list[FileHead]:
     """Return all WAL files with their first records, in no order that matters."""
     heads = []
     for name in disk.names(directory):
-        if not name.endswith(".wal"):
-            continue
+        stem, dot, suffix = name.partition(".")
+        if (dot + suffix) != ".wal" or not stem.isdecimal():
+            continue  # unfinished, or somebody's copy
         path = f"{directory}/{name}"
         size = disk.size_bytes(path)
         head = first_record(disk, path, size)
@@ -137,12 +142,17 @@ def _is_header_flipped(record: bytes) -> bool:
     return False
 
 
-def durable_claims(data: bytes, generation: int) -> int:
-    """Return the highest lsn that any valid record of this generation says was durable."""
+def durable_claims(data: bytes, generation: int, next_lsn: int) -> int:
+    """Return the highest lsn that any valid record of this generation says was durable.
+
+    What is wanted here may stand behind a record that is not whole, so every block may begin one:
+    bytes of a client's batch, too. Those never hit the lsns that are possible (R7).
+    """
     claim = 0
     for at in range(0, len(data), BLOCK_BYTES):
         found = parse(data, at)
         while found is not None and found.generation >= generation:
-            claim = max(claim, found.durable_upto)
+            if found.durable_upto < found.lsn <= next_lsn + LSNS_AHEAD_MAX:
+                claim = max(claim, found.durable_upto)
             found = parse(data, found.end)
     return claim

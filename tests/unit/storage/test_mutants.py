@@ -162,7 +162,7 @@ TOLD = [
         test_recovery.test_files_trimmed_while_a_checkpoint_is_taken_stay_until_the_next_one,
     ),
     (
-        Mutant("claims are ignored", recovery, "durable_claims", lambda _data, _generation: 0),
+        Mutant("claims are ignored", recovery, "durable_claims", lambda *_words: 0),
         test_corruption.test_a_damaged_first_record_of_a_file_does_not_hide_the_file,
     ),
     (
