@@ -123,8 +123,10 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("seed", range(12))
 def test_a_core_abandoned_again_and_again_loses_nothing(root: Path, seed: int) -> None:
     lives = Lives(root, SMALL, seed)
-    abandoned = sum(lives.live(lives.rng.randrange(1, 30), 120) for _ in range(6))
-    assert abandoned
+    for _ in range(6):
+        lives.live(lives.rng.randrange(1, 30), 120)
+    # How many effects a life has depends on the real threads: a few are in every one.
+    assert lives.live(2, 120), "a life of 120 actions ended before its third effect"
     machine = lives.start()
     machine.read_everything()
     machine.stop()
