@@ -59,7 +59,7 @@ class FetchWait:
     def __init__(self, shard: Shard, call: Call, bytes_min: int, bytes_max: int) -> None:
         self.shard = shard
         self.call = call
-        self.bytes_min = bytes_min
+        self.bytes_min = min(bytes_min, bytes_max)  # more will never be answered, so do not wait
         self.bytes_left = bytes_max
         self.is_done = False
         self.is_woken = False

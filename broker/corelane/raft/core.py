@@ -205,8 +205,10 @@ class RaftGroup:
         its truncation not yet durable. Entries follow every truncation, and their write covers
         everything before it.
         """
+        assert truncations <= self.truncations
         if truncations != self.truncations or last_index <= self.durable_index:
             return NOTHING
+        assert last_index <= self._log.last_index
         self.durable_index = last_index
         leadership = self._leadership
         if leadership is not None:
@@ -219,6 +221,8 @@ class RaftGroup:
 
     def _take_effects(self) -> Sequence[Effect]:
         """Close a call: vote and role go first, whichever way they were changed (R1)."""
+        assert self.term >= self._told[1], "terms never go back"
+        assert (self._leadership is not None) == (self.role is Role.LEADER)
         told = (self.role, self.term, self.leader)
         if told != self._told:
             self._announce(told)
@@ -347,6 +351,7 @@ class RaftGroup:
 
     def _stand(self) -> None:
         """Become a candidate; the vote for oneself counts, and others are asked, when durable."""
+        assert self.leader is None
         self._enter(Role.CANDIDATE)
         self._round = None
         self._vote_for(Term(self.term + 1), self._config.self_id)
@@ -373,6 +378,8 @@ class RaftGroup:
         self._send_to_others(Vote(self.term, self._round_number, log.last_index, log.last_term))
 
     def _lead(self) -> None:
+        assert self.is_vote_durable, "R1"
+        assert self.voted_for == self._config.self_id
         self._enter(Role.LEADER)
         self._round = None
         self._rounds_failed = 0
@@ -521,6 +528,7 @@ class RaftGroup:
     def _commit_as_follower(self) -> None:
         committed = min(self._leader_committed, self._verified_index, self.durable_index)
         if committed > self.committed_index:
+            assert self.role is Role.FOLLOWER
             self.committed_index = Index(committed)
             self._effects.append(Committed(self.committed_index))
 
@@ -530,6 +538,7 @@ class RaftGroup:
         committed = leadership.committed_by_quorum(self.durable_index)
         if committed <= self.committed_index:
             return NOTHING
+        assert committed <= self.durable_index, "R2"
         self.committed_index = committed
         return [Committed(committed)]
 

@@ -82,6 +82,7 @@ class Progress:
             self.match_index = match_index
             while inflight and inflight[0][0] <= match_index:
                 self.inflight_bytes -= inflight.popleft()[1]
+            assert self.inflight_bytes >= 0, "P3"
         if self.state is ProgressState.PROBE:
             self.state = ProgressState.REPLICATE
             self.is_paused = False
@@ -104,6 +105,7 @@ class Progress:
         self.state = ProgressState.PROBE
         self.is_paused = False
         self.next_index = Index(max(next_index, self.match_index + 1))
+        assert self.match_index < self.next_index, "P1"
         self._inflight.clear()
         self.inflight_bytes = 0
 

@@ -225,3 +225,9 @@ def test_fetches_of_one_connection_are_looked_at_one_after_the_other(world: Worl
         assert answer is not None
         seen.append(answer[1].responses[0].partitions[0].high_watermark)
     assert seen == [3, 3]
+
+
+def test_more_than_the_answer_may_hold_is_not_waited_for(world: World) -> None:
+    world.produce("t", batch_of(1, value=bytes(5000)))
+    row = world.fetch("t", 0, max_wait_ms=60_000, min_bytes=10_000, max_bytes=4000)
+    assert len(row.records) > 5000
