@@ -84,6 +84,10 @@ class Reader:
         self._at += size_bytes
         return self._data[self._at - size_bytes : self._at]
 
+    def rest(self) -> bytes:
+        """Return everything that is left."""
+        return self.exactly(len(self._data) - self._at)
+
     def text(self, bytes_max: int) -> str:
         """Return the next text."""
         raw = self.blob(bytes_max)

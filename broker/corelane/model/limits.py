@@ -155,6 +155,11 @@ NODE_ID_MAX: Final = 2_000_000
 """Broker ids are node * 1000 + core and must fit 31 bits."""
 
 CORES_MAX: Final = 998
+NODE_GROUPS_MAX: Final = 1_000_000
+"""Raft groups that the cores of a node tell each other about in one frame."""
+FORWARD_BYTES_MAX: Final = 64 * MIB
+"""Requests under way to one sibling; above it clients' produce requests are held back."""
+PEER_NAME_BYTES_MAX: Final = 255
 NODES_MAX: Final = 1_000
 ENDPOINTS_MAX: Final = 1_024
 HOST_CHARACTERS_MAX: Final = 255

@@ -88,5 +88,10 @@ class ApiRow:
     handle: Handler
     advertised_min: int = -1
     """The first version ApiVersions names; -1: `version_min` (KAFKA-18659 is why it may differ)."""
+    at_controller: bool = False
+    """Needs the controller's log: a core without it has core 0 handle the request."""
+    gather: Handler | None = None
+    """Handles a request that came through a door of the whole node: its partitions may live on
+    several cores. None: any core can answer by itself."""
     unsupported: Handler | None = None
     """Answers versions that are not served, where a layout exists for that; else: close."""

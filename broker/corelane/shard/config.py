@@ -41,3 +41,5 @@ class ShardConfig:
     self_broker: int
     config: Config
     random: Random
+    retired: tuple[CoreId, ...] = ()
+    """Cores of an earlier start that still own groups, and hand them over to go."""

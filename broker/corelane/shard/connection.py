@@ -24,6 +24,7 @@ class Slot:
         "chunks_held",
         "connection",
         "correlation_id",
+        "hurried",
         "parts",
     )
 
@@ -36,6 +37,8 @@ class Slot:
         self.chunks_held: list[ChunkId] = _NO_CHUNKS
         # Called if the client leaves before its answer; for waits that nothing else would end.
         self.abandoned: Callable[[], None] | None = None
+        # Called to have it answered now, with what there is; only for waits that time would end.
+        self.hurried: Callable[[], None] | None = None
 
     def fill(self, body: bytes, *, header_is_flexible: bool) -> None:
         """Answer with *body*; the frame and response header (v0 or v1) are put before it."""

@@ -38,6 +38,9 @@ class Follower(Protocol):
     def changed(self, change: Change) -> None:
         """Act on one change."""
 
+    def applied(self, index: Index, payload: bytes) -> None:
+        """Pass a command on to who mirrors the fold; its changes follow, each by `changed`."""
+
     def established(self) -> None:
         """This core leads the controller's group: look at the whole fold at once."""
 
@@ -107,7 +110,10 @@ class Controller(Member):
         entry = self.log.entry(index)
         changes: Sequence[Change] = ()
         if entry.kind == RecordKind.COMMAND:
-            changes = self.cluster.apply(index, decode(self.log.control_payload(index)))
+            payload = self.log.control_payload(index)
+            changes = self.cluster.apply(index, decode(payload))
+            if self.was_established:
+                self.follower.applied(index, payload)
         else:
             self.cluster.skip(index)
         if self.was_established:  # before that, `established` looks at the whole fold at once

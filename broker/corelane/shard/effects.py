@@ -87,4 +87,33 @@ class Stopped:
     """The clean checkpoint asked for by `Shard.stop` is durable: the core may leave."""
 
 
-Effect = Send | Close | Pause | Resume | HoldProduce | Work | LogLine | Exit | Stopped | DiskEffect
+@record
+class OperatorAnswer:
+    """The answer to an `OperatorRequest`; *error* is empty when it was done."""
+
+    number: int
+    error: str
+    """A Kafka error's name, or empty."""
+    sentence: str
+    values: dict[str, str]
+
+
+@record
+class Emptied:
+    """This retired core owns nothing any more: it may be stopped and its directory removed."""
+
+
+Effect = (
+    Send
+    | Close
+    | Pause
+    | Resume
+    | HoldProduce
+    | Work
+    | LogLine
+    | Exit
+    | Stopped
+    | OperatorAnswer
+    | Emptied
+    | DiskEffect
+)

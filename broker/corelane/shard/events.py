@@ -1,6 +1,6 @@
 """What can happen to a core: everything `Shard.step` is ever told."""
 
-from corelane.model.ids import ConnId, JobId
+from corelane.model.ids import ConnId, CoreId, JobId
 from corelane.model.record import record
 from corelane.storage.effects import DiskDone
 
@@ -54,4 +54,59 @@ class Drained:
     conn: ConnId
 
 
-Event = Opened | Closed | Request | Drained | DiskDone | WorkDone
+@record
+class LinkUp:
+    """A sibling core can be reached: *conn* carries frames both ways, and no client's.
+
+    *boot* counts the sibling's lives. A sibling that *is_retired* hands its groups over and goes.
+    """
+
+    conn: ConnId
+    core: CoreId
+    boot: int
+    is_retired: bool
+
+
+@record
+class LinkFrame:
+    """One frame from a sibling. The memory is borrowed for this step only.
+
+    The first eight of its bytes are parsed already: kind, flags and number.
+    """
+
+    conn: ConnId
+    address: int
+    size_bytes: int
+    kind: int
+    flags: int
+    number: int
+
+
+@record
+class LinkDown:
+    """A sibling's life has ended, or its pipes broke; its conn is never used again."""
+
+    conn: ConnId
+
+
+@record
+class OperatorRequest:
+    """The operator wants something of this core; answered by an `OperatorAnswer`."""
+
+    number: int
+    verb: str
+    arguments: dict[str, str]
+
+
+Event = (
+    Opened
+    | Closed
+    | Request
+    | Drained
+    | DiskDone
+    | WorkDone
+    | LinkUp
+    | LinkFrame
+    | LinkDown
+    | OperatorRequest
+)

@@ -1,11 +1,12 @@
-"""The raft groups of one core: the controller's, and one for each partition that lives here.
+"""The raft groups of one core: the controller's (core 0), and one per partition that lives here.
 
-What the cluster is comes from the controller's log alone; this file makes what is on this core
-agree with it: opens partitions that were created, drops those that were deleted.
+What the cluster is comes from the controller's log alone, and which core of the node owns a group
+from core 0 (siblings.py); this file makes what is on this core agree with both: opens partitions
+that were created or came here, drops those that were deleted or left.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
@@ -28,11 +29,13 @@ from corelane.cluster.topic_config import effective
 from corelane.model import limits
 from corelane.model.ids import (
     CONTROLLER_GROUP,
+    CoreId,
     GroupId,
     Index,
     NodeId,
     Offset,
     RecordKind,
+    Term,
     TopicId,
 )
 from corelane.producers.ids import ProducerIdAllocator
@@ -42,7 +45,9 @@ from corelane.raft.core import RaftGroup
 from corelane.raft.events import Tick
 from corelane.shard.controller import Controller
 from corelane.shard.member import Member
+from corelane.shard.moves import Moves
 from corelane.shard.partition import Partition, Topic
+from corelane.shard.siblings import Home, Siblings
 from corelane.storage.group_log import GroupLog
 from corelane.storage.layout import Descriptor
 from corelane.storage.news import News
@@ -69,8 +74,8 @@ class IdWaiter(Protocol):
 class Groups:
     """Members by group, topics by name and id.
 
-    Invariant N1: a topic is in `topics` exactly while it is in the controller's fold, once that
-    is established.
+    Invariant G1: a topic is in `topics` exactly while it is in the controller's fold, once that
+    is established and homes are known.
     """
 
     def __init__(self, shard: "Shard", recovered: Recovered) -> None:
@@ -80,14 +85,27 @@ class Groups:
         self.topics_by_id: dict[bytes, Topic] = {}
         self.producer_ids = ProducerIdAllocator()
         self.opening = 0  # partitions that do not lead yet
+        self._queued: set[GroupId] = set()  # of those, the ones that wait in `shard.todo`
         self.is_reconciled = False
         self._folds = recovered.folds
         self._damaged = recovered.damaged
         self._waiting_for_ids: deque[IdWaiter] = deque()
         shard.store.state_of = self._state_of
-        self.controller = self._make_controller()
-        self.cluster = self.controller.cluster
+        self.siblings = Siblings(shard, self)
+        self.moves = Moves(shard, self)
+        self._controller: Controller | None = None
+        self.cluster = Cluster()
+        self._has_fold = False
+        if self.siblings.is_controller:
+            self._controller = self._make_controller()
+            self.cluster = self._controller.cluster
         self.reservations = Reservations(self.cluster)
+
+    @property
+    def controller(self) -> Controller:
+        """The controller's group; on core 0 only, where everything that needs it is handled."""
+        assert self._controller is not None, "the controller's log is core 0's"
+        return self._controller
 
     # --- making members ---
 
@@ -119,6 +137,8 @@ class Groups:
 
     def start(self) -> None:
         """Begin: the controller's group campaigns, the rest follows from its log."""
+        if self._controller is None:
+            return  # the fold comes from core 0
         if CONTROLLER_GROUP in self._damaged:
             # What topics there are is not known: to lead would be to drop those that are missing.
             self.controller.is_damaged = True
@@ -154,14 +174,19 @@ class Groups:
 
     # --- following the controller's log ---
 
+    @property
+    def is_established(self) -> bool:
+        """Whether the fold is the cluster's, and not still being read."""
+        return self._has_fold
+
     def established(self) -> None:
         """This core leads the controller's group and knows its whole log: act on it."""
-        shard = self.shard
         assert self.controller.serves
-        assert not self.is_reconciled, "a lone voter leads until it dies"
+        assert not self._has_fold, "a lone voter leads until it dies"
         assert not self.topics
+        self._has_fold = True
         self.reservations = Reservations(self.cluster)
-        config = shard.config
+        config = self.shard.config
         if self.cluster.cluster_id is None:
             self.controller.propose(ClusterCreated(config.cluster_id), _ignored)
         endpoints = tuple(
@@ -171,41 +196,131 @@ class Groups:
         node = NodeRegistered(config.node, config.config.node.rack, config.core_count, endpoints)
         if self.cluster.nodes.get(config.node) != node:
             self.controller.propose(node, _ignored)
+        self.siblings.established()
+
+    def mirrored(self, cluster: Cluster, changes: Sequence[Change]) -> None:
+        """Take over the fold from core 0; *changes* lead to it from the one known before."""
+        self.cluster = cluster
+        self._has_fold = True
+        for change in changes:
+            self.changed(change)
+        if self.siblings.is_settled and not self.is_reconciled:
+            self.settled()
+
+    def applied(self, index: Index, payload: bytes) -> None:
+        """Pass on what was applied here to who mirrors it."""
+        self.siblings.applied(index, payload)
+
+    def settled(self) -> None:
+        """Every group's home is known: own what belongs here, and nothing else."""
+        if self.is_reconciled or not self._has_fold:
+            return
+        shard = self.shard
+        self.is_reconciled = True
+        wanted = set(self.groups_of_node())
+        for group, log in [*shard.store.groups.items()]:
+            if group == CONTROLLER_GROUP:
+                continue
+            if group not in wanted:
+                self._folds.pop(group, None)
+                shard.store.drop_group(log)
+                continue
+            home = self.siblings.homes[group]
+            if home.core != shard.config.core:
+                assert home.revision > log.descriptor.revision, "two cores own one group"
+                self._folds.pop(group, None)
+                shard.store.release_group(log)  # a move left it behind
         for plan in self.cluster.topics.values():
             self._open_topic(plan)
-        known = {part.group for plan in self.cluster.topics.values() for part in plan.partitions}
-        for group in [*shard.store.groups]:
-            if group != CONTROLLER_GROUP and group not in known:
-                shard.store.drop_group(shard.store.groups[group])
-        self.is_reconciled = True
+
+    def groups_of_node(self) -> Iterator[GroupId]:
+        """Return the raft groups of partitions that have a replica on this node."""
+        node = self.shard.config.node
+        for topic in self.cluster.topics.values():
+            for part in topic.partitions:
+                if node in part.replicas:
+                    yield part.group
+
+    def owned(self) -> dict[GroupId, int]:
+        """Return the revision of every group in this core's log, but the controller's."""
+        return {
+            group: log.descriptor.revision
+            for group, log in self.shard.store.groups.items()
+            if group != CONTROLLER_GROUP
+        }
+
+    def led(self) -> list[tuple[GroupId, Term]]:
+        """Return the groups this core leads, with their terms."""
+        return [
+            (group, member.raft.term)
+            for group, member in self.members.items()
+            if group != CONTROLLER_GROUP and member.serves
+        ]
+
+    def lead_of(self, group: GroupId) -> tuple[CoreId, Term] | None:
+        """Return which core of this node leads a group, and its term; None: nobody does."""
+        member = self.members.get(group)
+        if member is not None:
+            return (self.shard.config.core, member.raft.term) if member.serves else None
+        return self.siblings.lead_of(group)
 
     def changed(self, change: Change) -> None:
         match change:
             case TopicCreated():
-                self._open_topic(change.topic)
+                self._give_homes(change.topic, 0)
+                if self.is_reconciled:
+                    self._open_topic(change.topic)
             case TopicDeleted():
-                self._delete_topic(change.topic)
-            case TopicConfigChanged():
+                if self.is_reconciled:
+                    self._delete_topic(change.topic)
+                self.siblings.deleted(part.group for part in change.topic.partitions)
+            case TopicConfigChanged() if self.is_reconciled:
                 topic = self.topics_by_id[change.topic.topic_id]
                 topic.settings = effective(change.topic.configs, self.shard.config.config)
                 self._apply_settings(topic)
             case PartitionsAdded():
-                topic = self.topics_by_id[change.topic.topic_id]
-                self._open_partitions(topic, change.topic, change.first)
+                self._give_homes(change.topic, change.first)
+                if self.is_reconciled:
+                    topic = self.topics_by_id[change.topic.topic_id]
+                    self._open_partitions(topic, change.topic, change.first)
             case ProducerIdsGranted():
                 config = self.shard.config
                 if (change.node, change.core) == (config.node, config.core):
+                    self.siblings.ids_came()
                     self._ids_granted(change.first_id, change.count)
-            case ClusterNamed() | NodeChanged() | Refused():
+            case ClusterNamed() | NodeChanged() | Refused() | TopicConfigChanged():
                 pass
             case _:
                 assert_never(change)
+
+    def _give_homes(self, plan: TopicPlan, first: int) -> None:
+        """Decide where the partitions from number *first* on live, on core 0."""
+        if self.siblings.is_controller:
+            node = self.shard.config.node
+            new = [part.group for part in plan.partitions[first:] if node in part.replicas]
+            self.siblings.created(new)
+
+    def rehomed(self, former: dict[GroupId, Home | None]) -> None:
+        """Open the groups that came here; those that left went when their parcel was taken."""
+        if not self.is_reconciled:
+            return
+        for group in former:
+            found = self.cluster.partition_of(group)
+            if found is None or not self._is_home(group) or group in self.members:
+                continue
+            plan, number = found
+            topic = self.topics_by_id[plan.topic_id]
+            if topic.partitions[number] is None:
+                self._queue_opening(topic, number, group, plan.partitions[number].replicas)
+
+    def _is_home(self, group: GroupId) -> bool:
+        return self.siblings.home_of(group) == self.shard.config.core
 
     def _open_topic(self, plan: TopicPlan) -> None:
         settings = effective(plan.configs, self.shard.config.config)
         assert plan.topic_id not in self.topics_by_id
         topic = Topic(plan.name, plan.topic_id, settings)
-        assert topic.name_bytes not in self.topics, "N1"
+        assert topic.name_bytes not in self.topics, "G1"
         self.topics[topic.name_bytes] = topic
         self.topics_by_id[plan.topic_id] = topic
         self._open_partitions(topic, plan, 0)
@@ -216,11 +331,16 @@ class Groups:
         topic.partitions += [None] * (len(plan.partitions) - first)
         for number in range(first, len(plan.partitions)):
             part = plan.partitions[number]
-            if self.shard.config.node in part.replicas:
-                self.opening += 1
-                self.shard.todo.append(
-                    partial(self._open_partition, topic, number, part.group, part.replicas)
-                )
+            if self._is_home(part.group):
+                self._queue_opening(topic, number, part.group, part.replicas)
+
+    def _queue_opening(
+        self, topic: Topic, number: int, group: GroupId, replicas: tuple[NodeId, ...]
+    ) -> None:
+        if group not in self._queued:
+            self._queued.add(group)
+            self.opening += 1
+            self.shard.todo.append(partial(self._open_partition, topic, number, group, replicas))
 
     def _open_partition(
         self, topic: Topic, number: int, group: GroupId, replicas: tuple[NodeId, ...]
@@ -230,15 +350,17 @@ class Groups:
         log = shard.store.groups.get(group)
         assert self.opening > 0
         assert group not in self.members
-        if topic.is_deleted:
+        self._queued.discard(group)
+        if topic.is_deleted or not self._is_home(group):
             self.opening -= 1
             self._folds.pop(group, None)
             if log is not None:
                 shard.store.drop_group(log)
             return
         if log is None:
+            revision = self.siblings.homes[group].revision
             log = shard.store.create_group(
-                Descriptor(group, topic.name, topic.topic_id, number, replicas)
+                Descriptor(group, topic.name, topic.topic_id, number, replicas, revision)
             )
         raft = self._make_raft(log)
         applied, blob = self._folds.pop(group, (Index(0), b""))
@@ -256,7 +378,7 @@ class Groups:
         topic.partitions[number] = partition
         self.members[group] = partition
         _apply_log_settings(topic, log)
-        partition.opened = self._partition_opened
+        partition.opened = partial(self._partition_opened, partition)
         if group in self._damaged:
             partition.is_damaged = True
             partition.opened = None
@@ -270,9 +392,24 @@ class Groups:
             return
         partition.campaign(shard.now_ms)
 
-    def _partition_opened(self) -> None:
+    def _partition_opened(self, partition: Partition) -> None:
         assert self.opening > 0
         self.opening -= 1
+        self.siblings.led(partition.group, partition.raft.term)
+
+    def release(self, partition: Partition) -> None:
+        """Give up a partition that another core has taken over, durably."""
+        assert not partition.is_dropped
+        topic = partition.topic
+        assert topic.partitions[partition.number] is partition
+        topic.partitions[partition.number] = None
+        partition.is_dropped = True
+        if partition.opened is not None:
+            self.opening -= 1
+            partition.opened = None
+        del self.members[partition.group]
+        self.shard.store.release_group(partition.log)
+        partition.fail_waits()
 
     def _apply_settings(self, topic: Topic) -> None:
         for partition in topic.partitions:
@@ -281,6 +418,7 @@ class Groups:
 
     def _delete_topic(self, plan: TopicPlan) -> None:
         topic = self.topics_by_id.pop(plan.topic_id)
+        self.moves.forget(part.group for part in plan.partitions)
         del self.topics[topic.name_bytes]
         assert not topic.is_deleted
         topic.is_deleted = True
@@ -296,6 +434,10 @@ class Groups:
             partition.fail_waits()
             assert not partition.serves
 
+    def took(self, group: GroupId, fold: tuple[Index, bytes]) -> None:
+        """A group came here from a sibling: keep its fold until HOMES has it opened."""
+        self._folds[group] = fold
+
     # --- producer ids ---
 
     def take_producer_id(self, waiter: "IdWaiter") -> None:
@@ -305,22 +447,37 @@ class Groups:
         if producer_id is not None:
             waiter.granted(producer_id)
         else:
-            self._waiting_for_ids.append(waiter)
+            waiting = self._waiting_for_ids
+            while waiting and waiting[0].is_done:  # they wait equally long: the first end first
+                waiting.popleft()
+            waiting.append(waiter)
         if ids.wants_block:
             self._ask_for_ids()
 
     def _ask_for_ids(self) -> None:
-        ids, config = self.producer_ids, self.shard.config
-        ids.block_asked()
+        self.producer_ids.block_asked()
+        if self.siblings.is_controller:
+            self.propose_producer_ids(self.shard.config.core)
+        else:
+            self.siblings.ask_for_ids()
+
+    def propose_producer_ids(self, core: CoreId) -> None:
+        """Have the controller grant *core* a block of producer ids."""
         count = limits.PRODUCER_ID_BLOCK_COUNT
         first = self.reservations.producer_ids(count)
 
         def applied(changes: Sequence[Change] | None) -> None:
             if changes is None:
-                ids.block_refused()
+                self.siblings.ids_refused(core)
 
-        command = ProducerIdBlock(config.node, config.core, first, count)
+        command = ProducerIdBlock(self.shard.config.node, core, first, count)
         self.controller.propose(command, applied)
+
+    def producer_ids_lost(self) -> None:
+        """The block asked for, if any, will not come: ask again if somebody waits."""
+        self.producer_ids.block_refused()
+        if self._waiting_for_ids:
+            self._ask_for_ids()
 
     def _ids_granted(self, first_id: int, count: int) -> None:
         self.producer_ids.block_granted(first_id, count)
@@ -341,13 +498,15 @@ class Groups:
     def tick(self) -> None:
         """Let groups whose deadline has come act; with one voter each there is none to come."""
         now_ms = self.shard.now_ms
-        controller = self.controller
-        if now_ms >= controller.raft.deadline_ms:
+        controller = self._controller
+        if controller is not None and now_ms >= controller.raft.deadline_ms:
             controller.perform(controller.raft.step(now_ms, Tick()))
 
     @property
     def is_ready(self) -> bool:
         """Whether every partition that belongs here leads (or is known damaged)."""
+        if self._controller is None:
+            return self.opening == 0 and self.is_reconciled
         return self.opening == 0 and self.takes_commands
 
     @property
@@ -357,7 +516,8 @@ class Groups:
         Found by simulation: a topic asked for between the two had no node to be placed on.
         """
         known = self.shard.config.node in self.cluster.nodes
-        return self.is_reconciled and known and self.controller.serves
+        serves = self._controller is not None and self._controller.serves
+        return serves and known and self.is_reconciled
 
 
 def _ignored(changes: object) -> None:

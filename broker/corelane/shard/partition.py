@@ -77,6 +77,7 @@ class Partition(Member):
         "commit_waits",
         "fetch_waits",
         "is_dropped",
+        "is_leaving",
         "number",
         "opened",
         "producers",
@@ -104,11 +105,34 @@ class Partition(Member):
         self.fetch_waits: dict[HighWatermarkWaiter, None] = {}  # in the order they came
         self.append_queue: deque[object] = deque()
         self.is_dropped = False
+        self.is_leaving = False  # another core is about to take it over
 
     @property
     def serves(self) -> bool:
         """Whether this member leads, has committed an entry of its own term, and is there."""
-        return not self.is_dropped and self.raft.is_established and not self.is_damaged
+        return (
+            not self.is_dropped
+            and not self.is_leaving
+            and self.raft.is_established
+            and not self.is_damaged
+        )
+
+    @property
+    def has_waits(self) -> bool:
+        """Whether somebody waits for an entry's fate."""
+        return bool(self.commit_waits or self.sync_waits or self.twin_waits)
+
+    def leave(self) -> None:
+        """Take nothing more: what is on its way is answered, readers learn to look elsewhere."""
+        assert self.serves
+        self.is_leaving = True
+        for reader in self.fetch_waits:
+            reader.wake()
+
+    def stay(self) -> None:
+        """Serve again: nobody took it over."""
+        assert self.is_leaving
+        self.is_leaving = False
 
     def append(self, batch: Batch) -> tuple[Index, Offset]:
         """Append *batch* as the leader; returns its index and the offset of its first record.

@@ -19,8 +19,22 @@ from corelane.shard.config import ShardConfig
 from corelane.shard.connection import Connection
 from corelane.shard.deadlines import Deadlines
 from corelane.shard.effects import Close, Effect, HoldProduce, LogLine, Stopped, Work
-from corelane.shard.events import Closed, Drained, Event, Opened, Request, WorkDone
+from corelane.shard.events import (
+    Closed,
+    Drained,
+    Event,
+    LinkDown,
+    LinkFrame,
+    LinkUp,
+    Opened,
+    OperatorRequest,
+    Request,
+    WorkDone,
+)
+from corelane.shard.forwarding import Forwarding
 from corelane.shard.groups import Groups
+from corelane.shard.links import Link, Visitor
+from corelane.shard.operations import operate
 from corelane.shard.partition import Partition
 from corelane.storage.effects import DiskDone
 from corelane.storage.news import NOTHING
@@ -72,6 +86,7 @@ class Shard:
         self._is_started = False
         self._is_recovered = False
         self.groups = Groups(self, recovered)
+        self.forwarding = Forwarding(self)
 
     # --- the border of the deterministic world ---
 
@@ -95,6 +110,8 @@ class Shard:
                 self._request(event)
             elif isinstance(event, DiskDone):
                 self._disk_done(event)
+            elif isinstance(event, LinkFrame):
+                self.groups.siblings.link_frame(event)
             else:
                 self._rare(event)
         self._run_todo()
@@ -107,6 +124,8 @@ class Shard:
         if not self._is_recovered and self.is_ready:
             self._is_recovered = True
             self.store.recovered()
+        self.groups.siblings.flush()
+        self.groups.moves.look_for_end()
         effects += self.store.turn_effects()
         self._hold_or_release_produce()
         self._flush()
@@ -155,7 +174,12 @@ class Shard:
 
     def close(self, conn: ConnId, reason: str) -> None:
         """Close a connection; *reason* goes to the log unless empty."""
-        self.effects.append(Close(conn, reason))
+        if conn >= 0:
+            self.effects.append(Close(conn, reason))
+            return
+        visitor = self.connections.get(conn)
+        if isinstance(visitor, Visitor):
+            visitor.link.refuse(visitor)
 
     def damage(self, partition: Partition, why: str) -> None:
         """Take a partition offline whose files cannot be read; everything else is served."""
@@ -224,8 +248,22 @@ class Shard:
 
     def _request(self, request: Request) -> None:
         connection = self.connections.get(request.conn)
-        if connection is None or connection.is_closed:
-            return
+        if connection is not None and not connection.is_closed:
+            self._serve(connection, request)
+
+    def visit(self, link: Link, frame: LinkFrame) -> None:
+        """Serve a request that a sibling forwarded."""
+        visitor, request = link.visit(frame, self.groups.siblings.links.visitor_id())
+        self.connections[visitor.conn] = visitor
+        self._serve(visitor, request)
+
+    def refuse_forwarded(self, conn: int) -> None:
+        """Close a client whose forwarded request a sibling refused."""
+        connection = self.connections.get(ConnId(conn))
+        if connection is not None and not connection.is_closed:
+            self.close(ConnId(conn), f"client {connection.peer}: refused")
+
+    def _serve(self, connection: Connection, request: Request) -> None:
         api = self.apis.get(request.api_key)
         if api is None or not api.version_min <= request.api_version <= api.version_max:
             self._unknown_api(connection, request, api)
@@ -234,7 +272,9 @@ class Shard:
         slot = connection.open_slot(request.api_key, request.api_version, request.correlation_id)
         lsn = self.store.wal.next_lsn
         try:
-            api.handle(self, Call(request, slot))
+            call = Call(request, slot)
+            if not self.forwarding.takes(api, call):
+                api.handle(self, call)
         except DecodeError as fault:
             self._refuse(connection, f"malformed {api.name} v{request.api_version}: {fault}")
         except AssertionError:
@@ -272,7 +312,10 @@ class Shard:
         if news is not NOTHING:
             self.groups.disk_done(news)
 
-    def _rare(self, event: Opened | Closed | Drained | WorkDone) -> None:
+    def _rare(
+        self,
+        event: Opened | Closed | Drained | WorkDone | LinkUp | LinkDown | OperatorRequest,
+    ) -> None:
         match event:
             case Opened():
                 assert event.conn not in self.connections, "an id is never used again"
@@ -283,6 +326,13 @@ class Shard:
                 connection = self.connections.pop(event.conn, None)
                 if connection is not None:
                     connection.close()
+            case LinkUp():
+                self.groups.siblings.link_up(event)
+                self.forwarding.link_up()
+            case LinkDown():
+                self.groups.siblings.link_down(event)
+            case OperatorRequest():
+                operate(self, event)
             case WorkDone():
                 self.works.pop(event.job)(event)
             case Drained():
@@ -296,7 +346,7 @@ class Shard:
             self.todo.popleft()()
 
     def _hold_or_release_produce(self) -> None:
-        must_hold = self.store.must_hold or bool(self._deferred)
+        must_hold = self.store.must_hold or bool(self._deferred) or self.forwarding.is_congested
         if must_hold != self._produce_held:
             self._produce_held = must_hold
             self.counts.produce_held += must_hold

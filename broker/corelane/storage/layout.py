@@ -36,6 +36,8 @@ class Descriptor:
     topic_id: TopicId
     partition: int
     voters: tuple[NodeId, ...]
+    revision: int = 1
+    """Rises with each move to another core: of two cores that own it, the higher one does."""
 
     @property
     def directory(self) -> str:

@@ -1,0 +1,48 @@
+"""What changed from one fold of the controller's log to a later one; pure.
+
+For a core that gets the fold whole (a sibling's, or a snapshot): it acts on the same changes as
+one that saw every command, without those that came and went between the two.
+"""
+
+from corelane.cluster.metadata import (
+    Change,
+    Cluster,
+    ClusterNamed,
+    NodeChanged,
+    PartitionsAdded,
+    TopicConfigChanged,
+    TopicCreated,
+    TopicDeleted,
+)
+
+
+def difference(before: Cluster, after: Cluster) -> list[Change]:
+    """Return the changes that lead from *before* to *after*, deletions first.
+
+    Producer ids that were granted between the two are not among them: whoever still waits asks
+    again. *after* must be the later of the two.
+    """
+    assert after.applied_index >= before.applied_index
+    changes: list[Change] = []
+    if after.cluster_id is not None and before.cluster_id != after.cluster_id:
+        changes.append(ClusterNamed(after.cluster_id))
+    changes += [
+        NodeChanged(node)
+        for number, node in after.nodes.items()
+        if before.nodes.get(number) != node
+    ]
+    changes += [
+        TopicDeleted(topic)
+        for topic_id, topic in before.topics_by_id.items()
+        if topic_id not in after.topics_by_id
+    ]
+    for topic_id, topic in after.topics_by_id.items():
+        former = before.topics_by_id.get(topic_id)
+        if former is None:
+            changes.append(TopicCreated(topic))
+            continue
+        if len(topic.partitions) > len(former.partitions):
+            changes.append(PartitionsAdded(topic, len(former.partitions)))
+        if topic.configs != former.configs:
+            changes.append(TopicConfigChanged(topic))
+    return changes

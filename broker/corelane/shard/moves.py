@@ -1,0 +1,355 @@
+"""Groups on their way from one core of the node to another: planned on core 0, done by the two.
+
+A move, seen by clients as a change of leader:
+1. Core 0 tells the source (MOVE). The source appends nothing more; what is on its way becomes
+   durable and is answered.
+2. The source writes all whole blocks, and sends the rest with the group's state (PARCEL).
+3. The target links the segment files into its own directory and puts it all into its log; once that
+   is durable it owns the group at the next revision, and says so to everybody (TAKEN).
+4. The source forgets the group; core 0 makes the target its home, where it is opened and led.
+
+Invariants:
+V1. A source gives its group up only when the target's copy is durable, and serves it again only
+    when it is known that the target has none: of a target that died meanwhile, its next HELLO says.
+V2. Nothing is appended to a group between step 1 and its end.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from corelane.cluster.binary import Reader, Writer
+from corelane.cluster.placement import place_core
+from corelane.model import limits
+from corelane.model.ids import CoreId, GroupId, Index
+from corelane.model.record import record
+from corelane.shard.effects import Emptied
+from corelane.shard.links import Kind, Link
+from corelane.shard.partition import Partition
+from corelane.shard.siblings import Home
+from corelane.storage.group_log import GroupLog
+
+if TYPE_CHECKING:
+    from corelane.storage.moving import Parcel
+    from corelane.shard.groups import Groups
+    from corelane.shard.shard import Shard
+
+UNDER_WAY_MAX: Final = 16
+"""Moves at a time: each makes a partition unavailable for two group commits and a sync."""
+CHECK_MS: Final = 2
+
+Told = Callable[[str], None]
+"""Hears why a move failed, or "" when it is done."""
+
+
+@record
+class Wish:
+    """A move that core 0 has planned."""
+
+    group: GroupId
+    target: CoreId
+    told: Told
+
+
+class Leaving:
+    """A group that this core hands over."""
+
+    __slots__ = ("is_done", "is_sent", "moves", "partition", "target")
+
+    def __init__(self, moves: "Moves", partition: Partition, target: CoreId) -> None:
+        self.moves = moves
+        self.partition = partition
+        self.target = target
+        self.is_sent = False
+        self.is_done = False
+
+    def expire(self, now_ms: int) -> None:
+        """Look whether everything is committed."""
+        del now_ms
+        self.moves.look(self)
+
+
+class Moves:
+    """All moves this core takes part in."""
+
+    def __init__(self, shard: "Shard", groups: "Groups") -> None:
+        self._shard = shard
+        self._groups = groups
+        self._leaving: dict[GroupId, Leaving] = {}
+        self._planned: deque[Wish] = deque()
+        self._under_way: dict[GroupId, Wish] = {}
+        self._is_emptied = False
+
+    # --- planning, on core 0 ---
+
+    def plan(self) -> None:
+        """Empty retired cores, and fill those that are new."""
+        siblings = self._groups.siblings
+        core_count = self._shard.config.core_count
+        loads = siblings.loads()
+        for group, home in sorted(siblings.homes.items()):
+            if home.core >= core_count:
+                target = place_core(group, loads)
+            elif loads[home.core] > 1 and min(loads) == 0:
+                target = CoreId(loads.index(0))
+                loads[home.core] -= 1
+            else:
+                continue
+            loads[target] += 1
+            self.want(group, target, _nobody)
+
+    def want(self, group: GroupId, target: CoreId, told: Told) -> None:
+        """Have a group moved; *told* hears the outcome."""
+        self._planned.append(Wish(group, target, told))
+        self._begin()
+
+    def _begin(self) -> None:
+        siblings = self._groups.siblings
+        waiting: list[Wish] = []
+        while self._planned and len(self._under_way) < UNDER_WAY_MAX:
+            wish = self._planned.popleft()
+            home = siblings.homes.get(wish.group)
+            if home is None:
+                wish.told("the partition was deleted")
+            elif home.core == wish.target:
+                wish.told("")
+            elif wish.group in self._under_way:
+                wish.told("the partition is being moved already")
+            elif not self._order(wish, home.core):
+                waiting.append(wish)  # a core is away, and comes back in a moment
+        self._planned.extend(waiting)
+
+    def _order(self, wish: Wish, source: CoreId) -> bool:
+        """Tell the source; return whether it, and the target, can be reached."""
+        siblings, own = self._groups.siblings, self._shard.config.core
+        if any(core != own and siblings.links.to(core) is None for core in (source, wish.target)):
+            return False
+        self._under_way[wish.group] = wish
+        if source == own:
+            self._leave(wish.group, wish.target)
+        else:
+            link = siblings.links.to(source)
+            assert link is not None
+            link.send(Kind.MOVE, 0, _numbers(wish.group, wish.target))
+        return True
+
+    def _ended(self, group: GroupId, why: str) -> None:
+        wish = self._under_way.pop(group, None)
+        if wish is not None:
+            wish.told(why)
+        self._begin()
+
+    # --- frames ---
+
+    def link_frame(self, link: Link, kind: Kind, number: int, body: bytes) -> None:
+        """Act on a frame of a move."""
+        del number
+        reader = Reader(body)
+        group = GroupId(reader.uint())
+        if kind == Kind.MOVE:
+            self._leave(group, CoreId(reader.uint(limits.CORES_MAX)))
+        elif kind == Kind.PARCEL:
+            self._take(link, group, reader)
+        else:
+            self._taken(link.core, group, reader)
+
+    # --- the source ---
+
+    def _leave(self, group: GroupId, target: CoreId) -> None:
+        """Begin to hand a group over."""
+        partition = self._groups.members.get(group)
+        if group in self._leaving:
+            return
+        if not isinstance(partition, Partition) or not partition.serves:
+            self._tell_controller(group, 0, "the partition is not served by its core now: retry")
+            return
+        leaving = Leaving(self, partition, target)
+        self._leaving[group] = leaving
+        partition.leave()
+        self.look(leaving)
+
+    def look(self, leaving: Leaving) -> None:
+        """Go on when everything that was appended is committed; else look again soon."""
+        partition = leaving.partition
+        if leaving.is_done or self._leaving.get(partition.group) is not leaving:
+            return
+        log = partition.log
+        if log.committed_index < log.last_index or partition.has_waits:
+            self._shard.deadlines.add(self._shard.now_ms + CHECK_MS, leaving)
+            return
+        self._shard.store.export_group(log, partial(self._exported, leaving))
+
+    def _exported(self, leaving: Leaving, parcel: "Parcel | None") -> None:
+        """Send what the segments do not hold to the target."""
+        partition = leaving.partition
+        if self._leaving.get(partition.group) is not leaving or partition.is_dropped:
+            return
+        link = self._groups.siblings.links.to(leaving.target)
+        if parcel is None or link is None:
+            self._resume(leaving, "its files cannot be written, or the other core is away")
+            return
+        out = Writer()
+        out.uint(partition.group)
+        out.uint(partition.log.descriptor.revision + 1)
+        out.uint(partition.raft.committed_index)
+        out.blob(partition.producers.encode())
+        out.blob(parcel.encode())
+        leaving.is_sent = True
+        link.send(Kind.PARCEL, 0, bytes(out.data))
+
+    def _taken(self, core: CoreId, group: GroupId, reader: Reader) -> None:
+        """The target has the group, or says why not; core 0 hears it too."""
+        revision = reader.uint()
+        why = reader.text(limits.CONFIG_VALUE_BYTES_MAX)
+        leaving = self._leaving.get(group)
+        if leaving is not None and leaving.target == core:
+            if why:
+                self._resume(leaving, why)
+            else:
+                self._gone(leaving)
+        if self._groups.siblings.is_controller:
+            self._settled(core, group, revision, why)
+
+    def _settled(self, core: CoreId, group: GroupId, revision: int, why: str) -> None:
+        """Make the target the home (core 0)."""
+        if not why:
+            self._groups.siblings.moved(group, Home(core, revision))
+        self._ended(group, why)
+
+    def _gone(self, leaving: Leaving) -> None:
+        leaving.is_done = True
+        del self._leaving[leaving.partition.group]
+        if not leaving.partition.is_dropped:
+            self._groups.release(leaving.partition)
+
+    def _resume(self, leaving: Leaving, why: str) -> None:
+        """Serve the group again: nobody took it (V1)."""
+        leaving.is_done = True
+        group = leaving.partition.group
+        del self._leaving[group]
+        if not leaving.partition.is_dropped:
+            self._shard.store.keep_group(leaving.partition.log)
+            leaving.partition.stay()
+            self._groups.siblings.led(group, leaving.partition.raft.term)
+        self._tell_controller(group, 0, why)
+
+    def sibling_gone(self, core: CoreId) -> None:
+        """A sibling died: what was not sent to it yet stays; what was, waits for its return."""
+        for leaving in [*self._leaving.values()]:
+            if leaving.target == core and not leaving.is_sent:
+                self._resume(leaving, "the other core died")
+        for group, wish in [*self._under_way.items()]:
+            home = self._groups.siblings.homes.get(group)
+            if home is not None and home.core == core:
+                self._ended(group, "the core that has it died")
+            elif wish.target == core and home is not None and self._knows(home.core):
+                pass  # the source says what became of it
+
+    def _knows(self, core: CoreId) -> bool:
+        return core == self._shard.config.core or self._groups.siblings.links.to(core) is not None
+
+    def sibling_back(self, core: CoreId, owned: dict[GroupId, int]) -> None:
+        """A sibling lives again and says what it owns: decide what was left open (V1)."""
+        for leaving in [*self._leaving.values()]:
+            if leaving.target != core or not leaving.is_sent:
+                continue
+            group = leaving.partition.group
+            if owned.get(group, 0) > leaving.partition.log.descriptor.revision:
+                self._gone(leaving)
+                self._tell_controller(group, 0, "")
+            else:
+                self._resume(leaving, "the other core died")
+        self._begin()
+
+    def forget(self, groups: Iterable[GroupId]) -> None:
+        """The topic is deleted: nothing of it goes anywhere."""
+        for group in groups:
+            leaving = self._leaving.pop(group, None)
+            if leaving is not None:
+                leaving.is_done = True
+            if self._groups.siblings.is_controller:
+                self._ended(group, "the partition was deleted")
+
+    # --- the target ---
+
+    def _take(self, link: Link, group: GroupId, reader: Reader) -> None:
+        """Own the group in a parcel from now on, if the disk lets us."""
+        from corelane.storage.moving import Parcel
+
+        revision = reader.uint()
+        fold = (Index(reader.uint()), reader.blob(limits.INT32_MAX))
+        parcel = Parcel.decode(reader.blob(limits.INT32_MAX))
+        if group in self._shard.store.groups:
+            self._answer(link.core, group, 0, "the core has a group of that number")
+            return
+        self._shard.store.import_group(
+            parcel,
+            revision,
+            fold,
+            link.core,
+            partial(self._imported, link.core, group, revision, fold),
+        )
+
+    def _imported(
+        self,
+        source: CoreId,
+        group: GroupId,
+        revision: int,
+        fold: tuple[Index, bytes],
+        log: GroupLog | None,
+        why: str,
+    ) -> None:
+        """Say to the source and to core 0 whether the group is durable here."""
+        if log is not None:
+            self._groups.took(group, fold)
+        self._answer(source, group, revision, why)
+
+    def _answer(self, source: CoreId, group: GroupId, revision: int, why: str) -> None:
+        siblings, own = self._groups.siblings, self._shard.config.core
+        body = _numbers(group, revision) + _text(why)
+        for core in {source, CoreId(0)}:
+            link = siblings.links.to(core)
+            if core != own and link is not None:
+                link.send(Kind.TAKEN, 0, body)
+        if siblings.is_controller:
+            self._settled(own, group, revision, why)
+
+    def _tell_controller(self, group: GroupId, revision: int, why: str) -> None:
+        """Tell core 0 how a move ended for its source."""
+        siblings = self._groups.siblings
+        if siblings.is_controller:
+            self._ended(group, why)
+            return
+        link = siblings.links.to(CoreId(0))
+        if link is not None and why:
+            link.send(Kind.TAKEN, 0, _numbers(group, revision) + _text(why))
+
+    # --- leaving for good ---
+
+    def look_for_end(self) -> None:
+        """A retired core that owns nothing any more says so, once."""
+        shard, groups = self._shard, self._groups
+        if shard.config.core < shard.config.core_count or self._is_emptied:
+            return
+        if groups.is_reconciled and not groups.owned() and shard.store.is_idle:
+            self._is_emptied = True
+            shard.effects.append(Emptied())
+
+
+def _numbers(*values: int) -> bytes:
+    out = Writer()
+    for value in values:
+        out.uint(value)
+    return bytes(out.data)
+
+
+def _text(value: str) -> bytes:
+    out = Writer()
+    out.text(value)
+    return bytes(out.data)
+
+
+def _nobody(why: str) -> None:
+    """Nobody waits for this move: the next start plans it again."""
+    del why
