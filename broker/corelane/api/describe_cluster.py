@@ -35,7 +35,7 @@ def handle(shard: Shard, call: Call) -> None:
     call.answer(
         Response(
             cluster_id=cluster_id_text(shard),
-            controller_id=config.brokers[config.self_broker].broker_id,
+            controller_id=config.brokers[0].broker_id,
             brokers=brokers,
             cluster_authorized_operations=NOT_REQUESTED,
             endpoint_type=ENDPOINT_BROKERS,

@@ -16,7 +16,7 @@ from functools import partial
 
 import corelane_native as native
 from corelane.api.fetch_response import FetchedPartition, FetchedTopic, encode
-from corelane.api.leaders import endpoints_for, hint_for
+from corelane.api.leaders import endpoints_for, fault_of_absent, hint_for
 from corelane.api.produce import body_at
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import ChunkId, Offset
@@ -156,6 +156,8 @@ class FetchWait:
             out.log_start_offset = log.start_offset
             if error == ErrorCode.NOT_LEADER_OR_FOLLOWER:
                 out.leader = hint_for(self.shard, partition)
+        elif error == ErrorCode.NOT_LEADER_OR_FOLLOWER:
+            out.leader = fault_of_absent(self.shard, topic, row[2])[1]
         if error:
             return None
         return partition
@@ -170,7 +172,7 @@ class FetchWait:
             return self._unknown, None
         partition = topic.partition(row[2])
         if partition is None:
-            return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, None
+            return fault_of_absent(self.shard, topic, row[2])[0], None
         if partition.is_damaged:
             return ErrorCode.KAFKA_STORAGE_ERROR, None
         if not partition.serves:

@@ -3,24 +3,55 @@
 from collections.abc import Sequence
 
 from corelane.api.fetch_response import Endpoint, LeaderHint
-from corelane.model.ids import BrokerId
-from corelane.shard.partition import Partition
+from corelane.model.errors import ErrorCode
+from corelane.model.ids import BrokerId, CoreId, GroupId
+from corelane.shard.config import Advertised
+from corelane.shard.partition import Partition, Topic
 from corelane.shard.shard import Shard
 
 NO_LEADER = BrokerId(-1)
 
 
-def leader_of(shard: Shard, partition: Partition | None) -> BrokerId:
-    """Return the broker that leads a partition of this core, -1 while nobody does."""
-    if partition is not None and partition.serves:
-        return shard.config.brokers[shard.config.self_broker].broker_id
-    return NO_LEADER
+def broker_of(shard: Shard, core: CoreId) -> Advertised | None:
+    """Return the broker that stands for a core of this node; None: clients do not know it."""
+    brokers = shard.config.brokers
+    if shard.config.config.network.advertise == "node":
+        return brokers[0]
+    return brokers[core] if core < len(brokers) else None
+
+
+def lead_of(shard: Shard, group: GroupId) -> LeaderHint | None:
+    """Return who leads a group; None: nobody that clients can be sent to."""
+    lead = shard.groups.lead_of(group)
+    if lead is None:
+        return None
+    core, term = lead
+    broker = broker_of(shard, core)
+    return None if broker is None else LeaderHint(broker.broker_id, term)
+
+
+def group_of(shard: Shard, topic: Topic, number: int) -> GroupId:
+    """Return the raft group of a partition that exists."""
+    return shard.groups.cluster.topics_by_id[topic.topic_id].partitions[number].group
+
+
+def exists(topic: Topic | None, number: int) -> bool:
+    """Whether there is such a partition, on whichever core."""
+    return topic is not None and not topic.is_deleted and 0 <= number < len(topic.partitions)
+
+
+def fault_of_absent(
+    shard: Shard, topic: Topic | None, number: int
+) -> tuple[ErrorCode, LeaderHint | None]:
+    """Return the error for a partition that is not on this core, and who leads it instead."""
+    if topic is None or not exists(topic, number):
+        return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, None
+    return ErrorCode.NOT_LEADER_OR_FOLLOWER, lead_of(shard, group_of(shard, topic, number))
 
 
 def hint_for(shard: Shard, partition: Partition) -> LeaderHint | None:
     """Return who leads instead, for NOT_LEADER_OR_FOLLOWER (KIP-951); None: not known."""
-    leader = leader_of(shard, partition)
-    return None if leader == NO_LEADER else LeaderHint(leader, partition.raft.term)
+    return lead_of(shard, partition.group)
 
 
 def endpoints_for(shard: Shard, hints: Sequence[LeaderHint]) -> list[Endpoint]:

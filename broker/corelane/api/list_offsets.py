@@ -9,6 +9,7 @@ may need decompression, done off the loop), never below the log start; -1/-1 whe
 (quirk 33). The leader epoch is that of the offset, the current one only for the end (quirk 34).
 """
 
+from corelane.api.leaders import fault_of_absent
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import Offset, Term
 from corelane.model.limits import REQUEST_BYTES_MAX
@@ -67,18 +68,18 @@ def handle(shard: Shard, call: Call) -> None:
             )
             rows.append(row)
             partition = None if topic is None else topic.partition(wish.partition_index)
+            if partition is None:
+                row.error_code = fault_of_absent(shard, topic, wish.partition_index)[0]
+                continue
             error = _fault(partition, wish.current_leader_epoch)
             if error:
                 row.error_code = error
                 continue
-            assert partition is not None
             _answer_row(wait, partition, wish.timestamp, row)
     wait.settle()
 
 
-def _fault(partition: Partition | None, epoch: int) -> int:
-    if partition is None:
-        return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+def _fault(partition: Partition, epoch: int) -> int:
     if partition.is_damaged:
         return ErrorCode.KAFKA_STORAGE_ERROR
     if not partition.serves:

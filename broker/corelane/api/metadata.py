@@ -10,8 +10,9 @@ per version until something about them changes: 100 partitions cost 146 us to en
 """
 
 from corelane.api.cluster_id import cluster_id_text
-from corelane.api.leaders import NO_LEADER, leader_of
+from corelane.api.leaders import NO_LEADER, broker_of, lead_of
 from corelane.api.topic_creation import TopicReady, create
+from corelane.cluster.commands import PartitionPlan
 from corelane.cluster.creation import TopicWish, topic_name_fault
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import BROKERS_PER_NODE, NODE_BROKER_SUFFIX, NodeId
@@ -51,6 +52,9 @@ def handle(shard: Shard, call: Call) -> None:
         and topic.name.encode() not in shard.groups.topics
         and topic_name_fault(topic.name) is None
     ]
+    if missing and may_create and not shard.groups.siblings.is_controller:
+        shard.forwarding.to_controller(call)  # it makes them, and answers as we would
+        return
     if not missing or not may_create:
         call.answer(_response(shard, [_wanted_row(shard, topic) for topic in wanted]))
         return
@@ -77,7 +81,7 @@ def _response(shard: Shard, topics: list[Message]) -> Message:
             for b in config.brokers
         ],
         cluster_id=cluster_id_text(shard),
-        controller_id=config.brokers[config.self_broker].broker_id,
+        controller_id=config.brokers[0].broker_id,
         topics=topics,
         cluster_authorized_operations=NOT_REQUESTED,
     )
@@ -114,16 +118,17 @@ def _topic_row(shard: Shard, topic: Topic) -> Message:
     rows = []
     for number in range(len(topic.partitions)):
         partition = topic.partitions[number]
-        leader = leader_of(shard, partition)
-        known = leader != NO_LEADER
-        replicas = _replicas(shard, topic, number)
+        plan = shard.groups.cluster.topics_by_id[topic.topic_id].partitions[number]
+        lead = lead_of(shard, plan.group)
+        known = lead is not None
+        replicas = _replicas(shard, plan)
         is_damaged = partition is not None and partition.is_damaged
         rows.append(
             PartitionRow(
                 error_code=0 if known else ErrorCode.LEADER_NOT_AVAILABLE,
                 partition_index=number,
-                leader_id=leader,
-                leader_epoch=partition.raft.term if partition is not None and known else -1,
+                leader_id=NO_LEADER if lead is None else lead.leader_id,
+                leader_epoch=-1 if lead is None else lead.leader_epoch,
                 replica_nodes=replicas,
                 isr_nodes=replicas if known else [],
                 offline_replicas=replicas if is_damaged else [],
@@ -138,10 +143,11 @@ def _topic_row(shard: Shard, topic: Topic) -> Message:
     )
 
 
-def _replicas(shard: Shard, topic: Topic, number: int) -> list[int]:
+def _replicas(shard: Shard, plan: PartitionPlan) -> list[int]:
     """Return the brokers of a partition's replicas; of this node, the one that owns it."""
-    plan = shard.groups.cluster.topics_by_id[topic.topic_id].partitions[number]
-    own = shard.config.brokers[shard.config.self_broker].broker_id
+    home = shard.groups.siblings.home_of(plan.group)
+    broker = None if home is None else broker_of(shard, home)
+    own = shard.config.brokers[0].broker_id if broker is None else broker.broker_id
     return [own if node == shard.config.node else _node_broker(node) for node in plan.replicas]
 
 

@@ -12,7 +12,7 @@ for the commit. Left out until transactions land: transactional batches are refu
 # performance-critical: see STYLE.md
 
 import corelane_native as native
-from corelane.api.leaders import endpoints_for
+from corelane.api.leaders import endpoints_for, fault_of_absent
 from corelane.api.produce_append import RowAppend
 from corelane.api.produce_response import ProducedPartition, ProducedTopic, encode
 from corelane.model.errors import ErrorCode
@@ -24,6 +24,14 @@ from corelane.wire.primitives import read_tags
 
 ACKS_ALLOWED = (-1, 0, 1)
 _FLEXIBLE_FROM = 9
+_ABSENT = {
+    ErrorCode.UNKNOWN_TOPIC_OR_PARTITION: (
+        "the topic or partition does not exist: create it, or refresh the metadata"
+    ),
+    ErrorCode.NOT_LEADER_OR_FOLLOWER: (
+        "another broker leads this partition: refresh the metadata and send the batch there"
+    ),
+}
 
 
 class ProduceWait:
@@ -109,10 +117,9 @@ def handle(shard: Shard, call: Call) -> None:
             continue
         partition = None if topic is None else topic.partition(row[2])
         if partition is None:
-            out.refuse(
-                ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
-                "the topic or partition does not exist: create it, or refresh the metadata",
-            )
+            error, out.leader = fault_of_absent(shard, topic, row[2])
+            out.refuse(error, _ABSENT[error])
+            shard.count_failure(request.api_key, error)
             continue
         wait.rows_open += 1
         RowAppend(wait, partition, out, row, transactional_id).begin(request.address)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from corelane.api.leaders import group_of
 from corelane.cluster.creation import Refusal, TopicWish, plan_topic
 from corelane.cluster.metadata import Change, Refused
 from corelane.model.errors import ErrorCode
@@ -60,13 +61,17 @@ class TopicReady:
             self.shard.deadlines.add(min(self.shard.now_ms + CHECK_MS, self.deadline_ms), self)
 
     def _leads(self, name: bytes) -> bool:
-        topic = self.shard.groups.topics.get(name)
+        groups = self.shard.groups
+        topic = groups.topics.get(name)
         if topic is None:
             return True  # deleted meanwhile: nothing to wait for
-        return all(
-            partition is not None and (partition.serves or partition.is_damaged)
-            for partition in topic.partitions
-        )
+        for number, partition in enumerate(topic.partitions):
+            if partition is not None:
+                if not (partition.serves or partition.is_damaged):
+                    return False
+            elif groups.lead_of(group_of(self.shard, topic, number)) is None:
+                return False
+        return True
 
     def _over(self) -> None:
         self.is_done = True
