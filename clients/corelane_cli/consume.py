@@ -18,9 +18,16 @@ Offsets (--offset):
 Times: 2026-11-23, 2026-11-23T10:00:00Z, seconds or milliseconds since 1970, or before now: -1h30m.
 
 \b
-Templates (--template):
-  %t topic  %p partition  %o offset  %d timestamp (ms)  %k key  %v value  %h headers
-  %K %V bytes of key and value  %H number of headers  %k{hex} %v{base64}  %%  \\n \\t \\x00
+Templates (--template): text, and verbs that print the parts of a record, as rpk's.
+  %t topic  %k key  %v value     with {hex} {base64} {base64raw} {unpack[<I]}
+  %T %K %V  bytes of topic, key and value; -1: null        %H number of headers
+  %p partition  %o offset  %e leader epoch  %x %y producer  %i number of the record
+  %[ %| %]  first offset, last stable offset, high watermark of the partition
+  numbers: {ascii} {hex} {hex64...4} {big64...8} {little64...8} {byte} {bool}
+  %d timestamp (ms), with {strftime[%F %T]} {go[2006-01-02]} or as a number
+  %h{%k=%v }  each header in this form      %h  all headers as name=value
+  %a{compression}  and timestamp-type, transactional-bit, control-bit
+  %% %{ %}  \\n \\t \\r \\0 \\x00 \\\\
 """
 
 
@@ -34,6 +41,7 @@ Templates (--template):
 )
 @click.option("-n", "--count", type=click.IntRange(1), help="Stop after so many records.")
 @click.option("-f", "--template", help="How a record is printed; see below.")
+@click.option("--meta-only", is_flag=True, help="Leave the values out.")
 @click.option("--read-committed", is_flag=True, help="Hide records of aborted transactions.")
 @bootstrap_option
 @format_option

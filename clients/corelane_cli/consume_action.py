@@ -10,11 +10,14 @@ from typing import Any
 import click
 
 from corelane.model.record import record
+from corelane_cli.layout import FormatError
 from corelane_cli.offsets import Extent, GrammarError, Range, parse, resolve, times_ms
+from corelane_cli.progress import Progress
 from corelane_cli.session import CONNECTION, run
-from corelane_cli.template import TemplateError, compile_template
+from corelane_cli.template import Surroundings, compile_template
 from corelane_client.admin import Admin
 from corelane_client.consumer import Consumer
+from corelane_client.fetching import Watermarks
 from corelane_client.offsets import AtTime, Edge
 from corelane_client.records import Record
 from corelane_client.settings import ConsumerSettings
@@ -31,75 +34,118 @@ class Wish:
     partitions: Sequence[int]
     count: int | None
     template: str | None
+    meta_only: bool
     read_committed: bool
+
+
+class _Marks:
+    """Knows the ends of the partitions once there is a consumer."""
+
+    consumer: Consumer
+
+    def of(self, topic: str, partition: int) -> Watermarks:
+        return self.consumer.watermarks(topic, partition)
 
 
 def run_consume(wish: Wish) -> None:
     """Print what *wish* says, until its end or for ever."""
+    marks = _Marks()
     try:
         wanted = parse(wish.offset, int(time.time() * 1000))
-        printed = _printer(wish)
-    except (GrammarError, TemplateError) as error:
-        raise click.UsageError(str(error)) from error
-    run(lambda: _consume(wish, wanted, printed))
+    except GrammarError as error:
+        raise click.UsageError(f"--offset: {error}") from error
+    try:
+        printed = _printer(wish, marks)
+    except FormatError as error:
+        raise click.UsageError(f"--template: {error}") from error
+    run(lambda: _consume(wish, wanted, printed, marks))
 
 
-async def _consume(wish: Wish, wanted: Range, printed: Callable[[Record], bytes]) -> None:
+async def _consume(
+    wish: Wish, wanted: Range, printed: Callable[[Record], bytes], marks: _Marks
+) -> None:
     settings = ConsumerSettings(
         isolation="read_committed" if wish.read_committed else "read_uncommitted",
         connection=CONNECTION,
     )
     async with Consumer(wish.bootstrap, settings) as consumer:
+        marks.consumer = consumer
+        total: int | None = 0
         async with Admin(wish.bootstrap, CONNECTION) as admin:
             for topic in wish.topics:
-                await _assign(consumer, admin, topic, wanted, wish.partitions or None)
-        out = sys.stdout.buffer
-        left = wish.count
-        while records := (await consumer.read())[:left]:
-            out.write(b"".join(map(printed, records)))
-            out.flush()
-            if left is not None:
-                left -= len(records)
-                if not left:
-                    break
+                count = await _assign(consumer, admin, topic, wanted, wish.partitions or None)
+                total = None if total is None or count is None else total + count
+        if wish.count is not None:
+            total = wish.count if total is None else min(total, wish.count)
+        # Beside records on the same terminal a progress line would only disturb.
+        is_wanted = total is not None and not sys.stdout.isatty()
+        progress = Progress(total or 0, is_wanted=is_wanted, unit="records")
+        try:
+            await _print(consumer, printed, wish.count, progress)
+        finally:
+            progress.finish()
+
+
+async def _print(
+    consumer: Consumer, printed: Callable[[Record], bytes], left: int | None, progress: Progress
+) -> None:
+    """Print what comes, *left* records at most."""
+    out = sys.stdout.buffer
+    count = 0
+    while records := (await consumer.read())[:left]:
+        out.write(b"".join(map(printed, records)))
+        out.flush()
+        count += len(records)
+        progress.show(count)
+        if left is not None:
+            left -= len(records)
+            if not left:
+                break
 
 
 async def _assign(
     consumer: Consumer, admin: Admin, topic: str, wanted: Range, partitions: Sequence[int] | None
-) -> None:
-    """Assign the partitions of one topic, each with its own offsets."""
+) -> int | None:
+    """Assign the partitions of one topic, each with its own offsets.
+
+    Returns the number of offsets to read, or None without an end.
+    """
     beginnings = await admin.list_offsets(topic, Edge.BEGINNING, partitions)
     ends = await admin.list_offsets(topic, Edge.END, partitions)
     by_time = {
         time_ms: await admin.list_offsets(topic, AtTime(time_ms), partitions)
         for time_ms in times_ms(wanted)
     }
+    total = 0
     for partition, beginning in beginnings.items():
         times = {time_ms: found[partition].offset for time_ms, found in by_time.items()}
         extent = Extent(beginning.offset, ends[partition].offset, times)
-        await consumer.assign(
-            topic,
-            [partition],
-            start=resolve(wanted.first, extent),
-            stop=None if wanted.stop is None else resolve(wanted.stop, extent),
-        )
+        start = resolve(wanted.first, extent)
+        stop = None if wanted.stop is None else resolve(wanted.stop, extent)
+        total += 0 if stop is None else max(stop - start, 0)
+        await consumer.assign(topic, [partition], start=start, stop=stop)
+    return None if wanted.stop is None else total
 
 
-def _printer(wish: Wish) -> Callable[[Record], bytes]:
-    """Return the function that prints a record."""
+def _printer(wish: Wish, marks: _Marks) -> Callable[[Record], bytes]:
+    """Return the function that prints a record. Raises FormatError."""
     if wish.output_format == "json":
-        return _json_line
-    return compile_template("%v\\n" if wish.template is None else wish.template)
+        return lambda each: _json_line(each, meta_only=wish.meta_only)
+    template = wish.template
+    if template is None:
+        template = "%t partition %p offset %o\\n" if wish.meta_only else "%v\\n"
+    return compile_template(template, Surroundings(marks.of))
 
 
-def _json_line(each: Record) -> bytes:
+def _json_line(each: Record, *, meta_only: bool) -> bytes:
+    value = {"value_bytes": len(each.value or b"")} if meta_only else {}
     fields = {
         "topic": each.topic,
         "partition": each.partition,
         "offset": each.offset,
         "timestamp_ms": each.timestamp_ms,
         **_text_or_base64("key", each.key),
-        **_text_or_base64("value", each.value),
+        **(value or _text_or_base64("value", each.value)),
         "headers": [
             {"name": name, **_text_or_base64("value", value)} for name, value in each.headers
         ],

@@ -1,48 +1,29 @@
 """What `corelane produce` does."""
 
-import os
-import stat
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import BinaryIO, Final
+from collections.abc import Callable
+from typing import Final
 
 import click
-import trio
 
-from corelane.model.record import record
+from corelane_cli import exits
 from corelane_cli.exits import CommandError
+from corelane_cli.input_format import InputFormat
+from corelane_cli.input_source import InputError
+from corelane_cli.layout import FormatError
 from corelane_cli.output import show_json
-from corelane_cli.progress import Progress
+from corelane_cli.produce_input import messages
+from corelane_cli.produce_wish import Wish
 from corelane_cli.session import CONNECTION, DELIVERY_TIMEOUT_MS, run
+from corelane_cli.template import CODECS, Part, compile_template
 from corelane_client.batching import Delivery, Message, Outcome
 from corelane_client.errors import ClientError
 from corelane_client.producer import Producer
-from corelane_client.records import Headers
-from corelane_client.settings import Acks, Codec, ProducerSettings
+from corelane_client.records import NO_PRODUCER, Origin, Record
+from corelane_client.settings import ProducerSettings
 
-_READ_BYTES: Final = 256 * 1024
-
-
-@record
-class Wish:
-    """What the command line asks for."""
-
-    topic: str
-    bootstrap: str
-    output_format: str
-    messages: Sequence[str]
-    path: Path | None
-    key: str | None
-    key_separator: str | None
-    headers: Sequence[str]
-    partition: int | None
-    tombstones: bool
-    acks: Acks
-    compression: Codec
-    create: bool
+_NO_EPOCH: Final = -1
 
 
 class Tally:
@@ -51,15 +32,16 @@ class Tally:
     def __init__(self) -> None:
         self.records = 0
         self.value_bytes = 0
-        self.failure: ClientError | None = None
-        self.partitions: dict[int, list[int]] = {}
-        """First offset, last offset and number of records, by partition."""
+        self.failure: ClientError | InputError | None = None
+        self.partitions: dict[tuple[str, int], list[int]] = {}
+        """First offset, last offset and number of records, by topic and partition."""
 
     def count(self, outcome: Outcome) -> None:
         """Take note of one record; the first failure is kept."""
         if isinstance(outcome, Delivery):
             self.records += 1
-            row = self.partitions.setdefault(outcome.partition, [outcome.offset, -1, 0])
+            place = (outcome.topic, outcome.partition)
+            row = self.partitions.setdefault(place, [outcome.offset, -1, 0])
             row[0] = min(row[0], outcome.offset)
             row[1] = max(row[1], outcome.offset)
             row[2] += 1
@@ -71,8 +53,9 @@ def run_produce(wish: Wish) -> None:
     """Send what *wish* says and print where it is."""
     start_s = time.monotonic()
     tally = Tally()
+    form, printed = _compiled(wish)
     try:
-        run(lambda: _produce(wish, tally))
+        run(lambda: _produce(wish, tally, form, printed))
     except CommandError:
         if tally.records:
             _print(wish, tally, time.monotonic() - start_s)
@@ -80,7 +63,23 @@ def run_produce(wish: Wish) -> None:
     _print(wish, tally, time.monotonic() - start_s)
 
 
-async def _produce(wish: Wish, tally: Tally) -> None:
+def _compiled(wish: Wish) -> tuple[InputFormat | None, Part | None]:
+    """Return what reads the input and what prints each record, if that was asked for."""
+    name = "--template"
+    try:
+        form = None if wish.template is None else InputFormat(wish.template)
+        name = "--output-template"
+        printed = None if wish.output_template is None else compile_template(wish.output_template)
+    except FormatError as error:
+        raise click.UsageError(f"{name}: {error}") from error
+    if wish.topic is None and (form is None or not form.has_topic):
+        raise click.UsageError("Missing argument 'TOPIC'; only a --template with %t can name it.")
+    return form, printed
+
+
+async def _produce(
+    wish: Wish, tally: Tally, form: InputFormat | None, printed: Part | None
+) -> None:
     settings = ProducerSettings(
         acks=wish.acks,
         compression=wish.compression,
@@ -88,97 +87,42 @@ async def _produce(wish: Wish, tally: Tally) -> None:
         delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
         connection=CONNECTION,
     )
-    headers = tuple(_header(each) for each in wish.headers)
     async with Producer(wish.bootstrap, settings) as producer:
-        with _source(wish) as (lines, progress):
-            read_bytes = 0
-            async for line in lines:
-                read_bytes += len(line) + 1
-                message = _message(wish, headers, line)
-                tally.value_bytes += len(message.value or b"")
-                await producer.enqueue(message, tally.count)
-                if tally.failure is not None:
-                    break
-                progress.show(read_bytes, tally.records)
+        with messages(wish, form) as (source, progress):
+            try:
+                async for message, read_bytes in source:
+                    tally.value_bytes += len(message.value or b"")
+                    told = tally.count if printed is None else _told(wish, tally, message, printed)
+                    await producer.enqueue(message, told)
+                    if tally.failure is not None:
+                        break
+                    progress.show(read_bytes, tally.records)
+            except InputError as error:
+                # What came before is whole, and is sent.
+                tally.failure = tally.failure or error
             await producer.flush()
-    if tally.failure is not None:
-        raise tally.failure
+    match tally.failure:
+        case None:
+            pass
+        case InputError():
+            next_step = "Correct the input or --template; the records before it were sent."
+            raise CommandError(exits.FAILED, str(tally.failure), next_step)
+        case _:
+            raise tally.failure
 
 
-def _message(wish: Wish, headers: Headers, line: bytes) -> Message:
-    """Return the record that one line stands for."""
-    key = wish.key.encode() if wish.key is not None else None
-    value: bytes | None = line
-    if wish.key_separator is not None:
-        first, found, rest = line.partition(wish.key_separator.encode())
-        if found:
-            key, value = first, rest
-    if wish.tombstones and not value:
-        value = None
-    return Message(wish.topic, value, key, headers, wish.partition)
+def _told(wish: Wish, tally: Tally, message: Message, printed: Part) -> Callable[[Outcome], None]:
+    """Return what prints a record once it is acknowledged."""
+    origin = Origin(_NO_EPOCH, CODECS.index(wish.compression), NO_PRODUCER, _NO_EPOCH)
 
+    def tell(outcome: Outcome) -> None:
+        tally.count(outcome)
+        if isinstance(outcome, Delivery):
+            place = (outcome.topic, outcome.partition, outcome.offset, outcome.timestamp_ms)
+            made = Record(*place, message.key, message.value, message.headers, origin)
+            sys.stdout.buffer.write(printed(made))
 
-def _header(text: str) -> tuple[str, bytes | None]:
-    name, _, value = text.partition("=")
-    return name, value.encode()
-
-
-@contextmanager
-def _source(wish: Wish) -> Iterator[tuple[AsyncIterator[bytes], Progress]]:
-    """Give the lines to send and where to show how far we are."""
-    is_text = wish.output_format == "text"
-    if wish.messages:
-        yield _given(wish.messages), Progress(0, is_wanted=False)
-        return
-    stream = wish.path.open("rb") if wish.path else sys.stdin.buffer
-    if wish.path is None and is_text and sys.stdin.isatty() and sys.stderr.isatty():
-        click.echo("One record in each line; Ctrl-D ends.", err=True)
-    progress = Progress(_size_bytes(stream), is_wanted=is_text and not stream.isatty())
-    try:
-        yield _lines(stream), progress
-    finally:
-        progress.finish()
-        if wish.path:
-            stream.close()
-
-
-async def _given(messages: Sequence[str]) -> AsyncIterator[bytes]:
-    for message in messages:
-        yield message.encode()
-
-
-async def _lines(stream: BinaryIO) -> AsyncIterator[bytes]:
-    """Yield lines without their ends, as they come; the last may lack its end."""
-    rest = b""
-    while data := await _read(stream):
-        *whole, rest = (rest + data).split(b"\n")
-        for line in whole:
-            yield line
-    if rest:
-        yield rest
-
-
-async def _read(stream: BinaryIO) -> bytes:
-    """Read what is there, waiting without blocking where the system lets us wait.
-
-    Not in a thread: one that still reads when the command is interrupted aborts the interpreter.
-    """
-    try:
-        descriptor = stream.fileno()
-        await trio.lowlevel.wait_readable(descriptor)
-    except OSError:  # a regular file, which is always ready, or a test's stream
-        await trio.lowlevel.checkpoint()
-        return stream.read(_READ_BYTES)
-    return os.read(descriptor, _READ_BYTES)
-
-
-def _size_bytes(stream: BinaryIO) -> int:
-    """Return the size of a regular file; 0 if it is something else."""
-    try:
-        status = os.fstat(stream.fileno())
-    except OSError:  # a test's stream has no descriptor
-        return 0
-    return status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return tell
 
 
 def _print(wish: Wish, tally: Tally, seconds: float) -> None:
@@ -186,8 +130,14 @@ def _print(wish: Wish, tally: Tally, seconds: float) -> None:
     rows = sorted(tally.partitions.items())
     if wish.output_format == "json":
         partitions = [
-            {"partition": number, "first_offset": first, "last_offset": last, "records": count}
-            for number, (first, last, count) in rows
+            {
+                "topic": topic,
+                "partition": number,
+                "first_offset": first,
+                "last_offset": last,
+                "records": count,
+            }
+            for (topic, number), (first, last, count) in rows
         ]
         show_json(
             {
@@ -199,9 +149,12 @@ def _print(wish: Wish, tally: Tally, seconds: float) -> None:
             }
         )
         return
-    for number, (first, last, count) in rows:
+    if wish.output_template is not None:
+        sys.stdout.buffer.flush()
+        return
+    for (topic, number), (first, last, count) in rows:
         where = f"offset {first}" if first == last else f"offsets {first} to {last}"
         if first < 0:
             where = "offset not told (acks 0)"
         noun = "record" if count == 1 else "records"
-        click.echo(f"{wish.topic}, partition {number}: {count} {noun}, {where}")
+        click.echo(f"{topic}, partition {number}: {count} {noun}, {where}")

@@ -1,99 +1,189 @@
-r"""The grammar of `consume --template`: how one record is printed.
+r"""What `consume --template` prints of a record: the verbs, which are rpk's.
 
-    %t topic  %p partition  %o offset  %d timestamp (ms)  %k key  %v value  %h headers
-    %K %V  the bytes of key and value      %H  the number of headers      %%  a percent sign
-    %k{hex} %k{base64} %v{hex} %v{base64}  the same bytes, written so that they are readable
-    \n \t \r \0 \\ \xHH                    special characters
+    %t topic   %k key   %v value              text: {hex} {base64} {base64raw} {unpack[<I]}
+    %p partition   %o offset   %e leader epoch   %x producer id   %y producer epoch
+    %T %K %V  bytes of topic, key, value      %H number of headers      %i number of the record
+    %[ %| %]  the partition's first offset, last stable offset, high watermark
+                                              numbers: {ascii} {hex64} {big32} {little16} {bool} ...
+    %d timestamp in ms                        {strftime[%F]} {go[2006-01-02]}, or as a number
+    %h{%k=%v }  each header                   %h alone prints name=value, between commas
+    %a{compression}                           and timestamp-type, transactional-bit, control-bit
 
-A null key or value prints nothing; headers print as name=value, separated by commas.
+A null prints nothing and has the size -1. The grammar around the verbs is in layout.py.
 """
 
 import base64
-import re
+import itertools
 from collections.abc import Callable
 from typing import Final
 
+from corelane.model.record import record
+from corelane_cli.layout import FormatError, Literal, Verb, refuse, tokenize
+from corelane_cli.number_formats import WRITERS
+from corelane_cli.time_formats import go_layout, strftime
+from corelane_cli.unpack import UnpackError, compile_unpack
+from corelane_client.fetching import Watermarks
 from corelane_client.records import Headers, Record
 
 Part = Callable[[Record], bytes]
+_Number = Callable[[Record], int]
+
+CODECS: Final = ("none", "gzip", "snappy", "lz4", "zstd")
 
 
-class TemplateError(ValueError):
-    """The text is not in the grammar; the message says which part."""
+@record
+class Surroundings:
+    """What a template may print beside the record."""
+
+    watermarks: Callable[[str, int], Watermarks] | None = None
+    """The ends of a partition; None where they are not known."""
 
 
-def _size(data: bytes | None) -> bytes:
-    return b"%d" % (-1 if data is None else len(data))
+def _size(data: bytes | None) -> int:
+    return -1 if data is None else len(data)
 
 
 def _headers(headers: Headers) -> bytes:
     return b",".join(name.encode() + b"=" + (value or b"") for name, value in headers)
 
 
-_VERBS: Final[dict[str, Part]] = {
+_TEXTS: Final[dict[str, Part]] = {
     "t": lambda record: record.topic.encode(),
-    "p": lambda record: b"%d" % record.partition,
-    "o": lambda record: b"%d" % record.offset,
-    "d": lambda record: b"%d" % record.timestamp_ms,
     "k": lambda record: record.key or b"",
     "v": lambda record: record.value or b"",
-    "h": lambda record: _headers(record.headers),
+}
+_NUMBERS: Final[dict[str, _Number]] = {
+    "p": lambda record: record.partition,
+    "o": lambda record: record.offset,
+    "e": lambda record: record.origin.leader_epoch,
+    "d": lambda record: record.timestamp_ms,
+    "x": lambda record: record.origin.producer_id,
+    "y": lambda record: record.origin.producer_epoch,
+    "T": lambda record: len(record.topic.encode()),
     "K": lambda record: _size(record.key),
     "V": lambda record: _size(record.value),
-    "H": lambda record: b"%d" % len(record.headers),
+    "H": lambda record: len(record.headers),
 }
-_WAYS: Final[dict[str, Callable[[bytes], bytes]]] = {
+_MARKS: Final[dict[str, Callable[[Watermarks], int]]] = {
+    "[": lambda found: found.log_start,
+    "|": lambda found: found.last_stable,
+    "]": lambda found: found.high_watermark,
+}
+_ATTRIBUTES: Final[dict[str, _Number]] = {
+    "compression": lambda record: record.origin.attributes & 0x07,
+    "timestamp-type": lambda record: record.origin.attributes >> 3 & 1,
+    "transactional-bit": lambda record: record.origin.attributes >> 4 & 1,
+    "control-bit": lambda record: record.origin.attributes >> 5 & 1,
+}
+_VERBS: Final = " ".join(f"%{letter}" for letter in (*_TEXTS, *_NUMBERS, "h", "a", "i", *_MARKS))
+_TEXT_WAYS: Final[dict[str, Callable[[bytes], bytes]]] = {
     "hex": lambda data: data.hex().encode(),
     "base64": base64.b64encode,
+    "base64raw": lambda data: base64.b64encode(data).rstrip(b"="),
 }
-_ESCAPES: Final = {"n": b"\n", "t": b"\t", "r": b"\r", "0": b"\x00", "\\": b"\\"}
-_TOKEN: Final = re.compile(
-    r"(?P<text>[^%\\]+)"
-    r"|%(?P<verb>.)(?:\{(?P<way>[^}]*)\})?"
-    r"|\\x(?P<hex>[0-9a-fA-F]{2})"
-    r"|\\(?P<escape>.)",
-    re.DOTALL,
-)
+_IN_HEADERS: Final = "kvKV"
 
 
-def compile_template(text: str) -> Part:
-    """Return the function that prints a record as *text* says. Raises TemplateError."""
-    parts: list[Part] = []
-    at = 0
-    while at < len(text):
-        token = _TOKEN.match(text, at)
-        if token is None:
-            raise TemplateError(f"{text[at:]!r} at the end of the template says nothing")
-        parts.append(_part(token))
-        at = token.end()
+def compile_template(text: str, surroundings: Surroundings | None = None) -> Part:
+    """Return the function that prints a record as *text* says. Raises FormatError.
+
+    The function counts its calls, for %i.
+    """
+    around = surroundings or Surroundings()
+    counter = itertools.count(1)
+    return _joined([_part(token, around, counter) for token in tokenize(text)])
+
+
+def _joined(parts: list[Part]) -> Part:
+    if len(parts) == 1:
+        return parts[0]
     return lambda record: b"".join([part(record) for part in parts])
 
 
-def _part(token: re.Match[str]) -> Part:
+def _part(token: Literal | Verb, around: Surroundings, counter: "itertools.count[int]") -> Part:
     """Return what one token prints."""
-    if token["text"]:
-        return _constant(token["text"].encode())
-    if token["hex"]:
-        return _constant(bytes.fromhex(token["hex"]))
-    if token["escape"]:
-        if token["escape"] not in _ESCAPES:
-            raise TemplateError(f"\\{token['escape']} is not known; a backslash is \\\\")
-        return _constant(_ESCAPES[token["escape"]])
-    verb, way = token["verb"], token["way"]
-    if verb == "%" and way is None:
-        return _constant(b"%")
-    if verb not in _VERBS:
-        raise TemplateError(f"%{verb} is not known; there are %{' %'.join(_VERBS)} and %%")
+    if isinstance(token, Literal):
+        data = token.data
+        return lambda _: data
+    letter = token.letter
+    if letter in _TEXTS:
+        return _text(token, _TEXTS[letter])
+    if letter == "d" and token.text is not None:
+        write = (strftime if token.modifier == "strftime" else go_layout)(token.text)
+        return lambda record: write(record.timestamp_ms)
+    if letter in _NUMBERS:
+        return _number(token, _NUMBERS[letter])
+    if letter in _MARKS:
+        return _mark(token, around)
+    if letter == "i":
+        return _number(token, lambda _: next(counter))
+    if letter == "a":
+        return _attribute(token)
+    if letter == "h":
+        return _each_header(token)
+    raise refuse(token, f"it is not known; there are {_VERBS} and %% %{{ %}}")
+
+
+def _text(verb: Verb, part: Part) -> Part:
+    if not verb.modifier:
+        return part
+    if verb.modifier == "unpack" and verb.text is not None:
+        try:
+            unpack = compile_unpack(verb.text)
+        except UnpackError as error:
+            raise refuse(verb, str(error)) from error
+        return lambda record: unpack(part(record))
+    way = _TEXT_WAYS.get(verb.modifier)
     if way is None:
-        return _VERBS[verb]
-    if verb not in "kv" or way not in _WAYS:
-        raise TemplateError(f"%{verb}{{{way}}} is not known; %k and %v take {{hex}} or {{base64}}")
-    return _written(_VERBS[verb], _WAYS[way])
-
-
-def _constant(data: bytes) -> Part:
-    return lambda _: data
-
-
-def _written(part: Part, way: Callable[[bytes], bytes]) -> Part:
+        known = ", ".join([*_TEXT_WAYS, "unpack[...]"])
+        raise refuse(verb, f"this way to print text is not known; there are {known}")
     return lambda record: way(part(record))
+
+
+def _number(verb: Verb, number: _Number) -> Part:
+    write = WRITERS.get(verb.modifier or "ascii") if verb.text is None else None
+    if write is None:
+        known = ", ".join(WRITERS)
+        if verb.letter == "d":
+            known += ", strftime[...], go[...]"
+        raise refuse(verb, f"this way to print a number is not known; there are {known}")
+    return lambda record: write(number(record))
+
+
+def _mark(verb: Verb, around: Surroundings) -> Part:
+    watermarks, of = around.watermarks, _MARKS[verb.letter]
+    if watermarks is None:
+        raise refuse(verb, "only consume knows it")
+    return _number(verb, lambda record: of(watermarks(record.topic, record.partition)))
+
+
+def _attribute(verb: Verb) -> Part:
+    name, semicolon, way = verb.modifier.partition(";")
+    attribute = _ATTRIBUTES.get(name)
+    if attribute is None or verb.text is not None:
+        raise refuse(verb, f"it takes one of {', '.join(_ATTRIBUTES)}")
+    if name == "compression" and not semicolon:
+        return lambda record: CODECS[attribute(record)].encode()
+    return _number(Verb(verb.letter, way, None, verb.at), attribute)
+
+
+def _each_header(verb: Verb) -> Part:
+    """Return what prints the headers, each as if it were a record with a key and a value."""
+    if verb.text is None:
+        return lambda record: _headers(record.headers)
+    tokens = tokenize(verb.text, verb.at + len("%h{"))
+    for token in tokens:
+        if isinstance(token, Verb) and token.letter not in _IN_HEADERS:
+            raise refuse(token, "a header has only %k %v %K %V")
+    inner = _joined([_part(token, Surroundings(), itertools.count(1)) for token in tokens])
+
+    def write(record: Record) -> bytes:
+        return b"".join(
+            inner(Record(record.topic, record.partition, 0, 0, name.encode(), value, ()))
+            for name, value in record.headers
+        )
+
+    return write
+
+
+__all__ = ["FormatError", "Part", "Surroundings", "compile_template"]

@@ -7,7 +7,7 @@ from typing import Self
 from corelane.model.errors import ErrorCode
 from corelane_client.connection import Connect, connect_tcp
 from corelane_client.errors import KafkaError, no_partition
-from corelane_client.fetching import ISOLATION, Assigned, Chunk, Fetcher, damaged
+from corelane_client.fetching import ISOLATION, Assigned, Chunk, Fetcher, Watermarks, damaged
 from corelane_client.offsets import Edge, Place, list_offsets
 from corelane_client.pool import Pool
 from corelane_client.records import CorruptBatchError, Record, batch_records
@@ -101,6 +101,10 @@ class Consumer:
     def position(self, topic: str, partition: int) -> int:
         """Return the offset behind the last record that was returned; gaps may follow."""
         return self._fetcher.assigned[topic, partition].position
+
+    def watermarks(self, topic: str, partition: int) -> Watermarks:
+        """Return the ends of an assigned partition, as its last answer told them."""
+        return self._fetcher.assigned[topic, partition].watermarks
 
     def __aiter__(self) -> AsyncIterator[Record]:
         return self

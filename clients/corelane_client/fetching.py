@@ -29,6 +29,16 @@ _NAMES_VERSION_MAX: Final = 12
 """From version 13 on Fetch names topics by id, which old brokers do not tell."""
 
 
+@record
+class Watermarks:
+    """The ends of a partition, as the last answer told them; -1 before the first."""
+
+    log_start: int
+    last_stable: int
+    """The end for who reads only what is committed: below every open transaction."""
+    high_watermark: int
+
+
 class Assigned:
     """A partition that is being read."""
 
@@ -43,6 +53,7 @@ class Assigned:
         "stop",
         "topic",
         "waiting_bytes",
+        "watermarks",
     )
 
     def __init__(self, topic: str, partition: int, start: int, stop: int | None) -> None:
@@ -51,6 +62,7 @@ class Assigned:
         self.stop = stop
         self.generation = 0
         self.waiting_bytes = 0
+        self.watermarks = Watermarks(-1, -1, -1)
         self.is_fetching = False
         self.move(start)
 
@@ -260,8 +272,12 @@ class Fetcher:
             else:
                 assigned.is_parked = True
                 self.fail(error)
-        elif row.records:
-            self._keep(assigned, row)
+        else:
+            assigned.watermarks = Watermarks(
+                row.log_start_offset, row.last_stable_offset, row.high_watermark
+            )
+            if row.records:
+                self._keep(assigned, row)
 
     def _keep(self, assigned: Assigned, row: Any) -> None:
         """Queue the records of one partition and go on behind them."""

@@ -10,6 +10,7 @@ Attributes: bits 0-2 codec, 3 log append time, 4 transactional, 5 control.
 
 import struct
 from collections.abc import Iterator
+from dataclasses import field
 from typing import Final
 
 from crc32c import crc32c
@@ -45,6 +46,21 @@ class CorruptBatchError(ValueError):
 
 
 @record
+class Origin:
+    """What the records of one batch share: who wrote it, and how."""
+
+    leader_epoch: int
+    attributes: int
+    """Kafka's bits: the codec, the kind of timestamp, transactional, control."""
+    producer_id: int
+    producer_epoch: int
+
+
+NO_ORIGIN: Final = Origin(-1, 0, NO_PRODUCER, -1)
+"""Of a record that was not read from a log."""
+
+
+@record
 class Record:
     """One record as a consumer sees it."""
 
@@ -55,6 +71,7 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: Headers
+    origin: Origin = field(default_factory=lambda: NO_ORIGIN, compare=False)
 
 
 @record
@@ -241,6 +258,8 @@ def _walk(batch: Batch, data: bytes, topic: str, partition: int) -> list[Record]
     is_append_time = bool(batch.attributes & _LOG_APPEND_TIME)
     base_offset = batch.base_offset
     base_time = batch.base_timestamp_ms
+    writer = batch.producer
+    origin = Origin(batch.leader_epoch, batch.attributes, writer.producer_id, writer.epoch)
     at = 0
     for _ in range(batch.count):
         length, at = read_varint(data, at)
@@ -256,7 +275,7 @@ def _walk(batch: Batch, data: bytes, topic: str, partition: int) -> list[Record]
             raise CorruptBatchError(f"a record of the batch at offset {base_offset} has a bad size")
         time_ms = batch.max_timestamp_ms if is_append_time else base_time + time_delta
         offset = base_offset + offset_delta
-        records.append(Record(topic, partition, offset, time_ms, key, value, headers))
+        records.append(Record(topic, partition, offset, time_ms, key, value, headers, origin))
     if at != len(data):
         raise CorruptBatchError(f"the batch at offset {base_offset} has more than it counts")
     return records

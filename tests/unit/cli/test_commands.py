@@ -131,7 +131,7 @@ def test_a_file_is_produced(served: Served, tmp_path: Path) -> None:
     assert report["records"] == 20_000
     assert report["value_bytes"] == 120_000
     assert report["partitions"] == [
-        {"partition": 0, "first_offset": 0, "last_offset": 19_999, "records": 20_000}
+        {"topic": "t", "partition": 0, "first_offset": 0, "last_offset": 19_999, "records": 20_000}
     ]
     assert rows(served, "t")[19_999] == (None, b"019999")
 
@@ -154,6 +154,42 @@ def test_lines_hold_keys_and_tombstones(served: Served) -> None:
     assert rows(served, "t") == [(b"k1", b"v1"), (b"k2", None), (None, b"plain")]
 
 
+def test_a_template_reads_records_of_several_topics(served: Served) -> None:
+    for topic in ("a", "b"):
+        served.cluster.topic(topic, 2)
+    template = "%t %p %d %K:%k%H{1}%h{%k=%v,}%v\\n"
+    data = b"a 1 17 1:kh=1,v1\nb 0 18 -1:g=,\na 1 19 0:f=2,v3\n"
+    done = invoke(served, "produce", "-f", template, "-Z", "-H", "x=y", data=data)
+    assert done.stdout == (
+        "a, partition 1: 2 records, offsets 0 to 1\nb, partition 0: 1 record, offset 0\n"
+    )
+    assert rows(served, "a", 1) == [(b"k", b"v1"), (b"", b"v3")]
+    assert rows(served, "b", 0) == [(None, None)]
+    (batch,) = split_batches(served.cluster.topics["a"][1].batches[0])
+    assert batch_records(batch, "a", 1)[0].headers == (("x", b"y"), ("h", b"1"))
+    assert [each.timestamp_ms for each in batch_records(batch, "a", 1)] == [17, 19]
+
+
+def test_input_that_does_not_fit_ends_it_and_the_rest_is_sent(served: Served) -> None:
+    served.cluster.topic("t")
+    data = b"k v\nno space\nlost"
+    done = invoke(served, "produce", "t", "-f", "%k %v\\n", "--format", "json", data=data)
+    error = failed(done, exits.FAILED)
+    assert error["message"] == (
+        "record 3: byte 13 of the input, %k: the input ends and no ' ' was found"
+    )
+    assert "--template" in error["next"]
+    assert json.loads(done.stdout)["records"] == 2
+    assert rows(served, "t") == [(b"k", b"v"), (b"no", b"space")]
+
+
+def test_acknowledged_records_are_printed_as_asked(served: Served) -> None:
+    served.cluster.topic("t")
+    arguments = ("-o", "%t/%p@%o %k=%v{hex} %a{compression}\\n", "-K", ":", "-z", "zstd")
+    done = invoke(served, "produce", "t", *arguments, data=b"a:b\nc:d\n")
+    assert done.stdout == "t/0@0 a=62 zstd\nt/0@1 c=64 zstd\n"
+
+
 def test_acks_0_says_that_nobody_told_the_offset(served: Served) -> None:
     served.cluster.topic("t")
     done = invoke(served, "produce", "t", "-m", "x", "--acks", "0")
@@ -171,6 +207,12 @@ def test_a_refused_record_ends_it_and_the_rest_is_told(served: Served) -> None:
     assert json.loads(done.stdout)["records"] == 1
 
 
+def test_a_record_needs_a_topic(served: Served) -> None:
+    for arguments in ((), ("-f", "%v")):
+        error = failed(invoke(served, "produce", *arguments, "--format", "json"), exits.USAGE)
+        assert "Missing argument 'TOPIC'" in error["message"]
+
+
 def test_nothing_to_produce_is_no_error(served: Served) -> None:
     served.cluster.topic("t")
     assert printed(invoke(served, "produce", "t", "--format", "json", data=b""))["records"] == 0
@@ -180,6 +222,12 @@ def test_nothing_to_produce_is_no_error(served: Served) -> None:
     "arguments",
     [
         ("-m", "x", "-F", __file__),
+        ("-m", "x", "-f", "%v"),
+        ("-f", "%v", "-K", ":"),
+        ("-f", "%q"),
+        ("-o", "%q"),
+        ("-o", "%["),
+        ("-o", "%v"),  # beside --format json
         ("-k", "a", "-K", ":"),
         ("-K", ""),
         ("-H", "noequals"),
@@ -212,6 +260,24 @@ def test_records_are_printed_by_a_template(served: Served) -> None:
     assert done.stdout == "t/1@0 k=76;"
     done = invoke(served, "consume", "t", "-o", ":end", "-p", "0", "-f", template)
     assert done.stdout == ""
+
+
+def test_a_template_prints_what_the_broker_knows(served: Served) -> None:
+    (log,) = served.cluster.topic("t")
+    invoke(served, "produce", "t", "-z", "gzip", data=b"a\nb\n")
+    log.aborted.append((7, 9))
+    template = "%[ %| %] %i %x %y %e %a{compression}\\n"
+    done = invoke(served, "consume", "t", "-o", ":end", "-f", template)
+    assert done.stdout == "-1 -1 2 1 1001 0 0 gzip\n-1 -1 2 2 1001 0 0 gzip\n"
+
+
+def test_values_can_be_left_out(served: Served) -> None:
+    served.cluster.topic("t")
+    invoke(served, "produce", "t", "-m", "secret")
+    arguments = ("consume", "t", "-o", ":end", "--meta-only")
+    assert invoke(served, *arguments).stdout == "t partition 0 offset 0\n"
+    row = json.loads(invoke(served, *arguments, "--format", "json").stdout)
+    assert (row["value_bytes"], "value" in row) == (6, False)
 
 
 def test_records_as_json_keep_every_byte(served: Served) -> None:
