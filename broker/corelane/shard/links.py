@@ -98,12 +98,12 @@ class Visitor(Connection):
     __slots__ = ("link", "number", "origin")
 
     def __init__(
-        self, link: "Link", number: int, origin: int, conn: ConnId, listener: int, peer: str
+        self, link: "Link", number: int, conn: ConnId, origin: tuple[int, int, str]
     ) -> None:
+        self.origin, listener, peer = origin
         super().__init__(conn, listener, peer, link.shard.dirty)
         self.link = link
         self.number = number
-        self.origin = origin
 
     def drop_slot(self, slot: Slot) -> None:
         """No answer is due: tell the origin so, that it may forget the request."""
@@ -185,7 +185,7 @@ class Link:
         at += peer_bytes
         size_bytes = frame.address + frame.size_bytes - at
         key, version, correlation_id = _REQUEST_HEAD.unpack(bytes_at(at, _REQUEST_HEAD.size))
-        visitor = Visitor(self, frame.number, origin, conn, listener, peer)
+        visitor = Visitor(self, frame.number, conn, (origin, listener, peer))
         self._visitors[frame.number] = visitor
         return visitor, Request(conn, at, size_bytes, key, version, correlation_id)
 

@@ -31,9 +31,9 @@ from corelane.shard.siblings import Home
 from corelane.storage.group_log import GroupLog
 
 if TYPE_CHECKING:
-    from corelane.storage.moving import Parcel
     from corelane.shard.groups import Groups
     from corelane.shard.shard import Shard
+    from corelane.storage.moving import Parcel
 
 UNDER_WAY_MAX: Final = 16
 """Moves at a time: each makes a partition unavailable for two group commits and a sync."""
@@ -275,35 +275,22 @@ class Moves:
 
     def _take(self, link: Link, group: GroupId, reader: Reader) -> None:
         """Own the group in a parcel from now on, if the disk lets us."""
-        from corelane.storage.moving import Parcel
-
         revision = reader.uint()
         fold = (Index(reader.uint()), reader.blob(limits.INT32_MAX))
-        parcel = Parcel.decode(reader.blob(limits.INT32_MAX))
-        if group in self._shard.store.groups:
-            self._answer(link.core, group, 0, "the core has a group of that number")
-            return
-        self._shard.store.import_group(
-            parcel,
-            revision,
-            fold,
-            link.core,
-            partial(self._imported, link.core, group, revision, fold),
-        )
+        from corelane.storage.moving import Parcel
 
-    def _imported(
-        self,
-        source: CoreId,
-        group: GroupId,
-        revision: int,
-        fold: tuple[Index, bytes],
-        log: GroupLog | None,
-        why: str,
-    ) -> None:
-        """Say to the source and to core 0 whether the group is durable here."""
-        if log is not None:
-            self._groups.took(group, fold)
-        self._answer(source, group, revision, why)
+        parcel = Parcel.decode(reader.blob(limits.INT32_MAX))
+        source = link.core
+
+        def imported(log: GroupLog | None, why: str) -> None:
+            if log is not None:
+                self._groups.took(group, fold)
+            self._answer(source, group, revision, why)
+
+        if group in self._shard.store.groups:
+            self._answer(source, group, 0, "the core has a group of that number")
+        else:
+            self._shard.store.import_group(parcel, revision, fold, source, imported)
 
     def _answer(self, source: CoreId, group: GroupId, revision: int, why: str) -> None:
         siblings, own = self._groups.siblings, self._shard.config.core

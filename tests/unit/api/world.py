@@ -15,8 +15,10 @@ from corelane.shard.config import Advertised, ShardConfig
 from corelane.shard.effects import (
     Close,
     Effect,
+    Emptied,
     HoldProduce,
     LogLine,
+    OperatorAnswer,
     Pause,
     Resume,
     Send,
@@ -58,24 +60,35 @@ class World:
         self.held: list[DiskEffect] = []
         self.holds_work = False
         self.held_work: list[Work] = []
-        self._start()
+        self.operated: list[OperatorAnswer] = []
+        self.told: list[Effect] = []
+        self.start()
 
-    def _start(self) -> None:
-        self.arena = Arena(64 * MIB)
+    def shard_config(self) -> ShardConfig:
+        """Return what the shard is told about itself."""
         advertised = Advertised(BrokerId(1000), "127.0.0.1", 19092, None)
-        config = ShardConfig(
+        return ShardConfig(
             NodeId(1), CoreId(0), 1, b"corelane-cluster", [advertised], 0, self.config, self.random
         )
+
+    def start(self) -> None:
+        """Recover what the disk has and come up."""
+        self.arena = Arena(64 * MIB)
+        config = self.shard_config()
         self.recovered = recover(self.disk, self.arena, SETTINGS)
         self.shard = Shard(config, self.recovered, self.arena, API_TABLE)
         self.inbox: dict[int, bytearray] = {}
+        self.come_up()
+
+    def come_up(self) -> None:
+        """Run until the shard serves."""
         self.run([])
         assert self.shard.is_ready
 
     def crash(self) -> None:
         """Lose everything but the disk, and start again."""
         self.held.clear()
-        self._start()
+        self.start()
 
     # --- the driver ---
 
@@ -84,13 +97,14 @@ class World:
         for _ in range(TURNS_MAX):
             self.now_ms += 1
             effects = self.shard.step(self.now_ms, self.wall_ms, events)
-            events = [done for effect in effects for done in self._perform(effect)]
+            events = [done for effect in effects for done in self.perform(effect)]
             deadline_ms = self.shard.next_deadline_ms()
             if not events and (deadline_ms is None or deadline_ms >= self.now_ms + 10):
                 return
         raise AssertionError("the shard never comes to rest")
 
-    def _perform(self, effect: Effect) -> list[Event]:
+    def perform(self, effect: Effect) -> list[Event]:
+        """Do what the shard asks for; return what it hears of it."""
         match effect:
             case Send():
                 inbox = self.inbox.setdefault(effect.conn, bytearray())
@@ -107,8 +121,10 @@ class World:
                 self.held_work.append(effect)
             case Work():
                 return [_worked(effect)]
-            case HoldProduce() | Pause() | Resume() | Stopped():
-                pass
+            case OperatorAnswer():
+                self.operated.append(effect)
+            case HoldProduce() | Pause() | Resume() | Stopped() | Emptied():
+                self.told.append(effect)
             case _ if self.holds_disk and isinstance(effect, self.kinds_held):
                 self.held.append(effect)  # type: ignore[arg-type]
             case _:
