@@ -86,6 +86,7 @@ class FetchWait:
                     self.registered.append(partition)
             self.shard.deadlines.add(self.deadline_ms, self)
             self.call.slot.abandoned = self._abandoned
+            self.call.slot.hurried = self._hurried
             return
         self._collect()
 
@@ -109,6 +110,12 @@ class FetchWait:
         if not self.is_done:
             self._leave()
             self.shard.deadlines.note_done()
+
+    def _hurried(self) -> None:
+        """Answer now: the client has enough from other cores, or left."""
+        if not self.is_done:
+            self.shard.deadlines.note_done()
+            self.expire(self.shard.now_ms)
 
     def expire(self, now_ms: int) -> None:
         """Answer with what there is."""

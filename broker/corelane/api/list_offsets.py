@@ -9,6 +9,8 @@ may need decompression, done off the loop), never below the log start; -1/-1 whe
 (quirk 33). The leader epoch is that of the offset, the current one only for the end (quirk 34).
 """
 
+from corelane.api.gather import Shape
+from corelane.api.gather_rows import Rows, gather_of
 from corelane.api.leaders import fault_of_absent
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import Offset, Term
@@ -186,3 +188,16 @@ class TimeLookUp:
             self.row.timestamp = head.max_timestamp
             self.row.leader_epoch = head.leader_epoch
         self.wait.settle()
+
+
+gather = gather_of(
+    Rows(
+        "ListOffsets",
+        Shape("topics", "name", "partitions", "partition_index"),
+        Shape("topics", "name", "partitions", "partition_index"),
+        "ListOffsetsTopicResponse",
+        "ListOffsetsPartitionResponse",
+        handle,
+    )
+)
+"""Answers through a door of the whole node."""

@@ -72,7 +72,7 @@ class ProduceWait:
         if self.acks == 0:
             if any(row.error for topic in self.topics for row in topic.partitions):
                 connection = call.slot.connection
-                shard.close(connection.conn, f"client {connection.peer}: acks=0 batch refused")
+                shard.close(connection, f"client {connection.peer}: acks=0 batch refused")
             return
         request = call.request
         hints = [r.leader for t in self.topics for r in t.partitions if r.leader is not None]

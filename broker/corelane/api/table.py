@@ -16,6 +16,8 @@ from corelane.api import (
     describe_configs,
     fetch,
     find_coordinator,
+    gather_fetch,
+    gather_produce,
     init_producer_id,
     list_offsets,
     metadata,
@@ -25,9 +27,9 @@ from corelane.shard.call import ApiRow
 
 _ROWS: Final = (
     #      key name               min max handler
-    ApiRow(0, "Produce", 3, 11, produce.handle, advertised_min=0),
-    ApiRow(1, "Fetch", 4, 17, fetch.handle),
-    ApiRow(2, "ListOffsets", 1, 7, list_offsets.handle),
+    ApiRow(0, "Produce", 3, 11, produce.handle, advertised_min=0, gather=gather_produce.gather),
+    ApiRow(1, "Fetch", 4, 17, fetch.handle, gather=gather_fetch.gather),
+    ApiRow(2, "ListOffsets", 1, 7, list_offsets.handle, gather=list_offsets.gather),
     ApiRow(3, "Metadata", 0, 12, metadata.handle),
     ApiRow(10, "FindCoordinator", 0, 4, find_coordinator.handle),
     ApiRow(18, "ApiVersions", 0, 4, api_versions.handle, unsupported=api_versions.unsupported),

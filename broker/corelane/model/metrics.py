@@ -58,6 +58,7 @@ class ShardCounts:
         "elections",
         "fetches_waited",
         "leader_changes",
+        "misrouted",
         "produce_held",
         "reads_cold",
         "reads_cold_bytes",
@@ -83,6 +84,8 @@ class ShardCounts:
         """By API key."""
         self.requests_failed: dict[tuple[int, int], int] = {}
         """By API key and Kafka error code; only errors that occurred are there."""
+        self.misrouted = [0] * API_KEYS_MAX
+        """By API key: requests through a door of the node that concern another core."""
         self.requests_malformed = 0
         self.requests_timed_out = 0
         self.connections_accepted = 0

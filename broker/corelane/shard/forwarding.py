@@ -7,11 +7,15 @@ does not lead is answered so, with the leader's address, as Kafka does.
 """
 
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from corelane.model.ids import CoreId
 from corelane.shard.call import ApiRow, Call
-from corelane.shard.links import Forwarded, Visitor
+from corelane.shard.events import Request
+from corelane.shard.links import LENGTH_BYTES, Done, Forwarded, LocalVisitor, Visitor
+from corelane_native import address_of
 
 if TYPE_CHECKING:
     from corelane.shard.shard import Shard
@@ -19,7 +23,13 @@ if TYPE_CHECKING:
 CONTROLLER_CORE: Final = CoreId(0)
 CONTROLLER_WAIT_MS_MAX: Final = 10_000
 """How long a request waits for core 0 to come back, which takes less than a second."""
-LENGTH_BYTES: Final = 4
+
+Part = Forwarded | LocalVisitor
+"""A part of a request under way; `cancel` has it answered with what there is."""
+
+
+def _nothing() -> None:
+    """Nobody waits for this."""
 
 
 class _Waiting:
@@ -64,7 +74,7 @@ class Forwarding:
             assert not isinstance(connection, Visitor), "it was sent to core 0"
             self.to_controller(call)
             return True
-        if api.gather is None or isinstance(connection, Visitor):
+        if api.gather is None or isinstance(connection, Visitor | LocalVisitor):
             return False
         if self._is_node or connection.listener & 1:
             api.gather(self._shard, call)
@@ -80,31 +90,68 @@ class Forwarding:
         self._waiting.append(waiting)
         self._shard.deadlines.add(self._shard.now_ms + CONTROLLER_WAIT_MS_MAX, waiting)
 
-    def whole(self, call: Call, core: CoreId) -> Forwarded:
-        """Have a sibling that can be reached handle a request, and pass its answer on."""
+    def whole(
+        self,
+        call: Call,
+        core: CoreId,
+        lost: Callable[[], None] | None = None,
+        after: Callable[[], None] = _nothing,
+    ) -> None:
+        """Have a sibling handle a request, and pass its answer on as it is.
+
+        *lost* is called, perhaps at once, when the sibling is away; None closes the client.
+        *after* is called when the client was answered, if it is still there.
+        """
+        lost = lost or partial(self.close, call)
         link = self._links.to(core)
-        assert link is not None
+        if link is None:
+            lost()
+            after()
+            return
 
         def answered(answer: bytes | None) -> None:
-            if call.slot.connection.is_closed or call.slot.parts is not None:
+            if call.slot.connection.is_closed:
                 return
             if answer is None:
-                # Nobody knows what became of it. A closed connection says just that.
-                self.close(call)
+                lost()
             elif answer:
                 frame = len(answer).to_bytes(LENGTH_BYTES, "big") + answer
                 call.answer_parts([frame], [])
+            after()
 
         forwarded = link.forward(call.frame(), call.slot.connection, answered)
         call.slot.abandoned = forwarded.cancel
-        return forwarded
+
+    def part(self, call: Call, frame: bytes, core: CoreId, done: Done) -> Part | None:
+        """Have *frame*, a part of *call*'s request, handled by a core of this node.
+
+        *done* gets the answer as from `Link.forward`, perhaps before this returns. None: the core
+        is away, and *done* is not called.
+        """
+        client = call.slot.connection
+        if core != self._shard.config.core:
+            link = self._links.to(core)
+            return None if link is None else link.forward(frame, client, done)
+        visitor = LocalVisitor(self._shard, self._links.visitor_id(), client, done)
+        self._shard.connections[visitor.conn] = visitor
+        whole = call.request
+        request = Request(
+            visitor.conn,
+            address_of(frame),
+            len(frame),
+            whole.api_key,
+            whole.api_version,
+            whole.correlation_id,
+        )
+        self._shard.serve(visitor, request)
+        return visitor
 
     def close(self, call: Call) -> None:
-        """Close a client whose request cannot be answered."""
+        """Close a client of whose request nobody knows what became: that says just so."""
         connection = call.slot.connection
         if not connection.is_closed:
             connection.is_closed = True
-            self._shard.close(connection.conn, f"client {connection.peer}: a core was away")
+            self._shard.close(connection, f"client {connection.peer}: a core was away")
 
     def link_up(self) -> None:
         """Send on what waited for core 0."""

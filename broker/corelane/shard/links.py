@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 HEAD: Final = struct.Struct(">ihhi")  # length, kind, flags, number
 HEAD_BYTES: Final = 8  # of a frame without its length
+LENGTH_BYTES: Final = 4
 _ORIGIN: Final = struct.Struct(">qhH")  # client's conn at the origin, listener, bytes of its name
 _REQUEST_HEAD: Final = struct.Struct(">hhi")
 _NO_CHUNKS: Final[list[ChunkId]] = []
@@ -129,6 +130,52 @@ class Visitor(Connection):
 
     def pause_if_full(self, effects: list[Effect]) -> None:
         """Nothing to pause: what may come is bounded where it comes from (L2)."""
+
+
+class LocalVisitor(Connection):
+    """The connection of this core's own share of a request that was split over several cores."""
+
+    __slots__ = ("client", "done", "shard")
+
+    def __init__(self, shard: "Shard", conn: ConnId, client: Connection, done: Done) -> None:
+        super().__init__(conn, client.listener, client.peer, shard.dirty)
+        self.shard = shard
+        self.client = client
+        self.done: Done | None = done
+
+    def cancel(self) -> None:
+        """Have it answered now, with what there is."""
+        if self.slots and self.slots[0].hurried is not None:
+            self.slots[0].hurried()
+
+    def drop_slot(self, slot: Slot) -> None:
+        """No answer is due."""
+        super().drop_slot(slot)
+        self._answered(b"")
+
+    def refuse(self) -> None:
+        """Close the client instead of answering."""
+        self.shard.refuse_forwarded(self.client.conn)
+        self._answered(b"")
+
+    def flush(self, effects: list[Effect]) -> list[ChunkId]:
+        if self.is_closed or not self.slots:
+            return self._give_back()
+        slot = self.slots.popleft()
+        assert slot.parts is not None, "its only slot was filled"
+        arena = self.shard.arena
+        parts = [part if isinstance(part, bytes) else arena.view(*part) for part in slot.parts]
+        self._answered(b"".join(parts)[LENGTH_BYTES:])
+        return slot.chunks_held
+
+    def pause_if_full(self, effects: list[Effect]) -> None:
+        """Nothing to pause: the client's own connection is bounded."""
+
+    def _answered(self, answer: bytes) -> None:
+        self.shard.connections.pop(self.conn, None)
+        done, self.done = self.done, None
+        if done is not None:
+            done(answer)
 
 
 class Link:

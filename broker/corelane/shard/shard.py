@@ -33,7 +33,7 @@ from corelane.shard.events import (
 )
 from corelane.shard.forwarding import Forwarding
 from corelane.shard.groups import Groups
-from corelane.shard.links import Link, Visitor
+from corelane.shard.links import Link, LocalVisitor, Visitor
 from corelane.shard.operations import operate
 from corelane.shard.partition import Partition
 from corelane.storage.effects import DiskDone
@@ -172,14 +172,14 @@ class Shard:
         failed = self.counts.requests_failed
         failed[api_key, error] = failed.get((api_key, error), 0) + 1
 
-    def close(self, conn: ConnId, reason: str) -> None:
-        """Close a connection; *reason* goes to the log unless empty."""
-        if conn >= 0:
-            self.effects.append(Close(conn, reason))
-            return
-        visitor = self.connections.get(conn)
-        if isinstance(visitor, Visitor):
-            visitor.link.refuse(visitor)
+    def close(self, connection: Connection, reason: str) -> None:
+        """Close a client, wherever it is connected; *reason* goes to the log unless empty."""
+        if isinstance(connection, Visitor):
+            connection.link.refuse(connection)
+        elif isinstance(connection, LocalVisitor):
+            connection.refuse()
+        else:
+            self.effects.append(Close(connection.conn, reason))
 
     def damage(self, partition: Partition, why: str) -> None:
         """Take a partition offline whose files cannot be read; everything else is served."""
@@ -249,21 +249,23 @@ class Shard:
     def _request(self, request: Request) -> None:
         connection = self.connections.get(request.conn)
         if connection is not None and not connection.is_closed:
-            self._serve(connection, request)
+            self.serve(connection, request)
 
     def visit(self, link: Link, frame: LinkFrame) -> None:
         """Serve a request that a sibling forwarded."""
         visitor, request = link.visit(frame, self.groups.siblings.links.visitor_id())
         self.connections[visitor.conn] = visitor
-        self._serve(visitor, request)
+        self.serve(visitor, request)
 
     def refuse_forwarded(self, conn: int) -> None:
         """Close a client whose forwarded request a sibling refused."""
         connection = self.connections.get(ConnId(conn))
         if connection is not None and not connection.is_closed:
-            self.close(ConnId(conn), f"client {connection.peer}: refused")
+            connection.is_closed = True
+            self.close(connection, f"client {connection.peer}: a core refused its request")
 
-    def _serve(self, connection: Connection, request: Request) -> None:
+    def serve(self, connection: Connection, request: Request) -> None:
+        """Handle a request of a client, a sibling's client, or a part of one."""
         api = self.apis.get(request.api_key)
         if api is None or not api.version_min <= request.api_version <= api.version_max:
             self._unknown_api(connection, request, api)
@@ -305,7 +307,7 @@ class Shard:
         """Close a connection whose bytes make no sense; nobody else notices (DESIGN §10)."""
         self.counts.requests_malformed += 1
         connection.is_closed = True
-        self.close(connection.conn, f"client {connection.peer}: {why}")
+        self.close(connection, f"client {connection.peer}: {why}")
 
     def _disk_done(self, done: DiskDone) -> None:
         news = self.store.on_done(done)

@@ -1,0 +1,179 @@
+"""Fetch through a door of the whole node: every core that leads waits, the first to have enough
+wakes the others.
+"""
+
+# performance-critical: see STYLE.md
+
+from collections.abc import Callable
+from functools import partial
+
+from corelane.api import fetch
+from corelane.api.fetch_response import (
+    Endpoint,
+    FetchedPartition,
+    FetchedTopic,
+    LeaderHint,
+    encode,
+)
+from corelane.api.gather import (
+    Gathered,
+    Shape,
+    count_misrouted,
+    frame_of,
+    share_of,
+    split,
+)
+from corelane.model.errors import ErrorCode
+from corelane.shard.call import Call
+from corelane.shard.shard import Shard
+from corelane.wire.compiler import Message
+
+_TOPIC_IDS_FROM = 13
+
+_BY_NAME = Shape("topics", "topic", "partitions", "partition")
+_BY_ID = Shape("topics", "topic", "partitions", "partition", "topic_id")
+
+Asked = list[tuple[bytes, list[int]]]
+"""What the request names, in order: topics (by name or id) with partition numbers."""
+
+
+class GatheredFetch:
+    """One fetch over several cores."""
+
+    __slots__ = ("asked", "bytes_min", "call", "is_named_by_id", "request", "shard", "shares")
+
+    def __init__(self, shard: Shard, call: Call, request: Message) -> None:
+        self.shard = shard
+        self.call = call
+        self.request = request
+        self.is_named_by_id = call.version >= _TOPIC_IDS_FROM
+        self.bytes_min = min(request.min_bytes, request.max_bytes)
+        shape = _BY_ID if self.is_named_by_id else _BY_NAME
+        self.shares = split(shard, shape, request)
+        self.asked: Asked = [
+            (self._name(row), [part.partition for part in row.partitions]) for row in request.topics
+        ]
+
+    def _name(self, row: Message) -> bytes:
+        name: bytes = row.topic_id if self.is_named_by_id else row.topic.encode()
+        return name
+
+    def begin(self) -> None:
+        """Send every core its share, when it is this fetch's turn on its connection."""
+        call, request = self.call, self.request
+        if call.slot.connection.is_closed:
+            return
+        shape = _BY_ID if self.is_named_by_id else _BY_NAME
+        # Each share may answer up to its part of the limit, and at least one whole batch.
+        bytes_max = max(1, request.max_bytes // len(self.shares))
+        gathered = Gathered(self.shard, call, self._merge)
+        gathered.told = self._told
+        for core, rows in self.shares.items():
+            share = share_of(shape, request, rows)
+            share.max_bytes = bytes_max
+            gathered.send(core, frame_of(call, share))
+        gathered.sent()
+
+    def _told(self, gathered: Gathered) -> None:
+        """Let nobody wait any more once there is enough for the client, or an error."""
+        size_bytes = 0
+        for answer in gathered.answers.values():
+            if answer is None:
+                gathered.hurry()
+                return
+            for topic in answer.responses:
+                for row in topic.partitions:
+                    if row.error_code:
+                        gathered.hurry()
+                        return
+                    size_bytes += len(row.records or b"")
+        if size_bytes >= self.bytes_min and size_bytes > 0:
+            gathered.hurry()
+
+    def _merge(self, gathered: Gathered) -> None:
+        found: dict[tuple[bytes, int], Message] = {}
+        endpoints: dict[int, Endpoint] = {}
+        for answer in gathered.answers.values():
+            if answer is None:
+                continue
+            for topic in answer.responses:
+                for row in topic.partitions:
+                    found[self._name(topic), row.partition_index] = row
+            for each in answer.node_endpoints:
+                endpoints[each.node_id] = Endpoint(each.node_id, each.host, each.port, each.rack)
+        topics = [
+            FetchedTopic(name, [_row(found.get((name, number)), number) for number in numbers])
+            for name, numbers in self.asked
+        ]
+        call = self.call
+        ends = list(endpoints.values())
+        parts = encode(call.version, call.request.correlation_id, 0, topics, ends)
+        next_of_connection(self.shard, call)
+        call.answer_parts(parts, [])
+
+
+def _row(found: Message | None, number: int) -> FetchedPartition:
+    """Return a partition's row of a share's answer, or the error where there was no answer."""
+    row = FetchedPartition(number)
+    if found is None:
+        row.error = ErrorCode.NOT_LEADER_OR_FOLLOWER
+        return row
+    row.error = found.error_code
+    row.high_watermark = found.high_watermark
+    row.last_stable_offset = found.last_stable_offset
+    row.log_start_offset = found.log_start_offset
+    if found.current_leader.leader_id >= 0:
+        leader = found.current_leader
+        row.leader = LeaderHint(leader.leader_id, leader.leader_epoch)
+    if found.records:
+        row.parts = [found.records]
+        row.size_bytes = len(found.records)
+    return row
+
+
+def gather(shard: Shard, call: Call) -> None:
+    """Answer with batches from every core that leads, after the connection's fetches before."""
+    request = call.decode()
+    if request.session_id != 0 and request.session_epoch > 0:
+        fetch.handle(shard, call)  # an error that any core can tell
+        return
+    whole = GatheredFetch(shard, call, request)
+    if whole.shares.keys() <= {shard.config.core}:
+        fetch.handle(shard, call)
+        return
+    count_misrouted(shard, call, whole.shares)
+    kept = call.keep()
+    whole.call = kept
+    begin: Callable[[], None] = whole.begin
+    if len(whole.shares) == 1:
+        begin = partial(_from_one, shard, kept, whole)
+    fetches = call.slot.connection.fetches
+    fetches.append(begin)
+    if len(fetches) == 1:
+        begin()
+
+
+def _from_one(shard: Shard, call: Call, whole: GatheredFetch) -> None:
+    """Have one sibling answer it all."""
+    if call.slot.connection.is_closed:
+        return
+    (core,) = whole.shares
+    after = partial(next_of_connection, shard, call)
+    shard.forwarding.whole(call, core, partial(_lost, call, whole), after)
+
+
+def _lost(call: Call, whole: GatheredFetch) -> None:
+    """The one core that leads is away: clients ask again in a moment."""
+    topics = [
+        FetchedTopic(name, [_row(None, number) for number in numbers])
+        for name, numbers in whole.asked
+    ]
+    call.answer_parts(encode(call.version, call.request.correlation_id, 0, topics, []), [])
+
+
+def next_of_connection(shard: Shard, call: Call) -> None:
+    """Let the connection's next fetch begin."""
+    fetches = call.slot.connection.fetches
+    fetches.popleft()
+    if fetches:
+        shard.todo.append(fetches[0])
