@@ -1,4 +1,4 @@
-"""`corelane topic`: create, list, describe and delete topics."""
+"""`corelane topic`: the options of the commands for topics."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from corelane_cli.options import bootstrap_option, format_option
 
 @click.group()
 def topic() -> None:
-    """Create, list, describe and delete topics."""
+    """Create, list, describe, change and delete topics."""
 
 
 @topic.command()
@@ -76,9 +76,89 @@ def delete(names: tuple[str, ...], if_exists: bool, bootstrap: str, output_forma
     topic_actions.delete(bootstrap, names, output_format, if_exists=if_exists)
 
 
-def _assignment(text: str) -> tuple[str, str]:
+@topic.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Give it this value.")
+@click.option("--delete", "deletes", multiple=True, metavar="KEY", help="Back to its default.")
+@click.option(
+    "--append", "appends", multiple=True, metavar="KEY=VALUE", help="Add to a list of values."
+)
+@click.option(
+    "--subtract", "subtracts", multiple=True, metavar="KEY=VALUE", help="Take from a list."
+)
+@click.option("--validate-only", is_flag=True, help="Ask whether it would work; change nothing.")
+@bootstrap_option
+@format_option
+def alter(names: tuple[str, ...], bootstrap: str, output_format: str, **options: Any) -> None:
+    """Change settings of topics: for each topic all of them or none."""
+    changes = [
+        *(("set", *_assignment(each, "--set")) for each in options["sets"]),
+        *(("delete", each, None) for each in options["deletes"]),
+        *(("append", *_assignment(each, "--append")) for each in options["appends"]),
+        *(("subtract", *_assignment(each, "--subtract")) for each in options["subtracts"]),
+    ]
+    if not changes:
+        raise click.UsageError("Name a change: --set, --delete, --append or --subtract.")
+    for key in {key for _, key, _ in changes}:
+        if len({kind for kind, each, _ in changes if each == key} & {"set", "delete"}) > 1:
+            raise click.UsageError(f"{key} cannot be set and deleted at once")
+    from corelane_cli import topic_changes
+
+    validate_only = options["validate_only"]
+    topic_changes.alter(bootstrap, names, changes, output_format, validate_only=validate_only)
+
+
+@topic.command(name="add-partitions")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("-n", "--num", type=click.IntRange(1), help="How many to add.")
+@click.option("--total", type=click.IntRange(1), help="How many there are to be in all.")
+@click.option("--validate-only", is_flag=True, help="Ask whether it would work; change nothing.")
+@bootstrap_option
+@format_option
+def add_partitions(
+    names: tuple[str, ...], bootstrap: str, output_format: str, **options: Any
+) -> None:
+    """Give topics more partitions and wait until they can be used.
+
+    Records stay where they are, but new records with a key may go to another partition than
+    older ones with the same key. There is no way back to fewer.
+    """
+    if (options["num"] is None) == (options["total"] is None):
+        raise click.UsageError("Say how many: either --num more, or --total in all.")
+    from corelane_cli import topic_changes
+
+    wish = topic_changes.More(names, options["num"], options["total"], options["validate_only"])
+    topic_changes.add_partitions(bootstrap, wish, output_format)
+
+
+@topic.command()
+@click.argument("name")
+@click.option(
+    "-o",
+    "--offset",
+    required=True,
+    help="Delete what is before: N, end, -N (before the end), +N, or @TIME as in `consume`.",
+)
+@click.option(
+    "-p", "--partition", "partitions", type=click.IntRange(0), multiple=True, help="Default: all."
+)
+@click.option("-y", "--yes", "--no-confirm", "is_sure", is_flag=True, help="Do not ask.")
+@bootstrap_option
+@format_option
+def trim(name: str, offset: str, bootstrap: str, output_format: str, **options: Any) -> None:
+    """Delete the oldest records of a topic: all before an offset, for ever.
+
+    On a terminal it shows what would go, and asks; anywhere else it needs --yes.
+    """
+    from corelane_cli import topic_trim
+
+    wish = topic_trim.Wish(name, offset, options["partitions"], options["is_sure"])
+    topic_trim.trim(bootstrap, wish, output_format)
+
+
+def _assignment(text: str, option: str = "--config") -> tuple[str, str]:
     """Return the two sides of KEY=VALUE."""
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise click.UsageError(f"--config {text}: write KEY=VALUE")
+        raise click.UsageError(f"{option} {text}: write KEY=VALUE")
     return key, value

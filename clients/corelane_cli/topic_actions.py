@@ -11,7 +11,7 @@ from corelane.model.record import record
 from corelane_cli.output import show_json, table
 from corelane_cli.session import CONNECTION, run
 from corelane_client.admin import BROKER_DEFAULT, Admin, ConfigEntry, NewTopic
-from corelane_client.errors import KafkaError
+from corelane_client.errors import KafkaError, ProtocolError
 from corelane_client.offsets import Edge
 from corelane_client.pool import Topic
 
@@ -40,7 +40,7 @@ def create(bootstrap: str, wish: Wish, output_format: str) -> None:
                 row = await _create(admin, name, wish)
                 rows.append(row)
 
-    with _shown(rows, output_format, "{status} topic {name}"):
+    with shown(rows, output_format, "{status} topic {name}"):
         run(conversation)
 
 
@@ -59,7 +59,7 @@ async def _create(admin: Admin, name: str, wish: Wish) -> dict[str, Any]:
         return {"name": name, "status": "exists"}
     if made is None:
         return {"name": name, "status": "valid"}
-    return {**_summary(made), "status": "created"}
+    return {**summary(made), "status": "created"}
 
 
 def delete(bootstrap: str, names: Sequence[str], output_format: str, *, if_exists: bool) -> None:
@@ -78,7 +78,7 @@ def delete(bootstrap: str, names: Sequence[str], output_format: str, *, if_exist
                 else:
                     rows.append({"name": name, "status": "deleted"})
 
-    with _shown(rows, output_format, "{status} topic {name}"):
+    with shown(rows, output_format, "{status} topic {name}"):
         run(conversation)
 
 
@@ -89,7 +89,7 @@ def list_topics(bootstrap: str, output_format: str, *, internal: bool) -> None:
         async with Admin(bootstrap, CONNECTION) as admin:
             return await admin.list_topics()
 
-    found = [_summary(each) for each in run(conversation) if internal or not each.is_internal]
+    found = [summary(each) for each in run(conversation) if internal or not each.is_internal]
     if output_format == "json":
         show_json({"topics": found})
     elif found:
@@ -120,6 +120,7 @@ async def _described(admin: Admin, name: str) -> dict[str, Any]:
     first = await admin.list_offsets(name, Edge.BEGINNING)
     end = await admin.list_offsets(name, Edge.END)
     configs = await admin.describe_topic_configs(name)
+    sizes = await _sizes(admin, topic)
     partitions = [
         {
             "partition": number,
@@ -129,21 +130,37 @@ async def _described(admin: Admin, name: str) -> dict[str, Any]:
             "in_sync": [*each.in_sync],
             "first_offset": first[number].offset,
             "next_offset": end[number].offset,
+            "size_bytes": sizes.get(number),
         }
         for number, each in topic.partitions.items()
     ]
     return {
-        **_summary(topic),
+        **summary(topic),
         "partitions": partitions,
         "configs": {each.name: _config(each) for each in configs},
     }
+
+
+async def _sizes(admin: Admin, topic: Topic) -> dict[int, int]:
+    """Return the bytes of each partition on its leader's disk, as far as brokers tell."""
+    try:
+        directories = await admin.describe_log_dirs([topic.name])
+    except (KafkaError, ProtocolError):  # forbidden, or a broker without this API
+        return {}
+    sizes: dict[int, int] = {}
+    for each in directories:
+        for (name, number), size_bytes in each.partitions.items():
+            if name == topic.name and topic.partitions[number].leader == each.broker_id:
+                sizes[number] = sizes.get(number, 0) + size_bytes
+    return sizes
 
 
 def _config(entry: ConfigEntry) -> dict[str, Any]:
     return {"value": entry.value, "source": entry.source}
 
 
-def _summary(topic: Topic) -> dict[str, Any]:
+def summary(topic: Topic) -> dict[str, Any]:
+    """Return what every command says of a topic."""
     replicas = [len(each.replicas) for each in topic.partitions.values()]
     return {
         "name": topic.name,
@@ -166,10 +183,11 @@ def _text(described: dict[str, Any], *, all_configs: bool) -> str:
             ",".join(map(str, each["in_sync"])),
             each["first_offset"],
             each["next_offset"],
+            "?" if each["size_bytes"] is None else each["size_bytes"],
         )
         for each in described["partitions"]
     ]
-    columns = ("PARTITION", "LEADER", "EPOCH", "REPLICAS", "IN SYNC", "FIRST", "NEXT")
+    columns = ("PARTITION", "LEADER", "EPOCH", "REPLICAS", "IN SYNC", "FIRST", "NEXT", "BYTES")
     parts = [head, table(columns, rows)]
     configs = [
         (name, row["value"], row["source"])
@@ -182,7 +200,7 @@ def _text(described: dict[str, Any], *, all_configs: bool) -> str:
 
 
 @contextlib.contextmanager
-def _shown(rows: list[dict[str, Any]], output_format: str, line: str) -> Iterator[None]:
+def shown(rows: list[dict[str, Any]], output_format: str, line: str) -> Iterator[None]:
     """Print what was done, also when the rest could not be."""
     try:
         yield

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from corelane_client.admin import Admin, ClusterInfo, ConfigEntry, NewTopic
     from corelane_client.batching import Delivery, Message
+    from corelane_client.changes import ConfigChange, EpochEnd, LogDir, Operation
     from corelane_client.consumer import Consumer
     from corelane_client.errors import (
         AnswerTimeoutError,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         KafkaError,
         ProtocolError,
     )
+    from corelane_client.fetching import Watermarks
     from corelane_client.offsets import AtTime, Edge, Resolved
     from corelane_client.pool import Broker, Partition, Topic
     from corelane_client.producer import Pending, Producer
@@ -43,6 +45,7 @@ __all__ = [
     "Broker",
     "ClientError",
     "ClusterInfo",
+    "ConfigChange",
     "ConfigEntry",
     "ConnectError",
     "ConnectionSettings",
@@ -52,9 +55,12 @@ __all__ = [
     "Delivery",
     "DeliveryTimeoutError",
     "Edge",
+    "EpochEnd",
     "KafkaError",
+    "LogDir",
     "Message",
     "NewTopic",
+    "Operation",
     "Partition",
     "Pending",
     "Producer",
@@ -63,13 +69,16 @@ __all__ = [
     "Record",
     "Resolved",
     "Topic",
+    "Watermarks",
 ]
 
 _HOMES = {
     "admin": ("Admin", "ClusterInfo", "ConfigEntry", "NewTopic"),
     "batching": ("Delivery", "Message"),
+    "changes": ("ConfigChange", "EpochEnd", "LogDir", "Operation"),
     "consumer": ("Consumer",),
     "errors": tuple(name for name in __all__ if name.endswith("Error")),
+    "fetching": ("Watermarks",),
     "offsets": ("AtTime", "Edge", "Resolved"),
     "pool": ("Broker", "Partition", "Topic"),
     "producer": ("Pending", "Producer"),

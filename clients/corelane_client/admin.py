@@ -6,7 +6,8 @@ from typing import Any, Final, Self
 
 from corelane.model.errors import ErrorCode
 from corelane.model.record import record
-from corelane_client import protocol
+from corelane_client import changes, protocol
+from corelane_client.changes import ConfigChange, EpochEnd, LogDir
 from corelane_client.connection import Connect, connect_tcp
 from corelane_client.errors import ClientError, KafkaError
 from corelane_client.offsets import Place, Resolved, list_offsets
@@ -18,6 +19,13 @@ BROKER_DEFAULT: Final = -1
 """As partition count or replication factor: what the broker is configured to."""
 _TOPIC_RESOURCE: Final = 2
 _BROKER_RESOURCE: Final = 4
+_ROWS: Final = {
+    Api.CREATE_TOPICS: "topics",
+    Api.DELETE_TOPICS: "responses",
+    Api.CREATE_PARTITIONS: "results",
+    Api.INCREMENTAL_ALTER_CONFIGS: "responses",
+}
+"""Where an answer to a change of topics has a row for each topic."""
 _SOURCES: Final = {
     1: "topic",
     2: "broker",
@@ -116,21 +124,69 @@ class Admin:
         await self._change_topic(
             Api.CREATE_TOPICS, lambda: _creation(topic, self._timeout_ms, validate_only)
         )
-        if validate_only:
-            return None
-
-        async def attempt() -> Topic:
-            await self._pool.refresh((topic.name,))
-            made = await self._pool.topic(topic.name)
-            if any(each.leader not in self._pool.brokers for each in made.partitions.values()):
-                raise KafkaError(ErrorCode.LEADER_NOT_AVAILABLE, f"topic {topic.name!r}")
-            return made
-
-        return await self._pool.retry(_patiently(attempt))
+        return None if validate_only else await self._led(topic.name, 1)
 
     async def delete_topic(self, name: str) -> None:
         """Delete a topic with all its records."""
         await self._change_topic(Api.DELETE_TOPICS, lambda: _deletion(name, self._timeout_ms))
+
+    async def create_partitions(
+        self,
+        name: str,
+        count: int,
+        *,
+        validate_only: bool = False,
+        told: Callable[[int], None] | None = None,
+    ) -> Topic | None:
+        """Give a topic *count* partitions in all and return it once they have leaders.
+
+        *told* hears how many have. *validate_only* changes nothing and returns None.
+        """
+        await self._change_topic(
+            Api.CREATE_PARTITIONS,
+            lambda: changes.more_partitions(name, count, self._timeout_ms, validate_only),
+        )
+        return None if validate_only else await self._led(name, count, told)
+
+    async def alter_topic_configs(
+        self, name: str, wanted: Sequence[ConfigChange], *, validate_only: bool = False
+    ) -> None:
+        """Change settings of a topic, all of them or none."""
+        await self._change_topic(
+            Api.INCREMENTAL_ALTER_CONFIGS,
+            lambda: changes.config_changes(_TOPIC_RESOURCE, name, wanted, validate_only),
+        )
+
+    async def delete_records(
+        self, topic: str, before: Mapping[int, int]
+    ) -> dict[int, int | ClientError]:
+        """Delete what is before an offset in each partition; END_OF_LOG deletes all there is.
+
+        Returns the first offset left in each partition, or why it is as it was.
+        """
+        return await changes.delete_records(self._pool, topic, before)
+
+    async def elect_leaders(
+        self, topic: str, partitions: Collection[int], *, unclean: bool = False
+    ) -> dict[int, ClientError | None]:
+        """Let the preferred replica of each partition lead, *unclean*: any that is alive.
+
+        Returns for each partition None, also where nothing had to change, or what went wrong.
+        """
+        return await changes.elect_leaders(self._pool, topic, partitions, unclean=unclean)
+
+    async def epoch_ends(self, topic: str, epochs: Mapping[int, int]) -> dict[int, EpochEnd]:
+        """Return for each partition where the log of the given leader epoch ends."""
+        return await changes.epoch_ends(self._pool, topic, epochs)
+
+    async def describe_log_dirs(self, topics: Collection[str] | None = None) -> list[LogDir]:
+        """Return what each broker keeps where, of the named topics (None: all)."""
+        await self._pool.retry(lambda: self._pool.refresh(()))
+        return [
+            directory
+            for broker_id in sorted(self._pool.brokers)
+            for directory in await changes.log_dirs(self._pool, broker_id, topics)
+        ]
 
     async def describe_topic_configs(
         self, name: str, keys: Collection[str] | None = None
@@ -156,18 +212,36 @@ class Admin:
     def _timeout_ms(self) -> int:
         return self._pool.settings.request_timeout_ms
 
+    async def _led(self, name: str, count: int, told: Callable[[int], None] | None = None) -> Topic:
+        """Return a topic once it has *count* partitions and all of them have leaders."""
+
+        async def attempt() -> Topic:
+            await self._pool.refresh((name,))
+            made = await self._pool.topic(name)
+            brokers = self._pool.brokers
+            led = sum(each.leader in brokers for each in made.partitions.values())
+            if told is not None:
+                told(led)
+            if led < max(count, len(made.partitions)):
+                raise KafkaError(ErrorCode.LEADER_NOT_AVAILABLE, f"topic {name!r}")
+            return made
+
+        return await self._pool.retry(_patiently(attempt))
+
     async def _change_topic(self, api: Api, body: Callable[[], Any]) -> None:
         """Ask the controller for a change of one topic."""
 
         async def attempt() -> None:
             answer = await self._pool.request_controller(api, body(), self._timeout_ms)
-            (row,) = answer.topics if api == Api.CREATE_TOPICS else answer.responses
+            (row,) = getattr(answer, _ROWS[api])
             if row.error_code == ErrorCode.NOT_CONTROLLER:
                 await self._pool.refresh(())
             if row.error_code:
-                error = KafkaError(row.error_code, f"topic {row.name!r}", row.error_message)
+                is_config = api == Api.INCREMENTAL_ALTER_CONFIGS
+                name = row.resource_name if is_config else row.name
+                error = KafkaError(row.error_code, f"topic {name!r}", row.error_message)
                 if error.code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
-                    error.retriable = False  # what is not there cannot be deleted later either
+                    error.retriable = False  # what is not there cannot be changed later either
                 raise error
 
         await self._pool.retry(attempt)

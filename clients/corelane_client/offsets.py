@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any, Final
 
-from corelane.model.errors import ErrorCode
 from corelane.model.record import record
 from corelane_client import protocol
-from corelane_client.errors import ClientError, KafkaError, no_partition
-from corelane_client.pool import NO_BROKER, Pool
+from corelane_client.connection import Connection
+from corelane_client.leaders import Answers, ask_leaders, only_good, outcome
+from corelane_client.pool import Pool
 from corelane_client.protocol import Api
 
 NO_OFFSET: Final = -1
@@ -52,42 +52,20 @@ async def list_offsets(
 
     Errors that may pass are tried again. Raises ClientError.
     """
-    found: dict[int, Resolved] = {}
 
-    async def attempt() -> None:
-        known = (await pool.topic(topic)).partitions
-        wanted = [*known] if partitions is None else [*partitions]
-        for partition in wanted:
-            if partition not in known:
-                raise no_partition(topic, len(known), partition)
-        by_leader: dict[int, list[int]] = {}
-        for partition in wanted:
-            if partition not in found:
-                by_leader.setdefault(pool.leader_of(topic, partition), []).append(partition)
-        try:
-            for leader, led in by_leader.items():
-                found.update(
-                    await _ask(pool, topic, leader, _question(topic, at, led, isolation_level))
-                )
-        except ClientError:
-            await pool.refresh((topic,))
-            raise
+    async def ask(connection: Connection, led: list[int]) -> Answers[Resolved]:
+        answer = await connection.request(
+            Api.LIST_OFFSETS, _question(topic, at, led, isolation_level)
+        )
+        return {
+            row.partition_index: outcome(
+                row.error_code, topic, row.partition_index, Resolved(row.offset, row.timestamp)
+            )
+            for each in answer.topics
+            for row in each.partitions
+        }
 
-    await pool.retry(attempt)
-    return {partition: found[partition] for partition in sorted(found)}
-
-
-async def _ask(pool: Pool, topic: str, leader: int, question: Any) -> dict[int, Resolved]:
-    """Ask one leader about its partitions."""
-    if leader == NO_BROKER:
-        raise KafkaError(ErrorCode.LEADER_NOT_AVAILABLE, f"topic {topic!r}")
-    connection = await pool.connection(leader)
-    answer = await connection.request(Api.LIST_OFFSETS, question)
-    found: dict[int, Resolved] = {}
-    for row in (row for each in answer.topics for row in each.partitions):
-        protocol.check(row.error_code, f"topic {topic!r}, partition {row.partition_index}")
-        found[row.partition_index] = Resolved(row.offset, row.timestamp)
-    return found
+    return only_good(await ask_leaders(pool, topic, partitions, ask))
 
 
 def _question(topic: str, at: Place, partitions: list[int], isolation_level: int) -> Any:

@@ -24,8 +24,14 @@ class Api(IntEnum):
     API_VERSIONS = 18
     CREATE_TOPICS = 19
     DELETE_TOPICS = 20
+    DELETE_RECORDS = 21
     INIT_PRODUCER_ID = 22
+    OFFSET_FOR_LEADER_EPOCH = 23
     DESCRIBE_CONFIGS = 32
+    DESCRIBE_LOG_DIRS = 35
+    CREATE_PARTITIONS = 37
+    ELECT_LEADERS = 43
+    INCREMENTAL_ALTER_CONFIGS = 44
 
     @property
     def title(self) -> str:
@@ -43,8 +49,14 @@ _KNOWN: Final = {
     Api.API_VERSIONS: (0, 4),
     Api.CREATE_TOPICS: (2, 7),
     Api.DELETE_TOPICS: (1, 6),
+    Api.DELETE_RECORDS: (0, 2),
     Api.INIT_PRODUCER_ID: (0, 4),
+    Api.OFFSET_FOR_LEADER_EPOCH: (2, 4),
     Api.DESCRIBE_CONFIGS: (1, 4),
+    Api.DESCRIBE_LOG_DIRS: (1, 4),
+    Api.CREATE_PARTITIONS: (0, 3),
+    Api.ELECT_LEADERS: (1, 2),
+    Api.INCREMENTAL_ALTER_CONFIGS: (0, 1),
 }
 
 assert set(_KNOWN) == set(Api)

@@ -109,6 +109,9 @@ CONNECTING = [
     ("topic", "list"),
     ("topic", "describe", "t"),
     ("topic", "delete", "t"),
+    ("topic", "alter", "t", "--set", "a=b"),
+    ("topic", "add-partitions", "t", "--num", "1"),
+    ("topic", "trim", "t", "--offset", "1", "--yes"),
     ("produce", "t", "-m", "x"),
     ("consume", "t"),
 ]

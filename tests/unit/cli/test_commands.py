@@ -2,37 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 from corelane.model.errors import ErrorCode
 from corelane_cli import exits
-from corelane_cli.__main__ import cli
 from corelane_client.protocol import Api
 from corelane_client.records import batch_records, split_batches
 from tests.unit.cli.conftest import Served
+from tests.unit.cli.invoking import failed, invoke, printed
 from tests.unit.client.fake import always, new, refuse_produce
-
-
-def invoke(served: Served, *arguments: str, data: bytes | None = None) -> Result:
-    environment = {"CORELANE_BOOTSTRAP": served.bootstrap}
-    return CliRunner().invoke(cli, list(arguments), input=data, env=environment)
-
-
-def printed(done: Result) -> Any:
-    assert done.exit_code == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def failed(done: Result, exit_code: int) -> dict[str, Any]:
-    assert done.exit_code == exit_code, done.stderr
-    error = json.loads(done.stderr.splitlines()[-1])["error"]
-    assert set(error) == {"code", "message", "next", "exit_code"}
-    assert error["exit_code"] == exit_code
-    found: dict[str, Any] = error
-    return found
 
 
 def rows(served: Served, topic: str, partition: int = 0) -> list[tuple[bytes | None, bytes | None]]:
@@ -77,6 +56,7 @@ def test_topics_as_json(served: Served) -> None:
             "in_sync": [],
             "first_offset": 0,
             "next_offset": 7,
+            "size_bytes": 0,
         }
     ]
     assert described["configs"] == {"cleanup.policy": {"value": "delete", "source": "default"}}

@@ -18,6 +18,7 @@ from corelane.wire.frame import request_body_at
 from corelane_client.address import Address
 from corelane_client.protocol import Api
 from corelane_client.records import Batch, split_batches
+from tests.unit.client import fake_admin
 
 API_VERSIONS_MAX = 4
 RANGES = {
@@ -28,8 +29,14 @@ RANGES = {
     Api.API_VERSIONS: (0, API_VERSIONS_MAX),
     Api.CREATE_TOPICS: (2, 7),
     Api.DELETE_TOPICS: (1, 6),
+    Api.DELETE_RECORDS: (0, 2),
     Api.INIT_PRODUCER_ID: (0, 4),
+    Api.OFFSET_FOR_LEADER_EPOCH: (2, 4),
     Api.DESCRIBE_CONFIGS: (1, 4),
+    Api.DESCRIBE_LOG_DIRS: (1, 4),
+    Api.CREATE_PARTITIONS: (0, 3),
+    Api.ELECT_LEADERS: (1, 2),
+    Api.INCREMENTAL_ALTER_CONFIGS: (0, 1),
 }
 
 Script = Callable[[Any], Any]
@@ -231,6 +238,8 @@ class Cluster:
             case Api.DESCRIBE_CONFIGS:
                 rows = [self._describe(each) for each in request.resources]
                 return new("DescribeConfigsResponse", results=rows)
+            case _:
+                return fake_admin.answer(self, broker_id, api, request)
 
     def _range(self, api: Api) -> Any:
         first, last = self.ranges[api]

@@ -9,6 +9,7 @@ from trio.testing import MockClock
 
 from corelane.model.errors import ErrorCode
 from corelane_client.admin import Admin, ConfigEntry, NewTopic
+from corelane_client.changes import END_OF_LOG, ConfigChange, EpochEnd, Operation
 from corelane_client.errors import ConnectError, KafkaError
 from corelane_client.offsets import AtTime, Edge, Resolved
 from corelane_client.protocol import Api
@@ -101,6 +102,119 @@ async def test_an_advertised_address_that_cannot_be_reached_is_named(
         with pytest.raises(ConnectError, match="names this address for broker 1") as caught:
             await admin.list_offsets("t", Edge.END, [1])
     assert "advertised host" in caught.value.next_step
+
+
+async def test_partitions_are_added_and_waited_for(cluster: Cluster, clock: MockClock) -> None:
+    cluster.grow(2)
+    cluster.topic("t")
+    told: list[int] = []
+    async with administering(cluster) as admin:
+        assert await admin.create_partitions("t", 9, validate_only=True) is None
+        assert len(cluster.topics["t"]) == 1
+        cluster.script(Api.METADATA, always(None))
+        made = await admin.create_partitions("t", 3, told=told.append)
+        assert made is not None
+        assert [each.leader for each in made.partitions.values()] == [0, 1, 0]
+        assert told[-1] == 3
+        with pytest.raises(KafkaError, match="it has 3 partitions already") as caught:
+            await admin.create_partitions("t", 2)
+        assert caught.value.name == "INVALID_PARTITIONS"
+
+
+async def test_settings_are_changed_together(cluster: Cluster) -> None:
+    cluster.topic("t")
+    cluster.configs["t"] = {"retention.ms": "5", "cleanup.policy": "compact"}
+    change = ConfigChange
+    async with administering(cluster) as admin:
+        await admin.alter_topic_configs(
+            "t",
+            [
+                change(Operation.SET, "segment.ms", "7"),
+                change(Operation.DELETE, "retention.ms"),
+                change(Operation.APPEND, "cleanup.policy", "delete"),
+            ],
+        )
+        assert cluster.configs["t"] == {"cleanup.policy": "compact,delete", "segment.ms": "7"}
+        await admin.alter_topic_configs(
+            "t", [change(Operation.SUBTRACT, "cleanup.policy", "compact")]
+        )
+        before = {"cleanup.policy": "delete", "segment.ms": "7"}
+        assert cluster.configs["t"] == before
+        bad = [change(Operation.SET, "segment.ms", "9"), change(Operation.SET, "no.such", "1")]
+        with pytest.raises(KafkaError, match=r"topic 't': there is no setting no\.such"):
+            await admin.alter_topic_configs("t", bad)
+        await admin.alter_topic_configs("t", bad[:1], validate_only=True)
+        assert cluster.configs["t"] == before
+        with pytest.raises(KafkaError, match="'nowhere'"):
+            await admin.alter_topic_configs("nowhere", bad)
+
+
+async def test_records_are_deleted_by_each_partitions_leader(
+    cluster: Cluster, clock: MockClock
+) -> None:
+    cluster.grow(3)
+    logs = cluster.topic("t", 5)
+    for log in logs:
+        log.end = 10
+    async with administering(cluster) as admin:
+        assert await admin.delete_records("t", {0: 3, 3: 4, 4: END_OF_LOG}) == {0: 3, 3: 4, 4: 10}
+        assert [log.start for log in logs] == [3, 0, 0, 4, 10]
+        assert sorted(
+            broker for broker, api, _ in cluster.requests if api == Api.DELETE_RECORDS
+        ) == [0, 1]
+        cluster.leaders["t", 0] = 2  # it moved, and nobody told the client
+        found = await admin.delete_records("t", {0: 5, 1: 99})
+        assert found[0] == 5
+        assert isinstance(found[1], KafkaError)
+        assert found[1].name == "OFFSET_OUT_OF_RANGE"
+        with pytest.raises(KafkaError, match="none of number 7"):
+            await admin.delete_records("t", {7: 1})
+
+
+async def test_a_partition_that_never_answers_does_not_hide_the_others(
+    cluster: Cluster, clock: MockClock
+) -> None:
+    cluster.grow(2)
+    cluster.topic("t", 2)[0].end = 9
+    cluster.leaders["t", 1] = -1
+    async with administering(cluster) as admin:
+        found = await admin.delete_records("t", {0: 9, 1: 0})
+    assert found[0] == 9
+    assert isinstance(found[1], KafkaError)
+    assert found[1].name == "LEADER_NOT_AVAILABLE"
+    assert trio.current_time() > 20  # it was asked again as long as that may help
+
+
+async def test_ends_of_epochs_come_from_the_leaders(cluster: Cluster) -> None:
+    cluster.grow(2)
+    cluster.topic("t", 2)[1].end = 9
+    async with administering(cluster) as admin:
+        assert await admin.epoch_ends("t", {0: 0, 1: 3}) == {0: EpochEnd(0, 0), 1: EpochEnd(0, 9)}
+
+
+async def test_every_broker_tells_what_it_keeps(cluster: Cluster) -> None:
+    cluster.grow(2)
+    cluster.topic("t", 3)[1].batches = [bytes(70)]
+    cluster.topic("u")
+    async with administering(cluster) as admin:
+        found = await admin.describe_log_dirs(["t"])
+        assert [(each.broker_id, each.partitions) for each in found] == [
+            (0, {("t", 0): 0, ("t", 2): 0}),
+            (1, {("t", 1): 70}),
+        ]
+        assert (found[0].path, found[0].error, found[0].total_bytes) == ("/data", None, 1000)
+        everything = await admin.describe_log_dirs()
+        assert ("u", 0) in everything[0].partitions
+
+
+async def test_leaders_are_elected(cluster: Cluster, clock: MockClock) -> None:
+    cluster.topic("t", 2)
+    async with administering(cluster) as admin:
+        found = await admin.elect_leaders("t", [0, 1, 5])
+        assert (found[0], found[1]) == (None, None)
+        assert isinstance(found[5], KafkaError)
+    (asked,) = cluster.asked(Api.ELECT_LEADERS)
+    assert asked.election_type == 0
 
 
 async def test_any_bootstrap_address_will_do(cluster: Cluster) -> None:
