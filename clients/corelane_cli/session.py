@@ -1,11 +1,12 @@
 """Runs a command's conversation with a cluster and says its errors as the command line does."""
 
+import signal
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 import trio
 
-from corelane_cli import exits
+from corelane_cli import catalogue, exits
 from corelane_cli.exits import CommandError
 from corelane_client.address import AddressError
 from corelane_client.errors import (
@@ -25,29 +26,40 @@ CONNECTION: Final = ConnectionSettings(
 )
 DELIVERY_TIMEOUT_MS: Final = 30_000
 
-_NEXT_STEPS: Final = {
-    "UNKNOWN_TOPIC_OR_PARTITION": "See what there is with `corelane topic list`, or make it with"
-    " `corelane topic create`.",
-    "TOPIC_ALREADY_EXISTS": "Choose another name, or look at it with `corelane topic describe`.",
-    "INVALID_TOPIC_EXCEPTION": "Use letters, digits, '.', '_' and '-', at most 249 of them.",
-    "INVALID_PARTITIONS": "Choose another --partitions.",
-    "INVALID_REPLICATION_FACTOR": "Choose a --replication-factor of at most the number of nodes.",
-    "INVALID_CONFIG": "Correct the --config; `corelane topic describe` shows names and values.",
-    "MESSAGE_TOO_LARGE": "Raise max.message.bytes of the topic, or send smaller records.",
-    "OFFSET_OUT_OF_RANGE": "See the first and next offsets with `corelane topic describe`.",
-    "NOT_ENOUGH_REPLICAS": "Check that enough brokers are up, or lower min.insync.replicas.",
-    "KAFKA_STORAGE_ERROR": "Look at the broker's log: its disk is full or failing.",
-}
-
 
 def run(conversation: Callable[[], Awaitable[T]]) -> T:
-    """Return what *conversation* returns. Raises CommandError, KeyboardInterrupt and OSError."""
+    """Return what *conversation* returns. Raises CommandError, KeyboardInterrupt and OSError.
+
+    Ctrl-C cancels it instead of raising in whichever task happens to run: what that task was
+    about to clean up would be told to others as errors, and theirs be shown instead.
+    """
+    interruptions: list[int] = []
+
+    async def until_interrupted() -> T:
+        with trio.CancelScope() as scope:
+            trio.lowlevel.spawn_system_task(_watch, scope, interruptions)
+            return await conversation()
+        raise KeyboardInterrupt
+
     try:
-        return trio.run(conversation)
-    except BaseExceptionGroup as group:
-        raise _said(_only(group)) from group
-    except (ClientError, AddressError) as error:
-        raise _said(error) from error
+        return trio.run(until_interrupted)
+    except BaseException as error:
+        if interruptions:
+            raise KeyboardInterrupt from error
+        if isinstance(error, BaseExceptionGroup):
+            raise _said(_only(error)) from error
+        if isinstance(error, ClientError | AddressError):
+            raise _said(error) from error
+        raise
+
+
+async def _watch(scope: trio.CancelScope, interruptions: list[int]) -> None:
+    """Cancel *scope* at the first Ctrl-C; later ones raise as usual, should it hang."""
+    with trio.open_signal_receiver(signal.SIGINT) as signals:
+        async for number in signals:
+            interruptions.append(number)
+            scope.cancel()
+            return
 
 
 def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -67,7 +79,7 @@ def _said(error: BaseException) -> BaseException:
         case AddressError():
             return CommandError(exits.USAGE, str(error), "Name a broker: --bootstrap HOST:PORT.")
         case KafkaError():
-            next_step = _NEXT_STEPS.get(error.name, "")
+            next_step = catalogue.next_step(error.name)
             return CommandError(exits.REFUSED, error.sentence, next_step, error.name)
         case ConnectError() | ProtocolError():
             next_step = error.next_step or "Check the broker and its log."

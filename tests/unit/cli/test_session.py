@@ -1,99 +1,64 @@
-"""From a conversation's end to what the command line says; and the progress line."""
+"""A command's conversation: how it ends when somebody presses Ctrl-C."""
 
-import io
+import signal
 
 import pytest
 import trio
 
-from corelane_cli import exits
 from corelane_cli.exits import CommandError
-from corelane_cli.output import table
-from corelane_cli.progress import Progress
 from corelane_cli.session import run
-from corelane_client import errors
+from corelane_client.errors import ConnectError
 
 
-async def grouped(*found: BaseException) -> None:
-    raise BaseExceptionGroup("helpers", [BaseExceptionGroup("inner", list(found))])
+def test_ctrl_c_ends_what_waits() -> None:
+    async def conversation() -> None:
+        signal.raise_signal(signal.SIGINT)
+        await trio.sleep_forever()
+
+    with pytest.raises(KeyboardInterrupt):
+        run(conversation)
 
 
-def test_what_a_conversation_returns_is_returned() -> None:
-    async def conversation() -> int:
-        await trio.lowlevel.checkpoint()
-        return 7
+def test_ctrl_c_is_not_hidden_by_the_errors_of_what_it_cut() -> None:
+    """Found in a slow run: a connection that was cut told its reader so, and that was shown."""
 
-    assert run(conversation) == 7
-
-
-@pytest.mark.parametrize(
-    ("error", "exit_code", "word"),
-    [
-        (errors.KafkaError(36, "topic 't'"), exits.REFUSED, "TOPIC_ALREADY_EXISTS"),
-        (errors.KafkaError(9999), exits.REFUSED, "ERROR_9999"),
-        (errors.ConnectError("cannot connect"), exits.CANNOT_CONNECT, "CANNOT_CONNECT"),
-        (errors.ProtocolError("speaks TLS"), exits.CANNOT_CONNECT, "CANNOT_CONNECT"),
-        (errors.AnswerTimeoutError("no answer"), exits.TIMED_OUT, "TIMED_OUT"),
-        (errors.DeliveryTimeoutError("no answer"), exits.TIMED_OUT, "TIMED_OUT"),
-        (errors.CorruptRecordsError("checksum"), exits.FAILED, "FAILED"),
-    ],
-)
-@pytest.mark.parametrize("is_grouped", [False, True])
-def test_a_clients_error_becomes_a_commands(
-    error: errors.ClientError, exit_code: int, word: str, is_grouped: bool
-) -> None:
     async def conversation() -> None:
         await trio.lowlevel.checkpoint()
-        if is_grouped:
-            await grouped(error)
-        raise error
+        signal.raise_signal(signal.SIGINT)
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ConnectError("the connection was closed")
 
-    with pytest.raises(CommandError) as caught:
+    with pytest.raises(KeyboardInterrupt):
         run(conversation)
-    assert (caught.value.exit_code, caught.value.word) == (exit_code, word)
-    assert caught.value.message == error.sentence
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), BrokenPipeError()])
-def test_an_interruption_is_found_among_other_errors(error: BaseException) -> None:
-    with pytest.raises(type(error)):
-        run(lambda: grouped(errors.ConnectError("closed"), error))
+def test_ctrl_c_strikes_in_no_other_task() -> None:
+    seen: list[BaseException] = []
+
+    async def struck() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+            await trio.sleep_forever()
+        except BaseException as error:
+            seen.append(error)
+            raise
+
+    async def conversation() -> None:
+        await trio.lowlevel.checkpoint()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(struck)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(conversation)
+    assert [type(error) for error in seen] == [trio.Cancelled]
 
 
-def test_a_fault_of_ours_stays_what_it_is() -> None:
-    with pytest.raises(ZeroDivisionError):
-        run(lambda: grouped(ZeroDivisionError()))
+def test_other_errors_are_said_as_before() -> None:
+    async def conversation() -> None:
+        await trio.lowlevel.checkpoint()
+        raise ConnectError("the connection was closed")
 
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_progress_is_shown_on_a_terminal_and_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = Terminal()
-    monkeypatch.setattr("sys.stderr", terminal)
-    progress = Progress(2_000_000, is_wanted=True)
-    progress.show(1_000_000, 10)
-    progress.show(1_500_000, 15)  # too soon after the first
-    progress.finish()
-    text = terminal.getvalue()
-    assert " 50%  10 records, 1.0 MB" in text
-    assert "#" * 15 + "-" * 15 in text
-    assert "15 records" not in text
-    assert text.endswith("\r\x1b[K")
-
-
-@pytest.mark.parametrize("is_wanted", [True, False])
-def test_progress_is_silent_elsewhere(is_wanted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = io.StringIO() if is_wanted else Terminal()
-    monkeypatch.setattr("sys.stderr", stream)
-    progress = Progress(100, is_wanted=is_wanted)
-    progress.show(50, 1)
-    progress.finish()
-    assert stream.getvalue() == ""
-
-
-def test_numbers_stand_to_the_right() -> None:
-    assert table(("NAME", "N"), [("a", 1), ("bcdef", -200)]) == (
-        "NAME      N\na         1\nbcdef  -200"
-    )
+    with pytest.raises(CommandError):
+        run(conversation)
