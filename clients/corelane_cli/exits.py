@@ -11,6 +11,7 @@ CANNOT_CONNECT: Final = 3
 REFUSED: Final = 4
 DAMAGED: Final = 5
 TIMED_OUT: Final = 6
+UNHEALTHY: Final = 10
 ADDRESS: Final = 69
 BUG: Final = 70
 SYSTEM: Final = 71
@@ -39,6 +40,7 @@ EXIT_CODES: Final = (
     ExitCode(REFUSED, "REFUSED", "the broker said no; JSON errors carry Kafka's name for it"),
     ExitCode(DAMAGED, "DAMAGED", "dump-log found damage in the log"),
     ExitCode(TIMED_OUT, "TIMED_OUT", "the broker did not answer in time"),
+    ExitCode(UNHEALTHY, "UNHEALTHY", "cluster health found something wrong"),
     ExitCode(ADDRESS, "ADDRESS", "start: an address or port cannot be had"),
     ExitCode(BUG, "BUG", "a fault of Corelane; please report it"),
     ExitCode(SYSTEM, "SYSTEM", "start: the system refused a process, a socket or a limit"),

@@ -34,3 +34,14 @@ def bootstrap_option(command: F) -> F:
         metavar="HOST:PORT[,...]",
         help="Any brokers of the cluster.",
     )(command)
+
+
+def admin_option(command: F) -> F:
+    """Add --admin."""
+    return click.option(
+        "--admin",
+        envvar="CORELANE_ADMIN",
+        show_envvar=True,
+        metavar="HOST:PORT",
+        help="The node's admin port.  [default: port 9644 of the first --bootstrap host]",
+    )(command)

@@ -28,3 +28,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
         return "  ".join(padded).rstrip()
 
     return "\n".join([line(head), *map(line, cells)])
+
+
+def counted(count: int, noun: str) -> str:
+    """Return *count* with *noun* in the right number."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

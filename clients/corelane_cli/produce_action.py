@@ -12,7 +12,7 @@ from corelane_cli.exits import CommandError
 from corelane_cli.input_format import InputFormat
 from corelane_cli.input_source import InputError
 from corelane_cli.layout import FormatError
-from corelane_cli.output import show_json
+from corelane_cli.output import counted, show_json
 from corelane_cli.produce_input import messages
 from corelane_cli.produce_wish import Wish
 from corelane_cli.session import CONNECTION, DELIVERY_TIMEOUT_MS, run
@@ -156,5 +156,4 @@ def _print(wish: Wish, tally: Tally, seconds: float) -> None:
         where = f"offset {first}" if first == last else f"offsets {first} to {last}"
         if first < 0:
             where = "offset not told (acks 0)"
-        noun = "record" if count == 1 else "records"
-        click.echo(f"{topic}, partition {number}: {count} {noun}, {where}")
+        click.echo(f"{topic}, partition {number}: {counted(count, 'record')}, {where}")

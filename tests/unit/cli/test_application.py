@@ -114,6 +114,8 @@ CONNECTING = [
     ("topic", "trim", "t", "--offset", "1", "--yes"),
     ("produce", "t", "-m", "x"),
     ("consume", "t"),
+    ("cluster", "info"),
+    ("cluster", "health"),
 ]
 
 

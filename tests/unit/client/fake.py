@@ -295,7 +295,13 @@ class Cluster:
                 if name not in self.topics:
                     self.topic(name)
         rows = [self._metadata_topic(name) for name in names]
-        return new("MetadataResponse", brokers=brokers, controller_id=0, topics=rows)
+        return new(
+            "MetadataResponse",
+            brokers=brokers,
+            cluster_id="in-memory",
+            controller_id=0,
+            topics=rows,
+        )
 
     def _metadata_topic(self, name: str) -> Any:
         if name not in self.topics:
