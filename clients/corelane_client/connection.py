@@ -67,6 +67,9 @@ class Connection:
         self._connect = connect
         self._pending: deque[_Pending] = deque()
         self._outgoing: list[bytes] = []
+        self._unanswered: deque[tuple[int, Done]] = deque()
+        """Who waits only for the request to be sent, with the number of frames up to it."""
+        self._submitted = 0
         self._has_outgoing = trio.Event()
         self._next_correlation_id = 0
         self._scope = trio.CancelScope()
@@ -109,24 +112,38 @@ class Connection:
         return top
 
     def submit(
-        self, api: Api, version: int, body: object, done: Done | None, timeout_ms: int = 0
+        self, api: Api, version: int, body: object, done: Done, timeout_ms: int = 0
     ) -> None:
         """Send a request after all submitted before it; *done* gets the outcome.
 
-        *done* None: the broker sends no answer (Produce with acks=0). *timeout_ms* is added to
-        the request timeout, for requests that ask the broker to wait. The connection must be open.
+        *timeout_ms* is added to the request timeout, for requests that ask the broker to wait.
+        The connection must be open.
         """
+        correlation_id = self._queue(api, version, body)
+        wait_s = (self._settings.request_timeout_ms + timeout_ms) / 1000
+        deadline_s = trio.current_time() + wait_s
+        self._pending.append(_Pending(correlation_id, api, version, deadline_s, done))
+        self._scope.deadline = self._pending[0].deadline_s
+
+    def submit_unanswered(self, api: Api, version: int, body: object, done: Done) -> None:
+        """Send a request that gets no answer (Produce with acks=0), after all before it.
+
+        *done* gets None once the system has all of its bytes: what is sent then reaches the
+        broker unless the network or the broker fails, also when this connection is closed next.
+        """
+        self._queue(api, version, body)
+        self._unanswered.append((self._submitted, done))
+
+    def _queue(self, api: Api, version: int, body: object) -> int:
+        """Have a request sent; return its correlation id."""
         assert self._is_open
         correlation_id = self._next_correlation_id
         self._next_correlation_id = (correlation_id + 1) % _CORRELATION_MAX
         frame = protocol.encode(api, version, correlation_id, self._settings.client_id, body)
         self._outgoing.append(frame)
+        self._submitted += 1
         self._has_outgoing.set()
-        if done is not None:
-            wait_s = (self._settings.request_timeout_ms + timeout_ms) / 1000
-            deadline_s = trio.current_time() + wait_s
-            self._pending.append(_Pending(correlation_id, api, version, deadline_s, done))
-            self._scope.deadline = self._pending[0].deadline_s
+        return correlation_id
 
     async def request(
         self, api: Api, body: object, version_max: int | None = None, timeout_ms: int = 0
@@ -243,10 +260,13 @@ class Connection:
                 await self._has_outgoing.wait()
                 self._has_outgoing = trio.Event()
                 frames, self._outgoing = self._outgoing, []
+                upto = self._submitted
                 if sum(map(len, frames)) <= _JOIN_BYTES_MAX:
                     frames = [b"".join(frames)]
                 for frame in frames:
                     await stream.send_all(frame)
+                while self._unanswered and self._unanswered[0][0] <= upto:
+                    self._unanswered.popleft()[1](None)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._fail(self._lost("it was cut while sending"))
 
@@ -305,6 +325,9 @@ class Connection:
         pending, self._pending = self._pending, deque()
         for each in pending:
             each.done(self._failure)
+        unanswered, self._unanswered = self._unanswered, deque()
+        for _number, done in unanswered:
+            done(self._failure)
 
     def _lost(self, how: str) -> ConnectError:
         return ConnectError(f"lost the connection to {self.address}: {how}", retriable=True)

@@ -194,16 +194,9 @@ class Deliverer:
             timeout_ms=self._pool.settings.request_timeout_ms,
             topic_data=rows,
         )
-        if self._settings.acks == "0":
-            connection.submit(Api.PRODUCE, version, body, None)
-            for queue, batch in sent:
-                queue.done(batch)
-                self._settle(queue, batch, NO_OFFSET)
-            return
         self._in_flight[broker_id] = self._in_flight.get(broker_id, 0) + 1
-        connection.submit(
-            Api.PRODUCE, version, body, lambda answer: self._answered(broker_id, sent, answer)
-        )
+        submit = connection.submit_unanswered if self._settings.acks == "0" else connection.submit
+        submit(Api.PRODUCE, version, body, lambda answer: self._answered(broker_id, sent, answer))
 
     def _answered(self, broker_id: int, sent: Sent, answer: Any) -> None:
         """Take what the broker said, or the error instead of it."""
@@ -214,6 +207,11 @@ class Deliverer:
             self._upkeep.refresh()
             for queue, batch in sent:
                 self._failed(queue, batch, answer, now_s)
+            return
+        if answer is None:  # acks=0: it is on its way, and nobody will tell more
+            for queue, batch in sent:
+                queue.done(batch)
+                self._settle(queue, batch, NO_OFFSET)
             return
         if answer.throttle_time_ms > 0:
             self._upkeep.pause(broker_id, answer.throttle_time_ms / 1000)

@@ -140,9 +140,22 @@ async def test_an_answer_to_another_question_breaks_the_connection(
 async def test_an_answer_nobody_asked_for_breaks_the_connection(cluster: Cluster) -> None:
     connection = await connected(cluster)
     body = protocol.message("MetadataRequest", topics=[])
-    connection.submit(Api.METADATA, 12, body, None)
+    outcomes: list[object] = []
+    connection.submit_unanswered(Api.METADATA, 12, body, outcomes.append)
+    assert outcomes == [], "nothing is sent yet"
     await wait_all_tasks_blocked()
+    assert outcomes == [None]
     assert not connection.is_open
+
+
+async def test_who_waits_for_no_answer_hears_when_nothing_was_sent(cluster: Cluster) -> None:
+    connection = await connected(cluster)
+    outcomes: list[object] = []
+    body = protocol.message("MetadataRequest", topics=[])
+    connection.submit_unanswered(Api.METADATA, 12, body, outcomes.append)
+    connection.close()
+    (outcome,) = outcomes
+    assert isinstance(outcome, ConnectError)
 
 
 async def test_giving_up_an_answer_leaves_the_connection_in_step(cluster: Cluster) -> None:

@@ -238,6 +238,16 @@ async def test_acks_0_has_no_answer_and_no_offset(cluster: Cluster, clock: MockC
     assert cluster.asked(Api.INIT_PRODUCER_ID) == []
 
 
+async def test_acks_0_leaves_nothing_unsent_behind(cluster: Cluster, clock: MockClock) -> None:
+    """Found in a slow run: a producer that was closed at once cut what it had just taken."""
+    (log,) = cluster.topic("t")
+    async with producing(cluster, ProducerSettings(acks="0")) as producer:
+        for value in numbered(3):
+            await producer.send("t", value)
+    await wait_all_tasks_blocked()
+    assert values(log) == numbered(3)
+
+
 @pytest.mark.parametrize(
     "settings", [ProducerSettings(acks="1"), ProducerSettings(idempotence=False)]
 )
