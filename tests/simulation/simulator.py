@@ -14,7 +14,7 @@ from typing import Protocol
 from corelane.api.table import API_TABLE
 from corelane.model.config import Config, parse
 from corelane.model.ids import BrokerId, ConnId, CoreId, NodeId
-from corelane.shard.config import Advertised, ShardConfig
+from corelane.shard.config import Advertised, ListenerBrokers, ShardConfig
 from corelane.shard.effects import (
     Close,
     Effect,
@@ -169,7 +169,7 @@ class Node:
             CoreId(0),
             1,
             b"simulated-broker",
-            [advertised],
+            [ListenerBrokers("PLAINTEXT", [advertised])],
             0,
             self.config,
             self.simulator.random,

@@ -5,6 +5,7 @@ brokers.
 """
 
 from corelane.api.cluster_id import cluster_id_text
+from corelane.api.leaders import brokers_of
 from corelane.model.errors import ErrorCode
 from corelane.shard.call import Call
 from corelane.shard.shard import Shard
@@ -28,14 +29,14 @@ def handle(shard: Shard, call: Call) -> None:
             )
         )
         return
-    config = shard.config
     brokers = [
-        Broker(broker_id=b.broker_id, host=b.host, port=b.port, rack=b.rack) for b in config.brokers
+        Broker(broker_id=b.broker_id, host=b.host, port=b.port, rack=b.rack)
+        for b in brokers_of(shard, call.slot.connection)
     ]
     call.answer(
         Response(
             cluster_id=cluster_id_text(shard),
-            controller_id=config.brokers[0].broker_id,
+            controller_id=shard.config.broker_ids[0],
             brokers=brokers,
             cluster_authorized_operations=NOT_REQUESTED,
             endpoint_type=ENDPOINT_BROKERS,

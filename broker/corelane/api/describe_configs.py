@@ -56,10 +56,10 @@ def _describe(shard: Shard, request: Message, wanted: Message) -> Message:
 
 
 def _broker(shard: Shard, name: str) -> BrokerId | None:
-    own = shard.config.brokers[shard.config.self_broker].broker_id
+    own = shard.config.broker_ids[shard.config.self_broker]
     if not name:
         return own
-    known = {str(broker.broker_id): broker.broker_id for broker in shard.config.brokers}
+    known = {str(broker): broker for broker in shard.config.broker_ids}
     return known.get(name)
 
 

@@ -306,7 +306,7 @@ class FetchWait:
                 shard.arena.release(chunk)
             return
         hints = [out.leader for _row, _topic, out in self.rows if out.leader is not None]
-        endpoints = endpoints_for(shard, hints) if hints else []
+        endpoints = endpoints_for(shard, call.slot.connection, hints) if hints else []
         shard.counts.bytes_fetched += sum(out.size_bytes for _row, _topic, out in self.rows)
         parts = encode(call.version, call.request.correlation_id, 0, self.topics, endpoints)
         call.answer_parts(parts, self.chunks_held)

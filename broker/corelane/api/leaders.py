@@ -6,18 +6,27 @@ from corelane.api.fetch_response import Endpoint, LeaderHint
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import BrokerId, CoreId, GroupId
 from corelane.shard.config import Advertised
+from corelane.shard.connection import Connection
 from corelane.shard.partition import Partition, Topic
 from corelane.shard.shard import Shard
 
 NO_LEADER = BrokerId(-1)
 
 
-def broker_of(shard: Shard, core: CoreId) -> Advertised | None:
+def brokers_of(shard: Shard, connection: Connection) -> list[Advertised]:
+    """Return every broker, at the addresses of the listener a client came through.
+
+    Another listener's may not be reachable from where the client is.
+    """
+    return shard.config.listeners[connection.listener // 2].brokers
+
+
+def broker_of(shard: Shard, core: CoreId) -> BrokerId | None:
     """Return the broker that stands for a core of this node; None: clients do not know it."""
-    brokers = shard.config.brokers
+    brokers = shard.config.listeners[0].brokers  # the ids are the same in all
     if shard.config.config.network.advertise == "node":
-        return brokers[0]
-    return brokers[core] if core < len(brokers) else None
+        return brokers[0].broker_id
+    return brokers[core].broker_id if core < len(brokers) else None
 
 
 def lead_of(shard: Shard, group: GroupId) -> LeaderHint | None:
@@ -27,7 +36,7 @@ def lead_of(shard: Shard, group: GroupId) -> LeaderHint | None:
         return None
     core, term = lead
     broker = broker_of(shard, core)
-    return None if broker is None else LeaderHint(broker.broker_id, term)
+    return None if broker is None else LeaderHint(broker, term)
 
 
 def group_of(shard: Shard, topic: Topic, number: int) -> GroupId:
@@ -54,11 +63,13 @@ def hint_for(shard: Shard, partition: Partition) -> LeaderHint | None:
     return lead_of(shard, partition.group)
 
 
-def endpoints_for(shard: Shard, hints: Sequence[LeaderHint]) -> list[Endpoint]:
-    """Return where the brokers named in *hints* listen, each once."""
+def endpoints_for(
+    shard: Shard, connection: Connection, hints: Sequence[LeaderHint]
+) -> list[Endpoint]:
+    """Return where the brokers named in *hints* listen for such a client, each once."""
     wanted = {hint.leader_id for hint in hints}
     return [
         Endpoint(broker.broker_id, broker.host, broker.port, broker.rack)
-        for broker in shard.config.brokers
+        for broker in brokers_of(shard, connection)
         if broker.broker_id in wanted
     ]

@@ -10,7 +10,7 @@ per version until something about them changes: 100 partitions cost 146 us to en
 """
 
 from corelane.api.cluster_id import cluster_id_text
-from corelane.api.leaders import NO_LEADER, broker_of, lead_of
+from corelane.api.leaders import NO_LEADER, broker_of, brokers_of, lead_of
 from corelane.api.topic_creation import TopicReady, create
 from corelane.cluster.commands import PartitionPlan
 from corelane.cluster.creation import TopicWish, topic_name_fault
@@ -38,7 +38,9 @@ def handle(shard: Shard, call: Call) -> None:
     request = call.decode()
     wanted = request.topics
     if wanted is None or (not wanted and call.version < _ALL_IF_EMPTY_BELOW):
-        call.answer(_response(shard, [_topic_row(shard, t) for t in shard.groups.topics.values()]))
+        call.answer(
+            _response(shard, call, [_topic_row(shard, t) for t in shard.groups.topics.values()])
+        )
         return
     config = shard.config.config.topics
     may_create = config.auto_create_enable and (
@@ -56,12 +58,12 @@ def handle(shard: Shard, call: Call) -> None:
         shard.forwarding.to_controller(call)  # it makes them, and answers as we would
         return
     if not missing or not may_create:
-        call.answer(_response(shard, [_wanted_row(shard, topic) for topic in wanted]))
+        call.answer(_response(shard, call, [_wanted_row(shard, topic) for topic in wanted]))
         return
 
     def created() -> None:
         if not call.slot.connection.is_closed:
-            call.answer(_response(shard, [_wanted_row(shard, topic) for topic in wanted]))
+            call.answer(_response(shard, call, [_wanted_row(shard, topic) for topic in wanted]))
 
     ready = TopicReady(shard, shard.now_ms + AUTO_CREATE_WAIT_MS, created)
     for name in dict.fromkeys(missing):
@@ -73,15 +75,14 @@ def _ignored(error: int, sentence: str) -> None:
     """The topic's row in the answer says what became of it."""
 
 
-def _response(shard: Shard, topics: list[Message]) -> Message:
-    config = shard.config
+def _response(shard: Shard, call: Call, topics: list[Message]) -> Message:
     return Response(
         brokers=[
             Broker(node_id=b.broker_id, host=b.host, port=b.port, rack=b.rack)
-            for b in config.brokers
+            for b in brokers_of(shard, call.slot.connection)
         ],
         cluster_id=cluster_id_text(shard),
-        controller_id=config.brokers[0].broker_id,
+        controller_id=shard.config.broker_ids[0],
         topics=topics,
         cluster_authorized_operations=NOT_REQUESTED,
     )
@@ -147,7 +148,7 @@ def _replicas(shard: Shard, plan: PartitionPlan) -> list[int]:
     """Return the brokers of a partition's replicas; of this node, the one that owns it."""
     home = shard.groups.siblings.home_of(plan.group)
     broker = None if home is None else broker_of(shard, home)
-    own = shard.config.brokers[0].broker_id if broker is None else broker.broker_id
+    own = shard.config.broker_ids[0] if broker is None else broker
     return [own if node == shard.config.node else _node_broker(node) for node in plan.replicas]
 
 

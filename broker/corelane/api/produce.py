@@ -76,7 +76,7 @@ class ProduceWait:
             return
         request = call.request
         hints = [r.leader for t in self.topics for r in t.partitions if r.leader is not None]
-        endpoints = endpoints_for(shard, hints) if hints else []
+        endpoints = endpoints_for(shard, call.slot.connection, hints) if hints else []
         frame = encode(request.api_version, request.correlation_id, self.topics, endpoints)
         call.answer_parts([frame], [])
         shard.deadlines.note_done()

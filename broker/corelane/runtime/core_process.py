@@ -33,7 +33,7 @@ from corelane.runtime.forkserver import CoreMain
 from corelane.runtime.messages import Failed, Spawn
 from corelane.runtime.wal_place import place_wal
 from corelane.runtime.work import WorkBench
-from corelane.shard.config import Advertised, ShardConfig
+from corelane.shard.config import Advertised, ListenerBrokers, ShardConfig
 from corelane.shard.shard import Shard
 from corelane.storage.disk import OsDisk
 from corelane.storage.layout import LayoutError
@@ -152,7 +152,7 @@ class _Core:
             core=CoreId(spawn.core),
             core_count=len(spawn.core_ports),
             cluster_id=uuid.UUID(spawn.cluster_uuid).bytes,
-            brokers=brokers,
+            listeners=[ListenerBrokers("PLAINTEXT", brokers)],
             self_broker=0 if network.advertise == "node" else spawn.core,
             config=self.config,
             random=random.Random(os.urandom(32)),  # noqa: S311 - ids, not secrets

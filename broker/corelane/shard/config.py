@@ -28,6 +28,15 @@ class Advertised:
 
 
 @record
+class ListenerBrokers:
+    """The brokers of this node as clients of one listener are told of them."""
+
+    name: str
+    brokers: list[Advertised]
+    """Those of every listener have the same ids in the same order; hosts and ports differ."""
+
+
+@record
 class ShardConfig:
     """Everything a shard does not decide itself."""
 
@@ -36,10 +45,16 @@ class ShardConfig:
     core_count: int
     cluster_id: bytes
     """Sixteen bytes; clients see them as URL-safe base64."""
-    brokers: list[Advertised]
-    """Every broker that clients may be sent to; this core's own is `brokers[self_broker]`."""
+    listeners: list[ListenerBrokers]
+    """Where a connection's listener token is 2 * index, or one more through a door of the node."""
     self_broker: int
+    """This core's own place in the brokers of every listener."""
     config: Config
     random: Random
     retired: tuple[CoreId, ...] = ()
     """Cores of an earlier start that still own groups, and hand them over to go."""
+
+    @property
+    def broker_ids(self) -> list[BrokerId]:
+        """Every broker of this node, whichever the listener."""
+        return [broker.broker_id for broker in self.listeners[0].brokers]

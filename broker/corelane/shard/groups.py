@@ -59,7 +59,6 @@ if TYPE_CHECKING:
     from corelane.shard.shard import Shard
 
 NO_TOPIC_ID: Final = TopicId(bytes(16))
-NODE_LISTENER: Final = "PLAINTEXT"
 
 
 class IdWaiter(Protocol):
@@ -190,8 +189,9 @@ class Groups:
         if self.cluster.cluster_id is None:
             self.controller.propose(ClusterCreated(config.cluster_id), _ignored)
         endpoints = tuple(
-            Endpoint(NODE_LISTENER, broker.host, broker.port, broker.broker_id % 1000)
-            for broker in config.brokers
+            Endpoint(listener.name, broker.host, broker.port, broker.broker_id % 1000)
+            for listener in config.listeners
+            for broker in listener.brokers
         )
         node = NodeRegistered(config.node, config.config.node.rack, config.core_count, endpoints)
         if self.cluster.nodes.get(config.node) != node:

@@ -11,7 +11,7 @@ from typing import Any
 from corelane.api.table import API_TABLE
 from corelane.model.config import Config, parse
 from corelane.model.ids import BrokerId, ConnId, CoreId, NodeId
-from corelane.shard.config import Advertised, ShardConfig
+from corelane.shard.config import Advertised, ListenerBrokers, ShardConfig
 from corelane.shard.effects import (
     Close,
     Effect,
@@ -67,8 +67,9 @@ class World:
     def shard_config(self) -> ShardConfig:
         """Return what the shard is told about itself."""
         advertised = Advertised(BrokerId(1000), "127.0.0.1", 19092, None)
+        listeners = [ListenerBrokers("PLAINTEXT", [advertised])]
         return ShardConfig(
-            NodeId(1), CoreId(0), 1, b"corelane-cluster", [advertised], 0, self.config, self.random
+            NodeId(1), CoreId(0), 1, b"corelane-cluster", listeners, 0, self.config, self.random
         )
 
     def start(self) -> None:

@@ -8,7 +8,7 @@ import random
 import struct
 
 from corelane.model.ids import ConnId, CoreId, NodeId, core_broker_id, node_broker_id
-from corelane.shard.config import Advertised, ShardConfig
+from corelane.shard.config import Advertised, ListenerBrokers, ShardConfig
 from corelane.shard.effects import Close, Effect, Send
 from corelane.shard.events import Event, LinkDown, LinkFrame, LinkUp, Opened, Request
 from corelane_native import address_of
@@ -17,6 +17,8 @@ from tests.unit.api.world import WALL_MS, World
 
 LINK_CONNS = 1_000_000
 BOOTSTRAP = 1
+OUTSIDE_HOST = "broker.example"
+"""What the second listener tells its clients, whose tokens are 2 and 3."""
 TURNS_MAX = 3000
 REST_MS = 10
 
@@ -35,20 +37,24 @@ class Core(World):
     def shard_config(self) -> ShardConfig:
         node = NodeId(1)
         count = self.node.core_count
-        if self.config.network.advertise == "node":
-            brokers = [Advertised(node_broker_id(node), "127.0.0.1", 9092, None)]
-        else:
-            brokers = [
-                Advertised(core_broker_id(node, CoreId(core)), "127.0.0.1", 19092 + core, None)
-                for core in range(count)
-            ]
+        is_node = self.config.network.advertise == "node"
+        listeners = []
+        for name, host in (("INSIDE", "127.0.0.1"), ("OUTSIDE", OUTSIDE_HOST)):
+            if is_node:
+                brokers = [Advertised(node_broker_id(node), host, 9092, None)]
+            else:
+                brokers = [
+                    Advertised(core_broker_id(node, CoreId(core)), host, 19092 + core, None)
+                    for core in range(count)
+                ]
+            listeners.append(ListenerBrokers(name, brokers))
         return ShardConfig(
             node=node,
             core=CoreId(self.core),
             core_count=count,
             cluster_id=b"corelane-cluster",
-            brokers=brokers,
-            self_broker=min(self.core, len(brokers) - 1),
+            listeners=listeners,
+            self_broker=0 if is_node else min(self.core, count - 1),
             config=self.config,
             random=random.Random(self.core),
             retired=tuple(CoreId(core) for core in self.node.retired),
