@@ -11,6 +11,7 @@ import click
 from corelane_cli import exits
 from corelane_cli.application import Application
 from corelane_cli.cluster import cluster
+from corelane_cli.config import config
 from corelane_cli.consume import consume
 from corelane_cli.dump_log import dump_log
 from corelane_cli.node import dev, start
@@ -43,7 +44,7 @@ def cli() -> None:
     """
 
 
-for command in (start, dev, topic, produce, consume, cluster, dump_log):
+for command in (start, dev, topic, produce, consume, cluster, config, dump_log):
     cli.add_command(command)
 
 

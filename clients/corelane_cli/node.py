@@ -1,5 +1,6 @@
 """`corelane start` and `corelane dev`: their options, and what they mean as settings."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,10 @@ _SETTINGS: Final = {
     "node_id": "node.id",
 }
 
+set_option = click.option(
+    "--set", "assignments", multiple=True, help="Any setting of the file.", metavar="KEY=VALUE"
+)
+
 _node_options = [
     click.option("--port", help="Bootstrap port. 0 chooses every port freely.", metavar="PORT"),
     click.option(
@@ -32,9 +37,7 @@ _node_options = [
     click.option("--admin-port", help="Port of health and metrics (HTTP).", metavar="PORT"),
     click.option("--cores", help="Number of cores; 0: all that are allowed.", metavar="COUNT"),
     click.option("--node-id", help="This node's number in its cluster.", metavar="ID"),
-    click.option(
-        "--set", "assignments", multiple=True, help="Any setting of the file.", metavar="KEY=VALUE"
-    ),
+    set_option,
 ]
 
 
@@ -59,7 +62,8 @@ def start(config_path: Path | None, output_format: str, **options: Any) -> int:
     """Start a broker and run until it is stopped (SIGTERM or Ctrl-C).
 
     Without options it listens on 127.0.0.1:9092 and keeps its data in ./data. Every option is
-    a setting of config/corelane.toml, where each has its default and its reason.
+    a setting of config/corelane.toml, where each has its default and its reason. The environment
+    gives settings too (CORELANE__LOG_RETENTION_MS): it wins over the file, options over both.
     """
     overrides = _overrides(options)
     from corelane_cli.start import start as run
@@ -81,13 +85,19 @@ def dev(output_format: str, **options: Any) -> int:
     return run(overrides, output_format)
 
 
+def assignments_of(texts: Iterable[str]) -> dict[str, str]:
+    """Return the two sides of each KEY=VALUE of --set."""
+    found: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise click.UsageError(f"--set {text}: write KEY=VALUE")
+        found[key.strip()] = value.strip()
+    return found
+
+
 def _overrides(options: dict[str, Any]) -> dict[str, str]:
     """Return the settings that the command line names; a named option wins over --set."""
-    overrides: dict[str, str] = {}
-    for assignment in options.pop("assignments"):
-        key, equals, value = assignment.partition("=")
-        if not equals or not key:
-            raise click.UsageError(f"--set {assignment}: write KEY=VALUE")
-        overrides[key.strip()] = value.strip()
+    overrides = assignments_of(options.pop("assignments"))
     named = {_SETTINGS[name]: value for name, value in options.items() if value is not None}
     return {**overrides, **named}

@@ -1,5 +1,6 @@
 """`corelane start`: from the command line's words to a running node."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from corelane.model.config_keys import Value
 from corelane.runtime import start as runtime
 from corelane.runtime.failures import EXIT_CONFIG, StartError
 from corelane_cli.application import show
+from corelane_cli.environment import from_environment
 from corelane_cli.exits import CommandError
 
 
@@ -26,7 +28,10 @@ def start(
 
 
 def load(config_path: Path | None, overrides: Mapping[str, Value]) -> Config:
-    """Read the configuration; raises `StartError` that names every fault."""
+    """Read the configuration: the environment wins over the file, *overrides* over both.
+
+    Raises `StartError` that names every fault.
+    """
     try:
         text = "" if config_path is None else config_path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -38,7 +43,7 @@ def load(config_path: Path | None, overrides: Mapping[str, Value]) -> Config:
             EXIT_CONFIG,
         ) from error
     try:
-        return configuration.parse(text, overrides)
+        return configuration.parse(text, {**from_environment(os.environ), **overrides})
     except ConfigError as error:
         where = "the command line" if config_path is None else str(config_path)
         raise StartError(
