@@ -251,6 +251,8 @@ class lib:  # noqa: N801 - the name cffi gives it
     @staticmethod
     def cl_net_add(net: ffi.CData, fd: int, /) -> int: ...
     @staticmethod
+    def cl_net_add_link(net: ffi.CData, read_fd: int, write_fd: int, /) -> int: ...
+    @staticmethod
     def cl_net_poll(
         net: ffi.CData,
         timeout_us: int,

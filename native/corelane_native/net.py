@@ -41,7 +41,7 @@ NET_REASONS_QUIET: Final = frozenset({lib.CL_CLOSED_EOF, lib.CL_CLOSED_RESET})
 """Ordinary ends, not worth a line in the log."""
 
 EVENT: Final = struct.Struct("@qqQqhhi")
-STATS: Final = struct.Struct("@12q")
+STATS: Final = struct.Struct("@15q")
 
 STALL_S: Final = 5.0
 """How long a large request may come to a halt while others wait for its memory."""
@@ -63,7 +63,9 @@ Event = tuple[Any, ...]
 
 
 class NetStats(NamedTuple):
-    """Facts counted in C: `connections` and what follows `starved` are now, the rest totals."""
+    """Facts counted in C: `connections` and from `receive_bytes` to `links` are now, the rest are
+    totals. Links are counted apart.
+    """
 
     connections: int
     accepted: int
@@ -77,6 +79,9 @@ class NetStats(NamedTuple):
     receive_bytes_kept: int
     backlog_bytes: int
     backlog_bytes_copied: int
+    links: int
+    link_bytes_in: int
+    link_bytes_out: int
 
 
 @lru_cache(_RANGES_CACHED_MAX)
@@ -165,6 +170,18 @@ class Net:
         assert listener >= 0
         conn = lib.cl_net_add(self._net, fd)
         return conn if conn >= 0 else -1
+
+    def add_link(self, read_fd: int, write_fd: int) -> int:
+        """Take over the pipes to and from a sibling process and return the link's conn.
+
+        Frames come and go as with `add`, but it is always read, may use receive memory beyond the
+        limit, and is no connection to `idle`, `slow`, `hold_produce` and the counters. When either
+        pipe ends, a CLOSED event comes. Raises OSError; both are closed then.
+        """
+        conn = lib.cl_net_add_link(self._net, read_fd, write_fd)
+        if conn < 0:
+            _raise(conn)
+        return conn
 
     def poll(self, timeout_us: int) -> list[Event]:
         """Wait up to *timeout_us* (0: not at all), without the interpreter lock; do what is due.

@@ -376,6 +376,9 @@ typedef struct {
     int64_t receive_bytes_kept;
     int64_t backlog_bytes;
     int64_t backlog_bytes_copied;
+    int64_t links;
+    int64_t link_bytes_in; /* totals again */
+    int64_t link_bytes_out;
 } cl_net_stats;
 
 /* Make a net for at most conns_max connections, whose frames have at most frame_bytes_max bytes.
@@ -405,6 +408,13 @@ int cl_net_unlisten(cl_net *net, int fd);
 /* Take over a connected socket. Returns its conn; a negative errno, with fd closed, if there is no
  * room for it. */
 int64_t cl_net_add(cl_net *net, int fd);
+
+/* Take over a pair of pipes as the link to a process that is as trusted as this one: frames come
+ * from read_fd and leave by write_fd. It is always read, whatever waits to be sent to it: two that
+ * only wrote would wait for each other for ever. It may use receive memory beyond the limit, its
+ * frames may be of any size, and it is never idle, held or counted as a connection. SIGPIPE must be
+ * ignored. Returns its conn; a negative errno, with both closed, if there is no room for it. */
+int64_t cl_net_add_link(cl_net *net, int read_fd, int write_fd);
 
 /* Wait up to timeout_us (0: not at all) for something to do, and do it: receive, cut frames, send
  * backlogs, accept. A connection gets at most 64 frames and 1 MiB in one poll, and all of them

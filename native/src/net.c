@@ -61,11 +61,12 @@ cl_net *cl_net_new(cl_arena *arena, uint32_t conns_max, uint64_t frame_bytes_max
 {
     assert(arena != NULL);
     assert(conns_max > 0);
-    assert(conns_max < (1u << 20));
+    assert(conns_max < (1u << 20) - CL_LINKS_MAX);
     assert(frame_bytes_max <= INT32_MAX - CL_PREFIX_BYTES);
     assert(error != NULL);
     *error = -ENOMEM;
-    cl_net *net = calloc(1, sizeof *net + conns_max * sizeof(cl_conn));
+    uint32_t slots_max = conns_max + CL_LINKS_MAX;
+    cl_net *net = calloc(1, sizeof *net + slots_max * sizeof(cl_conn));
     if (net == NULL)
         return NULL;
     net->arena = arena;
@@ -73,6 +74,7 @@ cl_net *cl_net_new(cl_arena *arena, uint32_t conns_max, uint64_t frame_bytes_max
     net->frame_bytes_max = frame_bytes_max;
     net->stall_ms = stall_ms;
     net->conns_max = conns_max;
+    net->slots_max = slots_max;
     net->grantee = -1;
     net->now_ms = cl_now_ms();
     cl_buffers_init(&net->buffers, receive_bytes_max);
@@ -81,8 +83,8 @@ cl_net *cl_net_new(cl_arena *arena, uint32_t conns_max, uint64_t frame_bytes_max
     cl_list_init(&net->held);
     cl_list_init(&net->served);
     cl_list_init(&net->reports);
-    for (uint32_t slot = 0; slot < conns_max; slot++)
-        net->conns[slot].next_free = slot + 1 < conns_max ? slot + 1 : NO_SLOT;
+    for (uint32_t slot = 0; slot < slots_max; slot++)
+        net->conns[slot].next_free = slot + 1 < slots_max ? slot + 1 : NO_SLOT;
     *error = net_open(net);
     if (*error == 0)
         return net;
@@ -93,7 +95,7 @@ cl_net *cl_net_new(cl_arena *arena, uint32_t conns_max, uint64_t frame_bytes_max
 void cl_net_free(cl_net *net)
 {
     assert(net != NULL);
-    for (uint32_t slot = 0; slot < net->conns_max; slot++) {
+    for (uint32_t slot = 0; slot < net->slots_max; slot++) {
         cl_conn *conn = &net->conns[slot];
         if (conn->state == CL_CONN_OPEN)
             cl_conn_close(net, conn, 0);
@@ -322,9 +324,9 @@ uint32_t cl_net_idle(cl_net *net, int64_t idle_ms, int64_t partial_ms, int64_t *
     if (net->stats.bytes_in - net->idle_bytes_in < CL_BUFFER_BASE)
         cl_buffers_trim(&net->buffers); /* nothing large came for a while */
     net->idle_bytes_in = net->stats.bytes_in;
-    for (uint32_t slot = 0; slot < net->conns_max && count < conns_max; slot++) {
+    for (uint32_t slot = 0; slot < net->slots_max && count < conns_max; slot++) {
         const cl_conn *conn = &net->conns[slot];
-        if (conn->state != CL_CONN_OPEN)
+        if (conn->state != CL_CONN_OPEN || conn->is_link)
             continue;
         bool idle = idle_ms >= 0 && net->now_ms - conn->moved_ms >= idle_ms;
         bool partial = partial_ms >= 0 && conn->partial_ms >= 0 && !conn->paused && !conn->held &&

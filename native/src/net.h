@@ -17,6 +17,8 @@
 #define CL_PREFIX_BYTES 4u
 #define CL_FRAME_BYTES_MIN 8u /* api key, version, correlation id */
 #define CL_TURN_FRAMES_MAX 64u
+#define CL_LINK_FRAMES_MAX 256u /* one link stands for many clients */
+#define CL_LINKS_MAX 256u
 #define CL_TURN_BYTES_MAX (1024u * 1024u)
 #define CL_POLL_BYTES_MAX (8 * 1024 * 1024) /* of all connections: then the turn goes on */
 #define CL_BACKLOG_BYTES_MAX (1024u * 1024u) /* above, a connection is not read */
@@ -40,6 +42,8 @@ typedef enum { CL_CONN_FREE, CL_CONN_OPEN, CL_CONN_CLOSED } cl_conn_state;
 typedef struct {
     int64_t id;
     int fd;
+    int write_fd;  /* of a link: its other pipe; of a socket the same as fd */
+    bool is_link;
     cl_conn_state state;
     cl_link ready;  /* in net.ready, net.starved or net.held */
     cl_link served; /* in net.served */
@@ -101,7 +105,8 @@ struct cl_net {
     cl_source sources[CL_SOURCES_MAX];
     cl_net_stats stats;
     uint32_t free_slot;
-    uint32_t conns_max;
+    uint32_t conns_max; /* of clients; links have slots of their own beyond */
+    uint32_t slots_max;
     uint32_t peer_count;
     char peers[CL_ACCEPTS_MAX][CL_PEER_BYTES]; /* of this poll's ACCEPTED events */
     cl_conn conns[];
@@ -150,6 +155,17 @@ void cl_conn_close(cl_net *net, cl_conn *conn, int reason);
 
 /* Free a closed connection's slot if nothing keeps it (N3). */
 void cl_conn_bury(cl_net *net, cl_conn *conn);
+
+/* A free slot for fd, as an open connection that is in no epoll set yet; NULL: none is free. */
+cl_conn *cl_conn_new(cl_net *net, int fd);
+
+/* Give a slot back whose descriptor could not be registered. */
+void cl_conn_unmake(cl_net *net, cl_conn *conn);
+
+/* ---- net_links.c */
+
+/* Take a link's pipes out of the epoll set and close them. */
+void cl_link_close(cl_net *net, const cl_conn *conn);
 
 /* ---- net_receive.c */
 

@@ -16,7 +16,7 @@ cl_conn *cl_conn_find(cl_net *net, int64_t id)
 {
     assert(net != NULL);
     uint32_t slot = (uint32_t)(id & SLOT_MASK);
-    if (id < 0 || slot >= net->conns_max)
+    if (id < 0 || slot >= net->slots_max)
         return NULL;
     cl_conn *conn = &net->conns[slot];
     return conn->id == id && conn->state == CL_CONN_OPEN ? conn : NULL;
@@ -25,7 +25,7 @@ cl_conn *cl_conn_find(cl_net *net, int64_t id)
 static bool is_blocked(const cl_conn *conn)
 {
     return conn->paused || conn->held || conn->starved ||
-           conn->backlog_bytes > CL_BACKLOG_BYTES_MAX;
+           (conn->backlog_bytes > CL_BACKLOG_BYTES_MAX && !conn->is_link);
 }
 
 void cl_conn_place(cl_net *net, cl_conn *conn)
@@ -58,37 +58,52 @@ static void socket_prepare(int fd)
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* fails on unix sockets: fine */
 }
 
-int64_t cl_net_add(cl_net *net, int fd)
+cl_conn *cl_conn_new(cl_net *net, int fd)
 {
-    assert(net != NULL);
-    assert(fd >= 0);
     uint32_t slot = net->free_slot;
-    if (slot == NO_SLOT) {
-        net->stats.refused++;
-        close(fd);
-        return -EMFILE;
-    }
-    socket_prepare(fd);
+    if (slot == NO_SLOT)
+        return NULL;
     cl_conn *conn = &net->conns[slot];
     assert(conn->state == CL_CONN_FREE);
-    uint32_t next_free = conn->next_free;
+    net->free_slot = conn->next_free;
     *conn = (cl_conn){
         .id = (++net->generation << SLOT_BITS) | slot,
         .fd = fd,
+        .write_fd = fd,
         .state = CL_CONN_OPEN,
         .moved_ms = cl_now_ms(),
         .partial_ms = -1,
         .lowat_bytes = 1,
         .first = true,
-        .next_free = next_free,
     };
+    return conn;
+}
+
+void cl_conn_unmake(cl_net *net, cl_conn *conn)
+{
+    conn->state = CL_CONN_FREE;
+    conn->next_free = net->free_slot;
+    net->free_slot = (uint32_t)(conn->id & SLOT_MASK);
+}
+
+int64_t cl_net_add(cl_net *net, int fd)
+{
+    assert(net != NULL);
+    assert(fd >= 0);
+    bool has_room = net->stats.connections < net->conns_max;
+    cl_conn *conn = has_room ? cl_conn_new(net, fd) : NULL;
+    if (conn == NULL) {
+        net->stats.refused++;
+        close(fd);
+        return -EMFILE;
+    }
+    socket_prepare(fd);
     int status = conn_register(net, conn);
     if (status < 0) {
-        conn->state = CL_CONN_FREE;
+        cl_conn_unmake(net, conn);
         close(fd);
         return status;
     }
-    net->free_slot = next_free;
     net->stats.connections++;
     net->stats.accepted++;
     return conn->id;
@@ -97,8 +112,11 @@ int64_t cl_net_add(cl_net *net, int fd)
 void cl_conn_close(cl_net *net, cl_conn *conn, int reason)
 {
     assert(conn->state == CL_CONN_OPEN);
-    close(conn->fd); /* leaves the epoll set by itself */
-    conn->fd = -1;
+    if (conn->is_link)
+        cl_link_close(net, conn);
+    else
+        close(conn->fd); /* leaves the epoll set by itself */
+    conn->fd = conn->write_fd = -1;
     conn->state = CL_CONN_CLOSED;
     conn->starved = false;
     conn->held = false;
@@ -113,6 +131,10 @@ void cl_conn_close(cl_net *net, cl_conn *conn, int reason)
         cl_list_push(&net->served, &conn->served); /* the next poll takes its buffer (N2) */
     if (net->grantee == conn->id)
         net->grantee = -1;
+    if (conn->is_link) {
+        net->stats.links--;
+        return;
+    }
     net->stats.connections--;
     net->stats.closed++;
 }

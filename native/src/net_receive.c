@@ -4,6 +4,7 @@
 
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #define ROOM_BYTES_MIN 4096u          /* below this a read is not worth its call */
 #define BIG_FRAME_BYTES (64u * 1024u) /* from here on frames are read to their exact end */
@@ -31,7 +32,8 @@ static int stranger(const uint8_t *first)
 static int length_check(const cl_net *net, const cl_conn *conn, const uint8_t *prefix)
 {
     uint32_t length = cl_be32(prefix);
-    if (length >= CL_FRAME_BYTES_MIN && length <= net->frame_bytes_max)
+    uint64_t length_max = conn->is_link ? INT32_MAX - CL_PREFIX_BYTES : net->frame_bytes_max;
+    if (length >= CL_FRAME_BYTES_MIN && length <= length_max)
         return 0;
     if (conn->first && stranger(prefix) != 0)
         return stranger(prefix);
@@ -67,11 +69,12 @@ static cut_result cut(cl_net *net, cl_conn *conn, cl_events *events, uint32_t *f
         }
         uint32_t length = cl_be32(at);
         bool has_key = have >= CL_PREFIX_BYTES + 2;
-        if (net->holding && has_key && cl_be16(at + CL_PREFIX_BYTES) == 0)
+        if (net->holding && !conn->is_link && has_key && cl_be16(at + CL_PREFIX_BYTES) == 0)
             return CUT_HELD;
         if (have < CL_PREFIX_BYTES + length)
             return CUT_ALL;
-        if (*frames == CL_TURN_FRAMES_MAX || cl_events_full(events))
+        uint32_t frames_max = conn->is_link ? CL_LINK_FRAMES_MAX : CL_TURN_FRAMES_MAX;
+        if (*frames == frames_max || cl_events_full(events))
             return CUT_LIMIT;
         frame_event(net, conn, at + CL_PREFIX_BYTES, length, events);
         conn->start += CL_PREFIX_BYTES + length;
@@ -161,7 +164,7 @@ void cl_conn_unblock(cl_net *net, cl_conn *conn)
 static bool buffer_get(cl_net *net, cl_conn *conn)
 {
     uint64_t have = conn->end - conn->start, wanted = buffer_wanted(net, conn);
-    bool beyond = net->grantee == conn->id;
+    bool beyond = conn->is_link || net->grantee == conn->id;
     int status = cl_buffer_resize(&net->buffers, &conn->buffer, conn->start, have, wanted, beyond);
     if (status < 0 && have + CL_PREFIX_BYTES < CL_BUFFER_SMALL &&
         conn->buffer.capacity < CL_BUFFER_SMALL)
@@ -221,7 +224,7 @@ static void lowat_set(cl_conn *conn)
         uint64_t rest = whole - have;
         wanted = (int)(rest < CL_LOWAT_BYTES_MAX ? rest : CL_LOWAT_BYTES_MAX);
     }
-    if (wanted == conn->lowat_bytes)
+    if (wanted == conn->lowat_bytes || conn->is_link)
         return;
     if (setsockopt(conn->fd, SOL_SOCKET, SO_RCVLOWAT, &wanted, sizeof wanted) == 0)
         conn->lowat_bytes = wanted;
@@ -230,9 +233,11 @@ static void lowat_set(cl_conn *conn)
 /* One recv; false if there is nothing (more) to be had. */
 static bool receive(cl_net *net, cl_conn *conn, uint64_t size)
 {
+    uint8_t *memory = conn->buffer.memory + conn->end;
     ssize_t got;
     do
-        got = recv(conn->fd, conn->buffer.memory + conn->end, size, MSG_DONTWAIT);
+        got = conn->is_link ? read(conn->fd, memory, size)
+                            : recv(conn->fd, memory, size, MSG_DONTWAIT);
     while (got < 0 && errno == EINTR);
     if (got < 0 && errno == EAGAIN) {
         conn->readable = false;
@@ -248,7 +253,10 @@ static bool receive(cl_net *net, cl_conn *conn, uint64_t size)
         conn->partial_ms = net->now_ms;
     if (net->grantee == conn->id)
         net->grantee_moved_ms = net->now_ms;
-    net->stats.bytes_in += got;
+    if (conn->is_link)
+        net->stats.link_bytes_in += got;
+    else
+        net->stats.bytes_in += got;
     if ((uint64_t)got < size && !conn->hung_up)
         conn->readable = false; /* a short read of a stream is its end for now: epoll(7) */
     return true;

@@ -37,10 +37,12 @@ static int64_t transmit(cl_net *net, cl_conn *conn, struct iovec *vector, size_t
 {
     struct msghdr message = {.msg_iov = vector, .msg_iovlen = count};
     for (;;) {
-        ssize_t sent = sendmsg(conn->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t sent = conn->is_link
+                           ? writev(conn->write_fd, vector, (int)count)
+                           : sendmsg(conn->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (sent >= 0) {
             conn->moved_ms = net->now_ms;
-            net->stats.bytes_out += sent;
+            *(conn->is_link ? &net->stats.link_bytes_out : &net->stats.bytes_out) += sent;
             return sent;
         }
         if (errno == EAGAIN)
