@@ -14,6 +14,7 @@ import msgspec
 
 from corelane.model import limits
 from corelane.model.config_keys import FACTORS, HINTS, KEYS, KEYS_BY_NAME, Key, Value
+from corelane.model.config_listeners import Faults, Listener, host_fault, port_faults, resolve
 from corelane.model.record import record
 
 
@@ -33,9 +34,13 @@ class NetworkConfig:
     """Addresses and connections."""
 
     bind_host: str
-    advertised_host: str
     port: int
     core_port_base: int
+    advertised_host: str
+    listeners: str
+    advertised_listeners: str
+    core_port_bases: str
+    advertised_core_port_bases: str
     peer_port: int
     admin_port: int
     advertise: str
@@ -117,6 +122,8 @@ class Config:
     log: LogConfig
     fetch: FetchConfig
     producers: ProducersConfig
+    listeners: list[Listener]
+    """What `network` says of them, resolved."""
     given: frozenset[str] = field(default=frozenset(), compare=False)
     """The keys that the file or the command line named."""
 
@@ -140,8 +147,6 @@ class ConfigError(Exception):
         ]
         super().__init__("\n".join(lines))
 
-
-_ANY_ADDRESS: Final = ("0.0.0.0", "::")  # noqa: S104 (refused, not bound)
 
 _SECTIONS: Final[dict[str, type[Any]]] = {
     "node": NodeConfig,
@@ -168,8 +173,11 @@ def parse(text: str, overrides: Mapping[str, Value] | None = None) -> Config:
     chosen: dict[str, Value] = {}
     _read(dict(_flatten(tree, "")), chosen, faults, is_strict=True)
     _read(dict(overrides or {}), chosen, faults, is_strict=False)
-    config = _build({key.name: chosen.get(key.name, key.default) for key in KEYS}, set(chosen))
-    faults += _relations(config)
+    sections = _build({key.name: chosen.get(key.name, key.default) for key in KEYS})
+    wrong = Faults()
+    listeners = resolve(sections["network"], wrong)
+    config = Config(**sections, listeners=listeners, given=frozenset(chosen))
+    faults += _relations(config, wrong)
     if faults:
         raise ConfigError(faults)
     return config
@@ -185,11 +193,12 @@ def values(config: Config) -> dict[str, Value]:
     return {key.name: _at(config, key.path) for key in KEYS}
 
 
-def core_port_base(config: Config) -> int:
-    """Return the port of core 0; 0 when ports are chosen freely."""
-    if config.network.core_port_base >= 0:
-        return config.network.core_port_base
-    return config.network.port + 10_000 if config.network.port else 0
+def check_ports(config: Config, core_count: int) -> None:
+    """Raise ConfigError where ports of so many cores would meet: their number may be the CPUs'."""
+    faults = Faults()
+    port_faults(config.listeners, config.network, core_count, faults)
+    if faults.by_key:
+        raise ConfigError([Fault(key, sentence) for key, sentence in faults.by_key.items()])
 
 
 @record
@@ -295,13 +304,12 @@ def _explain(key: Key, value: object) -> str:
     return f"must be {allowed}{unit}, not {value!r}"
 
 
-def _build(by_name: Mapping[str, Value], given: set[str]) -> Config:
+def _build(by_name: Mapping[str, Value]) -> dict[str, Any]:
     sections: dict[str, dict[str, Value]] = {name: {} for name in _SECTIONS}
     for key in KEYS:
         section, attribute = key.path.split(".")
         sections[section][attribute] = by_name[key.name]
-    built: dict[str, Any] = {name: make(**sections[name]) for name, make in _SECTIONS.items()}
-    return Config(**built, given=frozenset(given))
+    return {name: make(**sections[name]) for name, make in _SECTIONS.items()}
 
 
 def _at(config: Config, path: str) -> Value:
@@ -309,7 +317,7 @@ def _at(config: Config, path: str) -> Value:
     return cast("Value", getattr(getattr(config, section), attribute))
 
 
-def _relations(config: Config) -> list[Fault]:
+def _relations(config: Config, wrong: Faults) -> list[Fault]:
     """Return what is wrong between settings that are each right alone."""
     network, storage, log = config.network, config.storage, config.log
     faults: list[Fault] = []
@@ -318,13 +326,9 @@ def _relations(config: Config) -> list[Fault]:
         if not is_right:
             faults.append(Fault(key, sentence))
 
-    for key in ("corelane.data.dir", "corelane.bind.host", "corelane.advertised.host"):
-        require(bool(_at(config, KEYS_BY_NAME[key].path)), key, "must not be empty")
-    require(
-        network.advertised_host not in _ANY_ADDRESS,
-        "corelane.advertised.host",
-        "is told to clients, who cannot connect to it; name a host or address of this machine",
-    )
+    require(bool(config.node.data_dir), "corelane.data.dir", "must not be empty")
+    bind_fault = host_fault(network.bind_host)
+    require(bind_fault is None, "corelane.bind.host", bind_fault or "")
     for name in ("corelane.wal.first.file.bytes", "corelane.wal.file.bytes"):
         size = cast("int", _at(config, KEYS_BY_NAME[name].path))
         require(size % limits.BLOCK_BYTES == 0, name, f"must be a multiple of {limits.BLOCK_BYTES}")
@@ -360,29 +364,9 @@ def _relations(config: Config) -> list[Fault]:
         "log.roll.jitter.ms",
         "must not be larger than log.roll.ms",
     )
-    faults += _port_faults(config)
-    return faults
-
-
-def _port_faults(config: Config) -> list[Fault]:
-    network = config.network
-    base = core_port_base(config)
-    faults: list[Fault] = []
-    end = base + max(config.node.core_count, 1)
-    if end > limits.PORT_MAX + 1:
-        sentence = f"the last core would listen on port {end - 1}; the highest is {limits.PORT_MAX}"
-        faults.append(Fault("corelane.core.port.base", sentence))
-    used: dict[int, str] = {}
-    for name, port in (
-        ("corelane.port", network.port),
-        ("corelane.peer.port", network.peer_port),
-        ("corelane.admin.port", network.admin_port),
-    ):
-        if port and port in used:
-            faults.append(Fault(name, f"port {port} is taken by {used[port]}"))
-        elif base and base <= port < end:
-            faults.append(Fault(name, f"port {port} is taken by core {port - base}"))
-        used[port] = name
+    if not wrong.by_key:
+        port_faults(config.listeners, network, max(config.node.core_count, 1), wrong)
+    faults += [Fault(key, sentence) for key, sentence in wrong.by_key.items()]
     return faults
 
 

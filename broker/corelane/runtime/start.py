@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from corelane.model.config import Config, ConfigError, core_port_base, fit_memory
+from corelane.model.config import Config, ConfigError, fit_memory
 from corelane.runtime import (
     data_directory,
     failures,
@@ -161,7 +161,7 @@ def _bind(config: Config, core_count: int) -> Sockets:
     admin_port = network.admin_port
     if network.port == 0 and "corelane.admin.port" not in config.given:
         admin_port = 0
-    base = core_port_base(config)
+    base = config.listeners[0].core_port_base
     addresses = [
         Address(host, network.port, "clients", "--port"),
         Address(host, admin_port, "the admin pages", "--admin-port"),

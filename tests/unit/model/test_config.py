@@ -8,7 +8,6 @@ from corelane.model import config_text, limits
 from corelane.model.config import (
     ConfigError,
     MemoryPlan,
-    core_port_base,
     defaults,
     fit_memory,
     parse,
@@ -147,10 +146,13 @@ def test_settings_that_contradict_each_other_are_refused(text: str, key: str) ->
 
 
 def test_core_ports_follow_the_bootstrap_port() -> None:
-    assert core_port_base(defaults()) == 19_092
-    assert core_port_base(parse("corelane.port = 5000")) == 15_000
-    assert core_port_base(parse("corelane.core.port.base = 7000")) == 7_000
-    assert core_port_base(parse("corelane.port = 0")) == 0
+    for text, base in (
+        ("", 19_092),
+        ("corelane.port = 5000", 15_000),
+        ("corelane.core.port.base = 7000", 7_000),
+        ("corelane.port = 0", 0),
+    ):
+        assert [each.core_port_base for each in parse(text).listeners] == [base]
 
 
 def test_memory_is_as_configured_when_there_is_enough_or_nobody_knows() -> None:
