@@ -11,6 +11,7 @@ import click
 from corelane_cli import exits
 from corelane_cli.application import Application
 from corelane_cli.cluster import cluster
+from corelane_cli.completion import completion
 from corelane_cli.config import config
 from corelane_cli.consume import consume
 from corelane_cli.dump_log import dump_log
@@ -25,7 +26,7 @@ Exit codes:
 
 \b
 Shell completion, for bash in ~/.bashrc (zsh and fish alike):
-  eval "$(_CORELANE_COMPLETE=bash_source corelane)"
+  eval "$(corelane completion bash)"
 """
 
 
@@ -44,7 +45,9 @@ def cli() -> None:
     """
 
 
-for command in (start, dev, topic, produce, consume, cluster, config, dump_log):
+COMMANDS = (start, dev, topic, produce, consume, cluster, config, dump_log, completion)
+
+for command in COMMANDS:
     cli.add_command(command)
 
 

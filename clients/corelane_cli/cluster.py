@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from corelane_cli import completion
 from corelane_cli.options import admin_option, bootstrap_option, format_option
 
 
@@ -47,7 +48,7 @@ def health(admin: str | None, bootstrap: str, output_format: str, **options: Any
 
 
 @cluster.command(name="move-core")
-@click.argument("topic")
+@click.argument("topic", shell_complete=completion.topics)
 @click.argument("partition", type=click.IntRange(0))
 @click.argument("core", type=click.IntRange(0))
 @admin_option

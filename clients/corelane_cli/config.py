@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from corelane_cli import completion
 from corelane_cli.node import assignments_of, set_option
 from corelane_cli.options import bootstrap_option, format_option
 
@@ -22,7 +23,7 @@ def config() -> None:
 
 
 @config.command()
-@click.argument("key")
+@click.argument("key", shell_complete=completion.setting_names)
 @_config_option
 @set_option
 @bootstrap_option

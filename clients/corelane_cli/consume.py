@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from corelane_cli import completion
 from corelane_cli.options import bootstrap_option, format_option
 
 _EPILOG = """\
@@ -32,7 +33,9 @@ Templates (--template): text, and verbs that print the parts of a record, as rpk
 
 
 @click.command(epilog=_EPILOG)
-@click.argument("topics", nargs=-1, required=True, metavar="TOPIC...")
+@click.argument(
+    "topics", nargs=-1, required=True, metavar="TOPIC...", shell_complete=completion.topics
+)
 @click.option(
     "-o", "--offset", default="start", show_default=True, help="Where to start and stop; see below."
 )

@@ -1,8 +1,9 @@
 """What `corelane dump-log` does."""
 
 import fcntl
+import stat
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +12,7 @@ import click
 
 from corelane.model.record import record
 from corelane.storage import dump
+from corelane.storage.disk import OsDisk
 from corelane.storage.layout import LayoutError
 from corelane.storage.repair import RepairReport, repair
 from corelane.storage.wal_scan import CorruptWalError
@@ -18,6 +20,7 @@ from corelane_cli import exits
 from corelane_cli.dump_log_text import as_json, file_text, repair_text, report_text
 from corelane_cli.exits import CommandError
 from corelane_cli.output import show_json
+from corelane_cli.progress import Progress
 
 FORMAT_VERSION: Final = 1
 _FILES: Final = (".log", ".entries", ".control")
@@ -77,7 +80,7 @@ def _cores(path: Path) -> list[Path]:
 
 def _dump(wish: Wish, cores: list[Path]) -> int:
     """Print every core; return whether there is damage."""
-    reports = {core: dump.verify(dump.open_core(core)) for core in cores}
+    reports = _verified(cores, is_text=wish.output_format == "text")
     problem_count = sum(len(report.problems) for report in reports.values())
     if wish.output_format == "json":
         rows = [_core_json(wish, core, report) for core, report in reports.items()]
@@ -87,6 +90,45 @@ def _dump(wish: Wish, cores: list[Path]) -> int:
             files = dump.wal_files(dump.open_core(core)) if wish.wal else []
             click.echo(report_text(core, report, files, show_segments=wish.segments))
     return exits.DAMAGED if problem_count else exits.OK
+
+
+class _WatchedDisk(OsDisk):
+    """Tells how many bytes have been read."""
+
+    def __init__(self, root: Path, told: Callable[[int], None]) -> None:
+        super().__init__(root)
+        self._told = told
+
+    def read(self, path: str, position: int, size_bytes: int) -> bytes:
+        data = super().read(path, position, size_bytes)
+        self._told(len(data))
+        return data
+
+
+def _verified(cores: list[Path], *, is_text: bool) -> dict[Path, dump.Report]:
+    """Return what is found in each core, showing how far it is: a large log takes minutes."""
+    total_bytes = sum(_size_bytes(path) for core in cores for path in core.rglob("*"))
+    progress = Progress(total_bytes, is_wanted=is_text)
+    read_bytes = 0
+
+    def told(count: int) -> None:
+        nonlocal read_bytes
+        read_bytes += count
+        progress.show(read_bytes)
+
+    try:
+        return {core: dump.verify(_WatchedDisk(core, told)) for core in cores}
+    finally:
+        progress.finish()
+
+
+def _size_bytes(path: Path) -> int:
+    """Return a file's size; 0 for what is none, or was removed by the broker meanwhile."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 def _core_json(wish: Wish, core: Path, report: dump.Report) -> dict[str, Any]:

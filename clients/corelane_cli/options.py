@@ -8,6 +8,7 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 BOOTSTRAP_DEFAULT = "127.0.0.1:9092"
+BOOTSTRAP_VARIABLE = "CORELANE_BOOTSTRAP"
 
 
 def format_option(command: F) -> F:
@@ -29,7 +30,7 @@ def bootstrap_option(command: F) -> F:
         "--bootstrap",
         default=BOOTSTRAP_DEFAULT,
         show_default=True,
-        envvar="CORELANE_BOOTSTRAP",
+        envvar=BOOTSTRAP_VARIABLE,
         show_envvar=True,
         metavar="HOST:PORT[,...]",
         help="Any brokers of the cluster.",

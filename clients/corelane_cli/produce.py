@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from corelane_cli import completion
 from corelane_cli.options import bootstrap_option, format_option
 
 _EPILOG = """\
@@ -22,7 +23,7 @@ A text without a size ends where the text after its verb begins: '%k=%v\\n'.
 
 
 @click.command(epilog=_EPILOG)
-@click.argument("topic", required=False)
+@click.argument("topic", required=False, shell_complete=completion.topics)
 @click.option(
     "-m",
     "--message",

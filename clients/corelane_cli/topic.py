@@ -4,7 +4,12 @@ from typing import Any
 
 import click
 
+from corelane_cli import completion
 from corelane_cli.options import bootstrap_option, format_option
+
+existing_topics = click.argument(
+    "names", nargs=-1, required=True, metavar="NAME...", shell_complete=completion.topics
+)
 
 
 @click.group()
@@ -53,7 +58,7 @@ def list_(internal: bool, bootstrap: str, output_format: str) -> None:
 
 
 @topic.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@existing_topics
 @click.option("--all-configs", is_flag=True, help="Show settings that are at their default too.")
 @bootstrap_option
 @format_option
@@ -65,7 +70,7 @@ def describe(names: tuple[str, ...], all_configs: bool, bootstrap: str, output_f
 
 
 @topic.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@existing_topics
 @click.option("--if-exists", is_flag=True, help="A topic that does not exist is not an error.")
 @bootstrap_option
 @format_option
@@ -77,9 +82,16 @@ def delete(names: tuple[str, ...], if_exists: bool, bootstrap: str, output_forma
 
 
 @topic.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@existing_topics
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Give it this value.")
-@click.option("--delete", "deletes", multiple=True, metavar="KEY", help="Back to its default.")
+@click.option(
+    "--delete",
+    "deletes",
+    multiple=True,
+    metavar="KEY",
+    help="Back to its default.",
+    shell_complete=completion.topic_setting_names,
+)
 @click.option(
     "--append", "appends", multiple=True, metavar="KEY=VALUE", help="Add to a list of values."
 )
@@ -109,7 +121,7 @@ def alter(names: tuple[str, ...], bootstrap: str, output_format: str, **options:
 
 
 @topic.command(name="add-partitions")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@existing_topics
 @click.option("-n", "--num", type=click.IntRange(1), help="How many to add.")
 @click.option("--total", type=click.IntRange(1), help="How many there are to be in all.")
 @click.option("--validate-only", is_flag=True, help="Ask whether it would work; change nothing.")
@@ -132,7 +144,7 @@ def add_partitions(
 
 
 @topic.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.topics)
 @click.option(
     "-o",
     "--offset",

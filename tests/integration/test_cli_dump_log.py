@@ -1,5 +1,6 @@
 """`corelane dump-log` on the files of a real broker: sound, damaged, repaired, in use."""
 
+import io
 import json
 import subprocess
 import sys
@@ -89,6 +90,19 @@ def test_a_sound_directory_is_shown(filled: Path) -> None:
     assert group["segments"][0]["base_offset"] == 0
     assert all(row["lsn"] > 0 for file in core["wal"] for row in file["records"])
     assert report(filled / "core-00")["cores"][0]["groups"] == core["groups"]
+
+
+def test_a_terminal_sees_how_far_it_is(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    wish = dump_log_action.Wish(filled, False, False, False, "text")
+    assert dump_log_action.run_dump(wish) == exits.OK
+    assert " MB/s" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\r\x1b[K")
 
 
 def test_the_files_of_a_partition_are_shown(filled: Path) -> None:

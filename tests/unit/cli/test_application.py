@@ -1,7 +1,6 @@
 """The command line's own manners: help, errors, exit codes, pipes; nothing that needs a broker."""
 
 import json
-import os
 import re
 import signal
 import socket
@@ -171,14 +170,6 @@ def test_every_exit_code_is_in_the_readme() -> None:
     text = (Path(exits.__file__).parent / "README.md").read_text()
     for row in exits.EXIT_CODES:
         assert f"| {row.number} | {row.word} | {row.meaning} |" in text
-
-
-def test_completion_is_offered_as_documented() -> None:
-    environment = {**os.environ, "_CORELANE_COMPLETE": "bash_source"}
-    done = subprocess.run([CORELANE], env=environment, capture_output=True, check=True)
-    assert b"_corelane_completion" in done.stdout
-    readme = (Path(exits.__file__).parent / "README.md").read_text()
-    assert 'eval "$(_CORELANE_COMPLETE=bash_source corelane)"' in readme
 
 
 def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:
