@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from corelane_cli import exits
 from corelane_cli.exits import CommandError
@@ -26,6 +27,8 @@ class Application(click.Group):
         extra["standalone_mode"] = False
         try:
             code = super().main(*arguments, **extra)
+        except NoArgsIsHelpError as error:
+            code = _without_command(error, wants_json)
         except click.UsageError as error:
             code = show(_usage(error), wants_json)
         except click.ClickException as error:
@@ -36,6 +39,10 @@ class Application(click.Group):
             code = exits.INTERRUPTED
         except _ReaderGoneError:
             code = _leave_pipe()
+        except OSError as error:
+            code = show(_system(error), wants_json)
+        except Exception as error:  # noqa: BLE001 (the border to the shell, which knows none)
+            code = show(_bug(error, wants_json), wants_json)
         sys.exit(code or exits.OK)
 
     def make_context(self, *arguments: Any, **extra: Any) -> click.Context:
@@ -93,6 +100,34 @@ def _usage(error: click.UsageError) -> CommandError:
     context = error.ctx
     path = context.command_path if context else "corelane"
     return CommandError(exits.USAGE, error.format_message(), f"See `{path} --help`.")
+
+
+def _without_command(error: NoArgsIsHelpError, wants_json: bool) -> int:
+    """Show the help of a group that was named without one of its commands."""
+    if wants_json:
+        path = error.ctx.command_path if error.ctx else "corelane"
+        return show(CommandError(exits.USAGE, "Missing command.", f"See `{path} --help`."), True)
+    click.echo(error.format_message(), err=True)
+    return exits.USAGE
+
+
+def _system(error: OSError) -> CommandError:
+    """Return what the system refused as ours."""
+    why = (error.strerror or str(error)).lower()
+    where = f"{error.filename}: " if error.filename else ""
+    return CommandError(exits.FAILED, f"the system refused: {where}{why}", "")
+
+
+def _bug(error: Exception, wants_json: bool) -> CommandError:
+    """Return what should never happen, with the place; people see the whole way there too."""
+    import traceback
+
+    if not wants_json:
+        traceback.print_exception(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    what = f"a fault of corelane: {type(error).__name__}: {error}{place}"
+    return CommandError(exits.BUG, what, "Please report it.")
 
 
 def _leave_pipe() -> int:

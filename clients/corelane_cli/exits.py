@@ -47,7 +47,7 @@ EXIT_CODES: Final = (
     ExitCode(DATA_DIRECTORY, "DATA_DIRECTORY", "the data directory cannot be used or read"),
     ExitCode(DISK, "DISK", "start: a write to the disk failed"),
     ExitCode(IN_USE, "IN_USE", "another broker holds the data directory"),
-    ExitCode(CONFIGURATION, "CONFIGURATION", "start: the configuration cannot be used"),
+    ExitCode(CONFIGURATION, "CONFIGURATION", "the configuration cannot be used"),
     ExitCode(INTERRUPTED, "INTERRUPTED", "stopped by Ctrl-C"),
     ExitCode(READER_GONE, "READER_GONE", "the program that read the output went away"),
 )

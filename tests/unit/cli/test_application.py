@@ -81,6 +81,43 @@ def test_a_usage_error_is_json_where_json_was_asked_for(words: tuple[str, ...]) 
     assert error["next"] == f"See `corelane {' '.join(words)} --help`."
 
 
+@pytest.mark.parametrize("words", [("nosuch",), ("topic", "nosuch")], ids=" ".join)
+def test_a_command_that_is_none_is_told_as_json(words: tuple[str, ...]) -> None:
+    error = json.loads(invoke(*words, "--format", "json").stderr)["error"]
+    assert (error["code"], error["message"]) == ("USAGE", "No such command 'nosuch'.")
+
+
+@pytest.mark.parametrize("words", [(), ("topic",), ("cluster",), ("config",)], ids=" ".join)
+def test_a_group_alone_shows_its_help(words: tuple[str, ...]) -> None:
+    done = invoke(*words)
+    assert (done.exit_code, done.stdout) == (exits.USAGE, "")
+    assert done.stderr.startswith("Usage: corelane")
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "code", "message"),
+    [
+        (PermissionError(13, "Permission denied", "/f"), 1, "FAILED", "/f: permission denied"),
+        (OSError(28, "No space left on device"), 1, "FAILED", "no space left on device"),
+        (ZeroDivisionError("oh"), 70, "BUG", "ZeroDivisionError: oh (" ),
+    ],
+)  # fmt: skip
+def test_what_nobody_expected_is_told_too(
+    error: Exception, exit_code: int, code: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("corelane_cli.topic_actions.list_topics", fail)
+    done = invoke("topic", "list", "--format", "json")
+    told = json.loads(done.stderr)["error"]
+    assert (done.exit_code, told["exit_code"], told["code"]) == (exit_code, exit_code, code)
+    assert message in told["message"]
+    done = invoke("topic", "list")
+    assert done.exit_code == exit_code
+    assert ("Traceback" in done.stderr) == (exit_code == exits.BUG)
+
+
 def test_a_usage_error_is_a_sentence_otherwise() -> None:
     done = invoke("topic", "create")
     assert done.exit_code == exits.USAGE
