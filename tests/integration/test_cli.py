@@ -79,6 +79,52 @@ def test_what_goes_in_comes_out(shell: Shell, topic: str) -> None:
     assert sorted(out.encode().splitlines()) == sorted(lines)
 
 
+def test_a_topic_goes_through_a_file_with_every_byte(
+    shell: Shell, topic: str, tmp_path: Path
+) -> None:
+    """The lines of the README."""
+    lines = b"".join(
+        b"%d:%s\n" % (number, bytes([number] * 3).hex().encode()) for number in range(99)
+    )
+    shell.text("produce", topic, "-p", "0", "-f", "%k:%v{hex}\\n", "-H", "h=1", "-Z", data=lines)
+    shell.text("produce", topic, "-p", "0", "-k", "gone", "-Z", "-m", "")
+    form = "%K{big32}%V{big32}%H{big32}%h{%K{big32}%V{big32}%k%v}%d{big64}%k%v"
+    records = tmp_path / "records"
+    records.write_bytes(shell.run("consume", topic, "-o", ":end", "-f", form).stdout)
+    copy = f"{topic}-copy"
+    shell.text("topic", "create", copy)
+    report = shell.json("produce", copy, "--template", form, "--file", str(records), "-z", "lz4")
+    assert report["records"] == 100
+    every = "%o %d %k=%v{hex} %V %h\\n"
+    first, second = (
+        shell.text("consume", each, "-o", ":end", "-f", every) for each in (topic, copy)
+    )
+    assert first == second
+    assert first.splitlines()[-1].split(" ", 2)[2] == "gone= -1 "
+
+
+def test_what_the_broker_knows_of_a_record(shell: Shell, topic: str) -> None:
+    shell.text("produce", topic, "-p", "0", "-z", "zstd", data=b"a\nb\n")
+    out = shell.text(
+        "consume", topic, "-p", "0", "-o", ":end", "-f", "%i %[ %| %] %a{compression}\\n"
+    )
+    assert out == "1 0 2 2 zstd\n2 0 2 2 zstd\n"
+
+
+def test_settings_of_the_running_broker(shell: Shell) -> None:
+    found = shell.json("config", "explain", "corelane.data.dir")
+    assert found["source"] == "given at the start"
+    assert found["value"] != found["default"]
+    changed = shell.json("config", "list", "--changed")["settings"]
+    assert "corelane.data.dir" in [row["key"] for row in changed]
+
+
+def test_brokers_are_shown_and_healthy(shell: Shell, topic: str) -> None:
+    found = shell.json("cluster", "info")
+    assert sum(row["partitions_led"] for row in found["brokers"]) >= 3
+    assert shell.json("cluster", "health")["healthy"]
+
+
 def test_a_topic_is_described_and_deleted(shell: Shell, topic: str) -> None:
     shell.text("produce", topic, "-p", "2", data=b"a\nb\n")
     (described,) = shell.json("topic", "describe", topic)["topics"]
