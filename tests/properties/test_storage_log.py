@@ -19,7 +19,7 @@ from corelane.storage.layout import (
 )
 from tests.unit.storage.lives import TURNS_MAX, Core
 from tests.unit.storage.machine import Machine
-from tests.unit.storage.model import GroupModel
+from tests.unit.storage.model import Entry, GroupModel
 
 SIZES = st.one_of(st.integers(1, 200), st.integers(1, 9000), st.just(30_000))
 
@@ -126,16 +126,11 @@ class LogAgainstList(RuleBasedStateMachine):
 
     @rule(term=st.integers(0, 12))
     def epoch_end(self, term: int) -> None:
-        entries = self.model.entries
-        found = self.log.epoch_end_offset(Term(term))
-        if not entries or term > entries[-1].term:
-            assert found == (-1, -1)
-        elif term < entries[0].term:
-            assert found[0] == term
-        else:
-            epoch = max(entry.term for entry in entries if entry.term <= term)
-            later = [entry.base_offset for entry in entries if entry.term > term]
-            assert found == (epoch, later[0] if later else self.log.committed_offset)
+        log = self.log
+        if log.last_term == log.term_at(log.committed_index):  # as whoever is asked has it
+            cache = epoch_cache(self.model.entries, log.start_offset)
+            wanted = end_offset_for(cache, term, log.committed_offset)
+            assert log.epoch_end_offset(Term(term)) == wanted
 
     @invariant()
     def views_agree(self) -> None:
@@ -148,6 +143,29 @@ class LogAgainstList(RuleBasedStateMachine):
         for entry in model.entries[-3:]:
             if entry.next_offset > entry.base_offset >= log.tail_offset:
                 assert log.tail_index_at(Offset(entry.base_offset)) <= entry.index
+
+
+def epoch_cache(entries: list[Entry], start_offset: int) -> list[tuple[int, int]]:
+    """Return (epoch, start offset) as Kafka's LeaderEpochFileCache would hold them."""
+    cache: list[tuple[int, int]] = []
+    for entry in entries:
+        if not cache or entry.term > cache[-1][0]:  # assign, maybeTruncateNonMonotonicEntries
+            while cache and cache[-1][1] >= entry.base_offset:
+                cache.pop()
+            cache.append((entry.term, entry.base_offset))
+    below = [row for row in cache if row[1] <= start_offset]  # truncateFromStart
+    return [(row[0], start_offset) for row in below[-1:]] + cache[len(below) :]
+
+
+def end_offset_for(cache: list[tuple[int, int]], epoch: int, end: int) -> tuple[int, int]:
+    """Answer as LeaderEpochFileCache.endOffsetFor."""
+    if cache and cache[-1][0] == epoch:
+        return epoch, end
+    higher = [start for row_epoch, start in cache if row_epoch > epoch]
+    if not higher:
+        return -1, -1
+    floor = [row_epoch for row_epoch, _start in cache if row_epoch <= epoch]
+    return (floor[-1] if floor else epoch), higher[0]
 
 
 TestLogAgainstList = LogAgainstList.TestCase

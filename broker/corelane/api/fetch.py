@@ -256,10 +256,15 @@ class FetchWait:
         arena = self.shard.arena
         self.shard.counts.reads_cold_bytes += result.size_bytes
         self.chunks_held.append(result.chunk)
+        if offset < partition.log.start_offset:  # trimmed meanwhile, and its file may be gone
+            out.error = ErrorCode.OFFSET_OUT_OF_RANGE
+            out.log_start_offset = partition.log.start_offset
+            return
+        if result.error and partition.is_dropped:
+            gone = partition.topic.is_deleted  # else another core has it now
+            out.error = self._unknown if gone else ErrorCode.NOT_LEADER_OR_FOLLOWER
+            return
         if result.error:
-            if partition.is_dropped:
-                out.error = self._unknown
-                return
             self.shard.damage(partition, f"reading its segment failed with errno {result.error}")
             out.error = ErrorCode.KAFKA_STORAGE_ERROR
             return

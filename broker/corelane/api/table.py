@@ -11,6 +11,7 @@ from typing import Final
 from corelane.api import (
     api_versions,
     create_topics,
+    delete_records,
     delete_topics,
     describe_cluster,
     describe_configs,
@@ -19,6 +20,7 @@ from corelane.api import (
     gather_fetch,
     gather_produce,
     init_producer_id,
+    leader_epoch,
     list_offsets,
     metadata,
     produce,
@@ -35,7 +37,9 @@ _ROWS: Final = (
     ApiRow(18, "ApiVersions", 0, 4, api_versions.handle, unsupported=api_versions.unsupported),
     ApiRow(19, "CreateTopics", 2, 7, create_topics.handle, at_controller=True),
     ApiRow(20, "DeleteTopics", 1, 6, delete_topics.handle, at_controller=True),
+    ApiRow(21, "DeleteRecords", 0, 2, delete_records.handle, gather=delete_records.gather),
     ApiRow(22, "InitProducerId", 0, 4, init_producer_id.handle),
+    ApiRow(23, "OffsetForLeaderEpoch", 2, 4, leader_epoch.handle, gather=leader_epoch.gather),
     ApiRow(32, "DescribeConfigs", 1, 4, describe_configs.handle),
     ApiRow(60, "DescribeCluster", 0, 2, describe_cluster.handle),
 )

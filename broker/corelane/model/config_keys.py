@@ -181,7 +181,7 @@ _LOG: Final = (
         "How often a core looks for something to trim.",
         1, limits.INT64_MAX),
     Key("log.segment.delete.delay.ms", "log.segment_delete_delay_ms", 60_000, "ms", _LIVE,
-        "Trimmed files stay on disk this long, for reads that have begun.",
+        "No effect: trimmed files go with the next checkpoint, late reads are told so.",
         0, limits.INT64_MAX),
     Key("log.cleanup.policy", "log.cleanup_policy", "delete", "", _LIVE,
         "delete trims by age and size; compact keeps the last record of each key; or both.",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from corelane.cluster.topic_config import TopicSettings
-from corelane.model.ids import Index, Offset, TopicId
+from corelane.model.ids import Index, Offset, RecordKind, TopicId
 from corelane.model.metrics import ShardCounts
 from corelane.model.record import record
 from corelane.producers.sequences import ProducedBatch, ProducerTable
@@ -83,6 +83,8 @@ class Partition(Member):
         "producers",
         "sync_waits",
         "topic",
+        "trim_index",
+        "trim_offset",
         "twin_waits",
     )
 
@@ -104,6 +106,8 @@ class Partition(Member):
         self.twin_waits: list[tuple[Index, AppendWaiter]] = []
         self.fetch_waits: dict[HighWatermarkWaiter, None] = {}  # in the order they came
         self.append_queue: deque[object] = deque()
+        self.trim_index = Index(0)  # of the last TRIM proposed here
+        self.trim_offset = Offset(0)  # the log start that it asks for
         self.is_dropped = False
         self.is_leaving = False  # another core is about to take it over
 
@@ -164,6 +168,18 @@ class Partition(Member):
         self.raft.appended(index)  # with one voter there is nobody to send to: no effects
         return index, base_offset
 
+    def propose_start(self, start: Offset) -> None:
+        """Ask, as the leader, for the log to begin at *start*; so it does once that is committed.
+
+        Raises MemoryError or WalFullError when there is no room; nothing has changed then.
+        """
+        assert self.serves
+        assert self.log.start_offset < start <= self.log.committed_offset
+        assert start > self.trim_offset, "asked for already"
+        payload = start.to_bytes(8, "little", signed=True)
+        self.trim_index = self.append_control(RecordKind.TRIM, payload)
+        self.trim_offset = start
+
     def wait_for_twin(self, index: Index, waiter: AppendWaiter) -> None:
         """Let a duplicate of an in-flight batch share the fate of the first attempt (quirk 24)."""
         assert index > self.log.committed_index, "a committed twin is a duplicate"
@@ -193,6 +209,8 @@ class Partition(Member):
 
     def truncated(self, from_index: Index) -> None:
         self.producers.truncated(from_index)
+        if self.trim_index >= from_index:
+            self.trim_index, self.trim_offset = Index(0), self.log.start_offset
 
     def fail_waits(self) -> None:
         """Tell everybody who waits here that this core leads no more, and wake the readers."""

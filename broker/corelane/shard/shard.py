@@ -36,6 +36,7 @@ from corelane.shard.groups import Groups
 from corelane.shard.links import Link, LocalVisitor, Visitor
 from corelane.shard.operations import operate
 from corelane.shard.partition import Partition
+from corelane.shard.retention import Retention
 from corelane.storage.effects import DiskDone
 from corelane.storage.news import NOTHING
 from corelane.storage.recovery import Recovered
@@ -87,6 +88,7 @@ class Shard:
         self._is_recovered = False
         self.groups = Groups(self, recovered)
         self.forwarding = Forwarding(self)
+        self.retention = Retention(self)
 
     # --- the border of the deterministic world ---
 

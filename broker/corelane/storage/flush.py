@@ -152,8 +152,20 @@ def _active(log: GroupLog) -> Segment:
     return segment
 
 
+def is_left_behind(log: GroupLog) -> bool:
+    """Whether the last segment's file ends just where the log begins now."""
+    items = log.segments.items
+    has_file = bool(items) and not items[-1].is_sealed and items[-1].log.frontier > 0
+    return has_file and log.flushed_offset == log.start_offset
+
+
 def _must_roll(log: GroupLog, segment: Segment, entry: Entry) -> bool:
-    """Kafka rolls by size and by the age of records, as their timestamps tell it."""
+    """Kafka rolls by size and by the age of records, as their timestamps tell it.
+
+    And where all of a file lies below the log's start and nothing behind it does: so it can go.
+    """
+    if is_left_behind(log):
+        return True
     size = segment.log.size_bytes
     if size == 0 or entry.kind != RecordKind.BATCH:
         return False
@@ -164,6 +176,8 @@ def _must_roll(log: GroupLog, segment: Segment, entry: Entry) -> bool:
 
 
 def _would_roll(log: GroupLog, segment: Segment, flush: Flush, entry: Entry) -> bool:
+    if log.flushed_offset < log.start_offset == flush.last_offset:
+        return True  # if there is a file by then
     if entry.kind != RecordKind.BATCH:
         return False
     size = segment.log.size_bytes + flush.log_bytes

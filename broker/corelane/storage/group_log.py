@@ -264,6 +264,7 @@ class GroupLog:
         assert self.committed_index <= index <= self.last_index
         first = self.committed_index + 1 - self.tail_first
         bytes_committed = 0
+        start = self.start_offset
         for entry in self.tail[first : index + 1 - self.tail_first]:
             bytes_committed += entry.size_bytes
             self.max_timestamp = max(self.max_timestamp, entry.max_timestamp)
@@ -277,7 +278,9 @@ class GroupLog:
         assert self.uncommitted_bytes >= 0
         self.unflushed_bytes += bytes_committed
         self.is_dirty = True
-        if self.unflushed_bytes >= FLUSH_BYTES:
+        # After a trim of all that is flushed the last segment is rolled, so that it can go too.
+        is_left_behind = start < self.start_offset >= self.flushed_offset
+        if self.unflushed_bytes >= FLUSH_BYTES or is_left_behind:
             self.want_flush()
 
     def _trim(self, entry: Entry) -> None:
@@ -286,6 +289,15 @@ class GroupLog:
             assert start <= self.committed_offset, "a trim never passes the commit point"
             self.start_offset = Offset(start)
             self.store.trimmed(self)
+
+    def began_at(self, index: Index, term_before: Term) -> None:
+        """Take note that the first segment begins at *index*, behind an entry of *term_before*."""
+        assert self.first_index < index <= self.flushed_index + 1
+        self.first_index = index
+        self.first_term = term_before
+        known = bisect_right(self.term_starts, index, key=lambda start: start[1]) - 1
+        if known > 0:
+            del self.term_starts[:known]  # that of the first entry is still asked for
 
     def want_flush(self) -> None:
         """Flush soon what is committed; a flush under way asks again itself when it is over."""
@@ -369,36 +381,64 @@ class GroupLog:
         start = -1 if in_memory is None else in_memory[0]
         return ColdRead(segment, column, key, start, bytes_max)
 
-    def find_timestamp(self, timestamp: int, offset_max: Offset) -> MemoryRead | ColdRead | None:
+    def find_timestamp(
+        self, timestamp: int, offset_min: Offset, offset_max: Offset
+    ) -> MemoryRead | ColdRead | None:
         """Return the first batch below *offset_max* with a record of *timestamp* or later.
 
-        The batch may begin below the log start, and one on disk may even end there: the caller
-        looks inside it for the record, and goes on behind it if there is none.
+        It ends above *offset_min*, but may begin below it, and one on disk may even end there:
+        the rows of a segment tell of the newest time so far. Then there may be another behind it.
         """
-        for segment in self.segments.items:
-            ends_before_tail = segment.base_offset < self.tail_offset
-            if segment.max_timestamp >= timestamp and ends_before_tail:
-                return self._cold(segment, COLUMN_MAX_TIMESTAMP, timestamp, segment.batch_bytes_max)
-        for number, entry in enumerate(self.tail):
+        assert self.start_offset <= offset_min
+        if offset_min < self.tail_offset:
+            at = self.segments.holding(offset_min)
+            assert at >= 0, "an offset above the start has a segment"
+            for segment in self.segments.items[at:]:
+                ends_before_tail = segment.base_offset < self.tail_offset
+                if segment.max_timestamp >= timestamp and ends_before_tail:
+                    size = segment.batch_bytes_max
+                    return self._cold(segment, COLUMN_MAX_TIMESTAMP, timestamp, size)
+        first = bisect_right(self._next_offsets, offset_min)
+        for number in range(first, len(self.tail)):
+            entry = self.tail[number]
             if entry.next_offset > offset_max:
                 return None
-            if entry.next_offset <= self.start_offset or entry.kind != RecordKind.BATCH:
-                continue
-            if entry.max_timestamp >= timestamp:
+            if entry.max_timestamp >= timestamp and entry.kind == RecordKind.BATCH:
                 return self._read_tail(number, 0, offset_max, at_least_one=True)
         return None
 
+    def newest_timestamp(self, offset_min: Offset) -> int:
+        """Return the newest timestamp of committed batches that end above *offset_min*, about.
+
+        It may be of a record before *offset_min* in the same segment. -1: there is none.
+        """
+        newest = NO_TIMESTAMP
+        if offset_min < self.tail_offset:
+            segments = self.segments.items[max(0, self.segments.holding(offset_min)) :]
+            newest = max((segment.max_timestamp for segment in segments), default=NO_TIMESTAMP)
+        first = bisect_right(self._next_offsets, offset_min)
+        for entry in self.tail[first : self.committed_index + 1 - self.tail_first]:
+            newest = max(newest, entry.max_timestamp)
+        return newest
+
     def epoch_end_offset(self, term: Term) -> tuple[Term, Offset]:
-        """Return (term, end offset) for OffsetForLeaderEpoch (quirk 35); (-1, -1): unknown."""
+        """Return (term, end offset) for OffsetForLeaderEpoch (quirk 35); (-1, -1): unknown.
+
+        As Kafka's LeaderEpochFileCache: a term that has no record, or none above the log start,
+        is as if it had never been, but for the newest.
+        """
         starts = self.term_starts
         if not starts or term > starts[-1][0]:
             return Term(-1), Offset(-1)
         at = bisect_right(starts, term, key=lambda start: start[0])
         if at == len(starts):
             return starts[-1][0], self.committed_offset
-        if at == 0:
-            return term, starts[0][2]
-        return starts[at - 1][0], starts[at][2]
+        end = max(starts[at][2], self.start_offset)
+        while at > 0 and starts[at - 1][2] >= starts[at][2]:
+            at -= 1  # no record of it
+        if at == 0 or end == self.start_offset:
+            return term, end
+        return starts[at - 1][0], end
 
     def epoch_of(self, offset: Offset) -> Term:
         """Return the leader epoch under which *offset* was written; the newest for the end."""

@@ -154,8 +154,8 @@ class CoreStore:
             if not items[0].is_sealed:
                 break
             segment = log.segments.drop_first()
-            log.first_term = log.term_at(Index(items[0].base_index - 1))
-            log.first_index = items[0].base_index
+            first = items[0].base_index
+            log.began_at(first, log.term_at(Index(first - 1)))
             paths += segment.paths
         if paths:
             self.unlinks += paths
@@ -394,8 +394,12 @@ class CoreStore:
         if flush.paths:
             self.unsynced.update(dict.fromkeys((*flush.paths, log.descriptor.directory)))
         more = log.flushed_index < log.committed_index
-        if (more and (log.unflushed_bytes >= SEGMENT_WRITE_BYTES_MAX or flush.seals)) or (
-            more and self.checkpointing.needs(log)
+        if more and (
+            log.unflushed_bytes >= SEGMENT_WRITE_BYTES_MAX
+            or flush.seals
+            or log.flushed_offset < log.start_offset
+            or flushing.is_left_behind(log)
+            or self.checkpointing.needs(log)
         ):
             log.want_flush()
 

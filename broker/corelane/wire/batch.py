@@ -85,6 +85,35 @@ def whole_batches(data: bytes | memoryview, bytes_max: int) -> Iterator[tuple[in
         at = end
 
 
+@record
+class WalkedBatches:
+    """What a walk over batches came to."""
+
+    found_at: int
+    found_size_bytes: int
+    """0: none was found."""
+    next_offset: int
+    """Behind the last batch that was looked at."""
+    newest: int
+    """The largest timestamp of those that were not found; -1: there were none."""
+
+
+def walk_batches(data: bytes, timestamp: int, offset_min: int) -> WalkedBatches:
+    """Look for the first batch that ends at *offset_min* or above and has that time or later.
+
+    Pure, and bounded by *data*.
+    """
+    next_offset, newest = -1, -1
+    for at, head in whole_batches(data, len(data)):
+        next_offset = head.base_offset + head.last_offset_delta + 1
+        if next_offset <= offset_min:
+            continue
+        if head.max_timestamp >= timestamp:
+            return WalkedBatches(at, head.size_bytes, next_offset, newest)
+        newest = max(newest, head.max_timestamp)
+    return WalkedBatches(0, 0, next_offset, newest)
+
+
 def _plain_records(batch: bytes, attributes: int, bytes_max: int) -> bytes:
     codec = attributes & CODEC_MASK
     if codec > max(Compression):

@@ -121,6 +121,7 @@ class Machine:
         self.profile = profile
         self.held = held
         self.rng = random.Random(seed)
+        self.rng_find = random.Random(seed)
         self.arena = Arena(profile.recovery.arena_bytes, profile.chunk_bytes)
         self.lsns: dict[tuple[GroupId, int, int], Lsn] = {}
         self.durable: dict[GroupId, int] = {}
@@ -415,18 +416,22 @@ class Machine:
             self._read_cold(log, found, want, lambda data: want.stream(offset, committed))
 
     def find(self, log: GroupLog, timestamp: int) -> None:
-        """Find a timestamp and compare."""
+        """Find a timestamp from somewhere on and compare."""
         want = self.groups[log.group]
-        first, last = log.first_index, log.committed_index
-        found = log.find_timestamp(timestamp, log.committed_offset)
+        last = log.committed_index
+        least = Offset(self.rng_find.randint(log.start_offset, log.committed_offset))
+        found = log.find_timestamp(timestamp, least, log.committed_offset)
+        newest = [e.max_timestamp for e in want.entries[:last] if e.next_offset > least]
+        assert log.newest_timestamp(least) >= max(newest, default=-1)
         if not isinstance(found, ColdRead):
-            entry = want.batch_of_timestamp(timestamp, log.start_offset, last)
+            entry = want.batch_of_timestamp(timestamp, least, last)
             assert (entry is None) == (found is None), f"timestamp {timestamp}"
             if entry is not None and found is not None:
                 assert bytes(self.arena.view(*found.parts[0])) == entry.payload
             return
-        first_offset = want.entry(first).base_offset  # on disk a batch below the start may be found
-        entry = want.batch_of_timestamp(timestamp, first_offset, last)
+        # Of a segment on disk a batch before the wanted offset may be found.
+        first = log.segments.items[log.segments.holding(least)]
+        entry = want.batch_of_timestamp(timestamp, first.base_offset, last)
         assert entry is not None, f"no batch has {timestamp}"
         base, size = entry.base_offset, len(entry.payload)
         self._read_cold(log, found, want, lambda data: (want.stream(base, last)[0], size))
