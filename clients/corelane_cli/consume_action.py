@@ -77,13 +77,17 @@ async def _consume(
                 total = None if total is None or count is None else total + count
         if wish.count is not None:
             total = wish.count if total is None else min(total, wish.count)
-        # Beside records on the same terminal a progress line would only disturb.
-        is_wanted = total is not None and not sys.stdout.isatty()
+        is_wanted = total is not None and not are_records_seen()
         progress = Progress(total or 0, is_wanted=is_wanted, unit="records")
         try:
             await _print(consumer, printed, wish.count, progress)
         finally:
             progress.finish()
+
+
+def are_records_seen() -> bool:
+    """Return whether records go to a terminal; a progress line between them would only disturb."""
+    return sys.stdout.isatty()
 
 
 async def _print(

@@ -130,6 +130,10 @@ class InputSource:
         """Read on; return False at the end."""
         if self._is_ended:
             return False
+        if self._at > _COMPACT_BYTES:  # only here: who looks at the data keeps indexes into it
+            del self._data[: self._at]
+            self._dropped += self._at
+            self._at = 0
         data = await self._read()
         self._is_ended = not data
         self._data += data
@@ -139,10 +143,6 @@ class InputSource:
         """Hand out what is before *end*, an index into the data."""
         piece = bytes(memoryview(self._data)[self._at : end])
         self._at = end
-        if self._at > _COMPACT_BYTES:
-            del self._data[: self._at]
-            self._dropped += self._at
-            self._at = 0
         return piece
 
 

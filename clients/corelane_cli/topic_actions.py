@@ -120,7 +120,7 @@ async def _described(admin: Admin, name: str) -> dict[str, Any]:
     first = await admin.list_offsets(name, Edge.BEGINNING)
     end = await admin.list_offsets(name, Edge.END)
     configs = await admin.describe_topic_configs(name)
-    sizes = await _sizes(admin, topic)
+    sizes = await sizes_of(admin, topic)
     partitions = [
         {
             "partition": number,
@@ -141,7 +141,7 @@ async def _described(admin: Admin, name: str) -> dict[str, Any]:
     }
 
 
-async def _sizes(admin: Admin, topic: Topic) -> dict[int, int]:
+async def sizes_of(admin: Admin, topic: Topic) -> dict[int, int]:
     """Return the bytes of each partition on its leader's disk, as far as brokers tell."""
     try:
         directories = await admin.describe_log_dirs([topic.name])

@@ -10,7 +10,7 @@ import click
 from corelane.model.record import record
 from corelane_cli import exits
 from corelane_cli.exits import CommandError
-from corelane_cli.offsets import Bound, Exact, Extent, GrammarError, Range, parse, resolve, times_ms
+from corelane_cli.offsets import Bound, Extent, GrammarError, Range, parse, resolve, times_ms
 from corelane_cli.output import show_json, table
 from corelane_cli.session import CONNECTION, run
 from corelane_client.admin import Admin
@@ -92,9 +92,8 @@ async def _plan(bootstrap: str, wish: Wish, bound: Bound) -> list[Cut]:
     for partition, beginning in first.items():
         times = {time_ms: found[partition].offset for time_ms, found in by_time.items()}
         extent = Extent(beginning.offset, end[partition].offset, times)
-        # An offset as it was typed: the broker is to say that it is too large.
-        before = bound.offset if isinstance(bound, Exact) else resolve(bound, extent)
-        cuts.append(Cut(partition, beginning.offset, before))
+        # An offset as it was typed may be too large; the broker says so.
+        cuts.append(Cut(partition, beginning.offset, resolve(bound, extent)))
     return cuts
 
 

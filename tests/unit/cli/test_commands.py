@@ -7,6 +7,7 @@ import pytest
 
 from corelane.model.errors import ErrorCode
 from corelane_cli import exits
+from corelane_cli.progress import Progress, Unit
 from corelane_client.protocol import Api
 from corelane_client.records import batch_records, split_batches
 from tests.unit.cli.conftest import Served
@@ -250,6 +251,38 @@ def test_a_template_prints_what_the_broker_knows(served: Served) -> None:
     template = "%[ %| %] %i %x %y %e %a{compression}\\n"
     done = invoke(served, "consume", "t", "-o", ":end", "-f", template)
     assert done.stdout == "-1 -1 2 1 1001 0 0 gzip\n-1 -1 2 2 1001 0 0 gzip\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "total", "is_wanted"),
+    [
+        (("-o", ":end"), 3, True),
+        (("-o", "1:end", "-n", "5"), 1, True),
+        (("-o", "-1", "-n", "1"), 1, True),
+        (("-o", ":end", "seen"), 3, False),
+    ],
+    ids=str,
+)
+def test_progress_knows_how_much_there_is(
+    served: Served,
+    arguments: tuple[str, ...],
+    total: int,
+    is_wanted: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    served.cluster.topic("t", 2)
+    invoke(served, "produce", "t", "-p", "0", data=b"a\n")
+    invoke(served, "produce", "t", "-p", "1", data=b"a\nb\n")
+    made: list[tuple[int, bool]] = []
+
+    def progress(total: int, *, is_wanted: bool, unit: Unit) -> Progress:
+        made.append((total, is_wanted))
+        return Progress(total, is_wanted=False, unit=unit)
+
+    monkeypatch.setattr("corelane_cli.consume_action.Progress", progress)
+    monkeypatch.setattr("corelane_cli.consume_action.are_records_seen", lambda: not is_wanted)
+    done = invoke(served, "consume", "t", *(word for word in arguments if word != "seen"))
+    assert (done.exit_code, made) == (0, [(total, is_wanted)])
 
 
 def test_values_can_be_left_out(served: Served) -> None:

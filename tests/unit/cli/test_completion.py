@@ -92,8 +92,11 @@ def silent() -> Iterator[str]:
 
 
 def test_a_slow_or_missing_broker_offers_nothing_and_says_nothing(
-    silent: str, monkeypatch: pytest.MonkeyPatch
+    served: Served, silent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    served.cluster.topic("there")
+    monkeypatch.setattr(completion, "WAIT_S_MAX", 0)
+    assert offered("consume", "--bootstrap", served.bootstrap) == []
     monkeypatch.setattr(completion, "WAIT_S_MAX", 0.05)
     assert offered("consume", "--bootstrap", silent) == []
     with socket.socket() as probe:

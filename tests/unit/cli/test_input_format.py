@@ -82,6 +82,12 @@ def test_records_are_read(
     assert [*map(texts, read_all(template, data, piece_bytes))] == records
 
 
+def test_a_long_input_keeps_its_place() -> None:
+    data = b"".join(b"%d %s\n" % (number, b"x" * 1000) for number in range(3000))
+    found = read_all("%k %v\\n", data, 100_000)
+    assert [each.texts["k"] for each in found] == [b"%d" % number for number in range(3000)]
+
+
 @pytest.mark.parametrize("piece_bytes", [1, sys.maxsize])
 def test_headers_and_numbers_are_read(piece_bytes: int) -> None:
     (fields,) = read_all("%H{2}%h{ %k=%v }%p{bool} %d %o\\n", b" a=1  b= true 17 5\n", piece_bytes)

@@ -30,6 +30,7 @@ def around(topic: str, partition: int) -> Watermarks:
         ("%K %V %H %h", b"2 2 2 a=1,b="),
         ("%h{<%k{hex}=%v|%K %V>}", b"<61=1|1 1><62=|1 -1>"),
         ("%h{%{%k%}}", b"{a}{b}"),
+        ("%h{%}%k}", b"}a}b"),
         ("100%%\\t\\x41\\\\ %{%}", b"100%\tA\\ {}"),
         ("%%{hex}", b"%{hex}"),
         ("%v {%o}", "é {42}".encode()),

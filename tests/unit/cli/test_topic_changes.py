@@ -1,11 +1,16 @@
 """Topics that are changed: settings, partitions, and records that are deleted for ever."""
 
 import json
+from typing import cast
 
 import pytest
 
 from corelane.model.errors import ErrorCode
 from corelane_cli import exits
+from corelane_cli.topic_actions import sizes_of
+from corelane_client.admin import Admin
+from corelane_client.changes import LogDir
+from corelane_client.pool import Partition, Topic
 from corelane_client.protocol import Api
 from tests.unit.cli.conftest import Served
 from tests.unit.cli.invoking import failed, invoke, printed
@@ -135,3 +140,14 @@ def test_sizes_are_those_of_the_leaders(served: Served) -> None:
     )
     (topic,) = printed(invoke(served, "topic", "describe", "a", "--format", "json"))["topics"]
     assert topic["partitions"][0]["size_bytes"] is None
+
+
+async def test_a_follower_does_not_add_to_the_size() -> None:
+    class Brokers:
+        async def describe_log_dirs(self, topics: list[str]) -> list[LogDir]:
+            assert topics == ["a"]
+            kept = {("a", 0): 5}
+            return [LogDir(number, "/d", None, -1, -1, kept) for number in (0, 1)]
+
+    topic = Topic("a", bytes(16), False, {0: Partition(1, 0, (0, 1), (0, 1), 0)})
+    assert await sizes_of(cast("Admin", Brokers()), topic) == {0: 5}

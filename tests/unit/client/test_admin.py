@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from corelane.model.errors import ErrorCode
 from corelane_client.admin import Admin, ConfigEntry, NewTopic
-from corelane_client.changes import END_OF_LOG, ConfigChange, EpochEnd, Operation
+from corelane_client.changes import END_OF_LOG, UNKNOWN_BYTES, ConfigChange, EpochEnd, Operation
 from corelane_client.errors import ConnectError, KafkaError
 from corelane_client.offsets import AtTime, Edge, Resolved
 from corelane_client.protocol import Api
@@ -111,11 +111,13 @@ async def test_partitions_are_added_and_waited_for(cluster: Cluster, clock: Mock
     async with administering(cluster) as admin:
         assert await admin.create_partitions("t", 9, validate_only=True) is None
         assert len(cluster.topics["t"]) == 1
-        cluster.script(Api.METADATA, always(None))
+        stale = cluster._metadata(cluster.asked(Api.METADATA)[0])
+        stale.topics = [cluster._metadata_topic("t")]
+        cluster.script(Api.METADATA, always(stale))
         made = await admin.create_partitions("t", 3, told=told.append)
         assert made is not None
         assert [each.leader for each in made.partitions.values()] == [0, 1, 0]
-        assert told[-1] == 3
+        assert told == [1, 3]
         with pytest.raises(KafkaError, match="it has 3 partitions already") as caught:
             await admin.create_partitions("t", 2)
         assert caught.value.name == "INVALID_PARTITIONS"
@@ -183,6 +185,7 @@ async def test_a_partition_that_never_answers_does_not_hide_the_others(
     assert isinstance(found[1], KafkaError)
     assert found[1].name == "LEADER_NOT_AVAILABLE"
     assert trio.current_time() > 20  # it was asked again as long as that may help
+    assert len(cluster.asked(Api.DELETE_RECORDS)) == 1  # but not for what was done
 
 
 async def test_ends_of_epochs_come_from_the_leaders(cluster: Cluster) -> None:
@@ -205,6 +208,22 @@ async def test_every_broker_tells_what_it_keeps(cluster: Cluster) -> None:
         assert (found[0].path, found[0].error, found[0].total_bytes) == ("/data", None, 1000)
         everything = await admin.describe_log_dirs()
         assert ("u", 0) in everything[0].partitions
+
+
+async def test_a_copy_that_is_being_made_is_not_counted(cluster: Cluster) -> None:
+    part = "DescribeLogDirsResponse.DescribeLogDirsPartition"
+    rows = [
+        new(part, partition_index=0, partition_size=7),
+        new(part, partition_index=0, partition_size=3, is_future_key=True),
+    ]
+    topic = new("DescribeLogDirsResponse.DescribeLogDirsTopic", name="t", partitions=rows)
+    result = new("DescribeLogDirsResponse.DescribeLogDirsResult", log_dir="/d", topics=[topic])
+    answer = new("DescribeLogDirsResponse", results=[result])
+    cluster.script(Api.DESCRIBE_LOG_DIRS, always(answer))
+    async with administering(cluster) as admin:
+        (found,) = await admin.describe_log_dirs()
+    assert found.partitions == {("t", 0): 7}
+    assert found.usable_bytes == UNKNOWN_BYTES
 
 
 async def test_leaders_are_elected(cluster: Cluster, clock: MockClock) -> None:
