@@ -170,3 +170,16 @@ def test_a_pipe_that_closes_ends_the_consumer_quietly(shell: Shell, topic: str) 
         ["bash", "-c", script], env=shell.environment, capture_output=True, timeout=30, check=True
     )
     assert (done.stdout, done.stderr) == (b"%d\n" % exits.READER_GONE, b"")
+
+
+def test_the_beginning_of_a_topic_is_trimmed(shell: Shell, topic: str) -> None:
+    shell.text("produce", topic, "-p", "1", data=b"0\n1\n2\n3\n4\n")
+    done = shell.text("topic", "trim", topic, "-o", "3", "-p", "1", "--yes")
+    assert done == f"trimmed {topic}, partition 1: 3 offsets deleted, the first is now 3\n"
+    assert shell.text("consume", topic, "-p", "1", "-o", ":end") == "3\n4\n"
+    refused = shell.run("topic", "trim", topic, "-o", "99", "-p", "1", "-y", "--format", "json")
+    assert refused.returncode == exits.REFUSED
+    assert json.loads(refused.stderr)["error"]["code"] == "OFFSET_OUT_OF_RANGE"
+    shell.text("topic", "trim", topic, "-o", "end", "--yes")
+    (described,) = shell.json("topic", "describe", topic)["topics"]
+    assert [row["first_offset"] for row in described["partitions"]] == [0, 5, 0]
