@@ -1,6 +1,7 @@
 """What the `corelane config` commands do."""
 
 import os
+import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def list_settings(wish: Wish, *, only_changed: bool) -> None:
         (setting, found[setting.name])
         for setting in wanted
         if setting.name in found
-        if not only_changed or found[setting.name].source != "default"
+        if not only_changed or found[setting.name].value != setting.default
     ]
     if wish.output_format == "json":
         show_json({"settings": [_json(setting, valued) for setting, valued in rows]})
@@ -208,7 +209,7 @@ def _text(setting: Setting, valued: Valued | None) -> str:
         ("environment", setting.variable or ""),
         ("also as", ", ".join(setting.also)),
     ]
-    lines = [head, f"  {setting.reason}"]
+    lines = [head, *textwrap.wrap(setting.reason, 98, initial_indent="  ", subsequent_indent="  ")]
     if not setting.has_effect:
         lines.append("  It is kept and shown for Kafka's tools, and has no effect here.")
     lines += [f"  {name:<15}{value}" for name, value in rows if value]

@@ -133,6 +133,8 @@ def test_all_settings_are_listed(served: Served) -> None:
     assert [(row["key"], row["value"], row["source"]) for row in changed] == [
         ("node.id", "7", "option")
     ]
+    again = ("config", "list", "--set", "node.id=1", "--changed")  # given, and the default
+    assert invoke(served, *again).stdout == ""
     served.cluster.script(Api.DESCRIBE_CONFIGS, always(tells("node.id", "9", 4)))
     lines = invoke(served, "config", "list").stdout.splitlines()
     assert " ".join(lines[1].split()) == "node.id 9 given at the start at the next start"
