@@ -80,6 +80,7 @@ class lib:  # noqa: N801 - the name cffi gives it
     CL_JOB_MAKE_DIRECTORY: Final[int]
     CL_JOB_TRUNCATE: Final[int]
     CL_JOB_FORGET: Final[int]
+    CL_JOB_LINK: Final[int]
     CL_NET_FRAME: Final[int]
     CL_NET_ACCEPTED: Final[int]
     CL_NET_CLOSED: Final[int]

@@ -190,6 +190,13 @@ class Worker:
         """Rename durably."""
         self._on_paths(job, lib.CL_JOB_RENAME, (path, path_new))
 
+    def link(self, job: int, pairs: Sequence[tuple[str, str]]) -> None:
+        """Give each first file the second path as another name, durably; makes directories.
+
+        A name that another file has is taken from it. At the first error the rest stays undone.
+        """
+        self._on_paths(job, lib.CL_JOB_LINK, [path for pair in pairs for path in pair])
+
     def make_directory(self, job: int, path: str) -> None:
         """Make a directory and its parents, durably; existing ones are no error."""
         self._on_paths(job, lib.CL_JOB_MAKE_DIRECTORY, (path,))

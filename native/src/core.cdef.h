@@ -247,7 +247,8 @@ enum {
     CL_JOB_RENAME,
     CL_JOB_MAKE_DIRECTORY,
     CL_JOB_TRUNCATE,
-    CL_JOB_FORGET
+    CL_JOB_FORGET,
+    CL_JOB_LINK
 };
 
 enum {
@@ -272,7 +273,9 @@ enum {
  * RENAME       paths[0] to paths[1], durable when done.
  * MAKE_DIRECTORY  with its parents, durable when done.
  * TRUNCATE     to size, durable when done.
- * FORGET       close what this worker keeps open of the paths (another worker removed them). */
+ * FORGET       close what this worker keeps open of the paths (another worker removed them).
+ * LINK         paths are pairs: a second name for each first file, directories made, durable when
+ *              done. A second name of that very file is fine, of another one it is replaced. */
 typedef struct {
     uint64_t job;
     int32_t op;

@@ -254,6 +254,70 @@ static int run_rename(cl_files *files, const cl_task *task)
     return cl_directories_sync(files->directory, to);
 }
 
+static bool is_same_file(const cl_files *files, const char *one, const char *other)
+{
+    struct stat first, second;
+    if (fstatat(files->directory, one, &first, AT_SYMLINK_NOFOLLOW) != 0 ||
+        fstatat(files->directory, other, &second, AT_SYMLINK_NOFOLLOW) != 0)
+        return false;
+    return first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+}
+
+static int link_once(const cl_files *files, const char *from, const char *to)
+{
+    return linkat(files->directory, from, files->directory, to, 0) == 0 ? 0 : -errno;
+}
+
+static int link_one(cl_files *files, const char *from, const char *to)
+{
+    int status = link_once(files, from, to);
+    if (status == -ENOENT) { /* of the file, or of the directory it goes to */
+        status = cl_directories_make(files->directory, to, false);
+        if (status == 0)
+            status = link_once(files, from, to);
+    }
+    if (status != -EEXIST)
+        return status;
+    if (is_same_file(files, from, to))
+        return 0; /* done before, and not known: whoever did it died */
+    cl_files_forget(files, to);
+    if (unlinkat(files->directory, to, 0) != 0)
+        return -errno;
+    return link_once(files, from, to);
+}
+
+static bool is_same_directory(const char *one, const char *other)
+{
+    const char *first = strrchr(one, '/'), *second = strrchr(other, '/');
+    if (first == NULL || second == NULL)
+        return first == second;
+    return first - one == second - other && memcmp(one, other, (size_t)(first - one)) == 0;
+}
+
+static int run_link(cl_files *files, const cl_task *task)
+{
+    const char *from = task->paths, *synced = NULL;
+    for (uint32_t at = 0; at < task->path_count; at += 2) {
+        const char *to = path_after(from);
+        int status = link_one(files, from, to);
+        if (status < 0)
+            return status;
+        from = path_after(to);
+    }
+    from = task->paths;
+    for (uint32_t at = 0; at < task->path_count; at += 2) {
+        const char *to = path_after(from);
+        int status = 0;
+        if (synced == NULL || !is_same_directory(synced, to))
+            status = cl_directories_sync(files->directory, to);
+        if (status < 0)
+            return status;
+        synced = to;
+        from = path_after(to);
+    }
+    return 0;
+}
+
 static int run_make_directory(cl_files *files, const cl_task *task)
 {
     int status = cl_directories_make(files->directory, task->paths, true);
@@ -306,6 +370,8 @@ static int run(cl_files *files, const cl_task *task, cl_done *done)
         return run_truncate(files, task);
     case CL_JOB_FORGET:
         return run_forget(files, task);
+    case CL_JOB_LINK:
+        return run_link(files, task);
     default:
         return -EINVAL;
     }

@@ -226,9 +226,12 @@ static int paths_check(const char *paths, uint32_t bytes, uint32_t count)
 static int job_check(const cl_job *job, uint32_t path_count)
 {
     bool takes_two = job->op == CL_JOB_RENAME || job->op == CL_JOB_SEARCH_READ;
-    bool takes_many =
-        job->op == CL_JOB_SYNC || job->op == CL_JOB_UNLINK || job->op == CL_JOB_FORGET;
+    bool takes_pairs = job->op == CL_JOB_LINK;
+    bool takes_many = job->op == CL_JOB_SYNC || job->op == CL_JOB_UNLINK ||
+                      job->op == CL_JOB_FORGET || takes_pairs;
     if (!takes_many && path_count != (takes_two ? 2u : 1u))
+        return -EINVAL;
+    if (takes_pairs && path_count % 2 != 0)
         return -EINVAL;
     bool needs_size = job->op == CL_JOB_READ || job->op == CL_JOB_SEARCH_READ ||
                       job->op == CL_JOB_ZEROFILL || job->op == CL_JOB_TRUNCATE;

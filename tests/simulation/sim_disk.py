@@ -10,6 +10,9 @@ removed since the last sync of their directory may or may not be there. The olde
 queue may have been half done. `crash(power=False)` is kill -9: what was written stays readable,
 but it is no more durable than it was, and a later power cut may take it.
 
+Several cores of one machine share a `Tree`: `SimDisk(seed, tree, "core-01")`. A power cut is the
+whole tree's: kill every core, then `tree.lose()`.
+
 `SimDisk` is also the blocking `Disk` that recovery uses. `steps_left` counts down with everything
 that changes the disk, in recovery too, and raises `PowerCutError` at 0.
 
@@ -18,18 +21,18 @@ Faults: `fail(kind, error, skip=, times=, partly=)`, `room_bytes` (ENOSPC beyond
 
 import contextlib
 import errno
+import posixpath
 import random
 from collections import Counter, deque
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import pairwise
 
 from corelane.model.ids import JobId
-from corelane.model.record import record
 from corelane.storage.effects import (
     CheckpointWrite,
     DiskDone,
     DiskEffect,
+    LinkFiles,
     Read,
     SearchRead,
     SegmentWrite,
@@ -40,9 +43,7 @@ from corelane.storage.effects import (
 )
 from corelane.storage.layout import ROW, ROW_BYTES
 from corelane_native import Arena, address_of, entries_search
-
-BLOCK = 4096
-SECTOR = 512
+from tests.simulation.sim_tree import BLOCK, File, Tree, parent_of
 
 
 class PowerCutError(Exception):
@@ -64,83 +65,10 @@ _QUEUE_OF: dict[type, Queue] = {
     Sync: Queue.STORE,
     CheckpointWrite: Queue.STORE,
     Unlink: Queue.STORE,
+    LinkFiles: Queue.STORE,
     Read: Queue.READ,
     SearchRead: Queue.READ,
 }
-
-
-@record
-class Write:
-    """Bytes written and not yet synced."""
-
-    position: int
-    data: bytes
-
-
-@record
-class Truncate:
-    """A size set and not yet synced."""
-
-    size_bytes: int
-
-
-class File:
-    """One file or directory: what is durable, what was done since, and what a reader sees."""
-
-    def __init__(self, *, is_directory: bool = False) -> None:
-        self.is_directory = is_directory
-        self.durable = bytearray()
-        self.pending: list[Write | Truncate] = []
-        self.seen = bytearray()
-
-    def write(self, position: int, data: bytes) -> None:
-        self.pending.append(Write(position, data))
-        _put(self.seen, position, data)
-
-    def truncate(self, size_bytes: int) -> None:
-        self.pending.append(Truncate(size_bytes))
-        _resize(self.seen, size_bytes)
-
-    def sync(self) -> None:
-        if self.pending:
-            self.durable[:] = self.seen
-            self.pending.clear()
-
-    def lose(self, rng: random.Random) -> None:
-        """Keep of each un-synced block what luck leaves."""
-        if not self.pending:
-            return
-        mood = rng.choice((0.0, 0.2, 0.5, 0.8, 1.0))  # how much of it survives
-        for change in self.pending:
-            if isinstance(change, Truncate):
-                if rng.random() < mood:
-                    _resize(self.durable, change.size_bytes)
-                continue
-            ends = range(change.position // BLOCK * BLOCK + BLOCK, _end(change), BLOCK)
-            for start, end in pairwise((change.position, *ends, _end(change))):
-                if rng.random() >= mood:
-                    continue
-                part = change.data[start - change.position : end - change.position]
-                if rng.random() < 0.1:  # not even the block is whole
-                    part = part[: rng.randrange(1, len(part) // SECTOR + 2) * SECTOR]
-                _put(self.durable, start, part)
-        self.pending.clear()
-        self.seen = bytearray(self.durable)
-
-
-def _end(change: Write) -> int:
-    return change.position + len(change.data)
-
-
-def _put(content: bytearray, position: int, data: bytes) -> None:
-    if len(content) < position:
-        content.extend(bytes(position - len(content)))
-    content[position : position + len(data)] = data
-
-
-def _resize(content: bytearray, size_bytes: int) -> None:
-    del content[size_bytes:]
-    content.extend(bytes(size_bytes - len(content)))
 
 
 @dataclass(slots=True)
@@ -160,18 +88,46 @@ class SimDisk:
     wal_is_synced = True  # False: a planted bug
     lsn_base = 1
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, tree: Tree | None = None, root: str = "") -> None:
         self.rng = random.Random(seed)
-        self.files: dict[str, File] = {}
+        self.tree = Tree(self.rng) if tree is None else tree
+        self.root = root
+        if root and root not in self.tree.files:  # the supervisor made it
+            self.tree.set_name(root, File(is_directory=True))
+            self.tree.sync_way(root)
         self.queues: tuple[deque[DiskEffect], ...] = (deque(), deque(), deque())
         self.steps = 0
         self.steps_left = -1
         self.performed: Counter[str] = Counter()
-        self.room_bytes = 1 << 62
-        self._names: dict[str, File] = {}  # the durable ones
-        self._changed: dict[str, list[File | None]] = {}  # states of a name since its last sync
         self._faults: list[Fault] = []
         self._arena: Arena | None = None
+
+    def at(self, path: str) -> str:
+        """Return a path of this core's as the tree knows it."""
+        return posixpath.normpath(f"{self.root}/{path}") if self.root else path
+
+    @property
+    def files(self) -> dict[str, File]:
+        """Files by path, below this core's directory."""
+        if not self.root:
+            return self.tree.files
+        prefix = self.root + "/"
+        files = self.tree.files.items()
+        return {path[len(prefix) :]: file for path, file in files if path.startswith(prefix)}
+
+    @property
+    def room_bytes(self) -> int:
+        """What the whole disk may hold."""
+        return self.tree.room_bytes
+
+    @room_bytes.setter
+    def room_bytes(self, room_bytes: int) -> None:
+        self.tree.room_bytes = room_bytes
+
+    @property
+    def bytes_used(self) -> int:
+        """Bytes of all files of the disk."""
+        return self.tree.bytes_used
 
     # --- effects ---
 
@@ -200,7 +156,7 @@ class SimDisk:
         except OSError as error:
             return DiskDone(effect.job, error.errno or errno.EIO)
         if isinstance(effect, WalWrite) and self.wal_is_synced:
-            self.files[effect.path].sync()
+            self._open(effect.path).sync()
         return DiskDone(effect.job, 0, value)
 
     def _perform(self, effect: DiskEffect) -> tuple[int, int, int] | None:
@@ -226,6 +182,11 @@ class SimDisk:
                 self._sync(effect.path)
             case Unlink():
                 self._remove_files(effect.paths)
+            case LinkFiles():
+                for path, name in effect.pairs:
+                    self._link(path, name)
+                for _path, name in effect.pairs:
+                    self.tree.sync_names(parent_of(self.at(name)))
         return None
 
     @property
@@ -294,8 +255,12 @@ class SimDisk:
                 self._remove_files([p for p in effect.paths if self.rng.random() < 0.5])
             case Sync():
                 for path in effect.paths:
-                    if self.rng.random() < 0.5 and path in self.files:
+                    if self.rng.random() < 0.5 and self._exists(path):
                         self._sync(path)
+            case LinkFiles():
+                for path, name in effect.pairs:
+                    if self.rng.random() < 0.5:
+                        self._link(path, name)
             case Read() | SearchRead():
                 pass
 
@@ -311,24 +276,7 @@ class SimDisk:
             queue.clear()
         self._arena = None
         if power:
-            self._lose()
-
-    def _lose(self) -> None:
-        names = dict(self._names)
-        for path, states in self._changed.items():
-            file = self.rng.choice([self._names.get(path), *states])
-            names.pop(path, None)
-            if file is not None:
-                names[path] = file
-        self._changed.clear()
-        for path in sorted(names):  # a directory comes before what is in it
-            parent = _parent(path)
-            if parent and parent not in names:
-                del names[path]
-        self.files = names
-        self._names = dict(names)
-        for path in sorted(names):
-            names[path].lose(self.rng)
+            self.tree.lose()
 
     def fail(
         self, kind: type, error: int, *, skip: int = 0, times: int = 1, partly: bool = False
@@ -354,7 +302,7 @@ class SimDisk:
 
     def flip(self, path: str, position: int, bit: int = 0) -> None:
         """Flip a bit that is durable."""
-        file = self.files[path]
+        file = self._open(path)
         for content in (file.durable, file.seen):
             content[position] ^= 1 << bit
 
@@ -366,86 +314,66 @@ class SimDisk:
 
     # --- files ---
 
+    def _exists(self, path: str) -> bool:
+        return self.at(path) in self.tree.files
+
     def _open(self, path: str) -> File:
-        file = self.files.get(path)
+        file = self.tree.files.get(self.at(path))
         if file is None:
             raise FileNotFoundError(errno.ENOENT, "no such file", path)
         return file
 
     def _open_or_make(self, path: str) -> File:
-        if path not in self.files:
-            self._make_parents(path)
-            self._set_name(path, File())
-        return self.files[path]
+        if not self._exists(path):
+            self.tree.make_parents(self.at(path))
+            self.tree.set_name(self.at(path), File())
+        return self._open(path)
 
-    def _make_parents(self, path: str) -> None:
-        parent = _parent(path)
-        if parent and parent not in self.files:
-            self._make_parents(parent)
-            self._set_name(parent, File(is_directory=True))
-
-    def _set_name(self, path: str, file: File | None) -> None:
-        if file is None:
-            self.files.pop(path, None)
-        else:
-            self.files[path] = file
-        self._changed.setdefault(path, []).append(file)
-
-    def _sync_name(self, path: str) -> None:
-        if self._changed.pop(path, None) is None:
-            return
-        file = self.files.get(path)
-        if file is None:
-            self._names.pop(path, None)
-        else:
-            self._names[path] = file
+    def _link(self, path: str, name: str) -> None:
+        file = self._open(path)
+        if self.tree.files.get(self.at(name)) is not file:
+            self.tree.make_parents(self.at(name))
+            self.tree.set_name(self.at(name), file)
 
     def _sync(self, path: str) -> None:
         """A file: its bytes and its name. A directory: the names in it, and its own."""
         file = self._open(path) if path else None
         if file is not None and not file.is_directory:
             file.sync()
+            self.tree.sync_way(self.at(path))
         else:
-            for name in list(self._changed):
-                if _parent(name) == path:
-                    self._sync_name(name)
-        while path:
-            self._sync_name(path)
-            path = _parent(path)
+            self.tree.sync_names(self.at(path) if path else self.root)
 
     def _remove_files(self, paths: list[str]) -> None:
         for path in paths:
-            file = self.files.get(path)
+            file = self.tree.files.get(self.at(path))
             if file is None or (file.is_directory and self.names(path)):
                 continue
-            self._set_name(path, None)
+            self.tree.set_name(self.at(path), None)
 
     def _take_room(self, size_bytes: int) -> None:
         if size_bytes > 0 and self.bytes_used + size_bytes > self.room_bytes:
             raise OSError(errno.ENOSPC, "no space left")
 
-    @property
-    def bytes_used(self) -> int:
-        """Bytes of all files."""
-        return sum(len(file.seen) for file in self.files.values())
-
     def _make_zeroed(self, path: str, size_bytes: int) -> None:
         temporary = path + ".new"
         self._take_room(size_bytes)
-        self._set_name(temporary, None)
-        self._make_parents(path)
+        tree, path = self.tree, self.at(path)
+        tree.set_name(self.at(temporary), None)
+        tree.make_parents(path)
         file = File()
         file.truncate(size_bytes)
         file.sync()
-        self._set_name(path, file)
-        self._sync_name(path)
+        tree.set_name(path, file)
+        tree.sync_name(path)
 
     # --- the blocking disk of recovery ---
 
     def names(self, directory: str) -> list[str]:
         """As `Disk`."""
-        prefix = directory + "/" if directory else ""
-        inside = [path[len(prefix) :] for path in self.files if path.startswith(prefix)]
+        where = self.at(directory) if directory else self.root
+        prefix = where + "/" if where else ""
+        inside = [path[len(prefix) :] for path in self.tree.files if path.startswith(prefix)]
         return sorted(name for name in inside if name and "/" not in name)
 
     def size_bytes(self, path: str) -> int:
@@ -454,7 +382,7 @@ class SimDisk:
 
     def read(self, path: str, position: int, size_bytes: int) -> bytes:
         """As `Disk`."""
-        file = self.files.get(path)
+        file = self.tree.files.get(self.at(path))
         return bytes(file.seen[position : position + size_bytes]) if file is not None else b""
 
     def make_zeroed(self, path: str, size_bytes: int) -> None:
@@ -465,10 +393,11 @@ class SimDisk:
     def make_directory(self, path: str) -> None:
         """As `Disk`."""
         self._step()
-        if path not in self.files:
-            self._make_parents(path)
-            self._set_name(path, File(is_directory=True))
-        self._sync_name(path)
+        path = self.at(path)
+        if path not in self.tree.files:
+            self.tree.make_parents(path)
+            self.tree.set_name(path, File(is_directory=True))
+        self.tree.sync_name(path)
 
     def remove(self, paths: list[str]) -> None:
         """As `Disk`: file by file, so that a crash may fall between any two."""
@@ -476,8 +405,8 @@ class SimDisk:
             inside = [f"{path}/{name}" for name in self.names(path)]
             for name in (*inside, path):
                 self._step()
-                if name in self.files:
-                    self._set_name(name, None)
+                if self._exists(name):
+                    self.tree.set_name(self.at(name), None)
 
     def sync(self, paths: list[str]) -> None:
         """As `Disk`."""
@@ -511,9 +440,5 @@ class SimDisk:
             other = File(is_directory=file.is_directory)
             other.durable[:] = file.seen
             other.seen[:] = file.seen
-            twin.files[path] = twin._names[path] = other
+            twin.tree.files[path] = twin.tree.names[path] = other
         return twin
-
-
-def _parent(path: str) -> str:
-    return path.rpartition("/")[0]

@@ -19,6 +19,7 @@ from corelane.model.metrics import LATENCY_BOUNDS_US, Histogram
 from corelane.storage.effects import (
     CheckpointWrite,
     DiskDone,
+    LinkFiles,
     Read,
     SearchRead,
     SegmentWrite,
@@ -68,6 +69,7 @@ class NativeDisk:
             Sync: self._sync,
             CheckpointWrite: self._checkpoint_write,
             Unlink: self._unlink,
+            LinkFiles: self._link,
         }
 
     def watch(self, net: Net) -> None:
@@ -179,6 +181,9 @@ class NativeDisk:
 
     def _checkpoint_write(self, effect: CheckpointWrite) -> None:
         self._workers[STORE].write_file(effect.job, effect.path, effect.data)
+
+    def _link(self, effect: LinkFiles) -> None:
+        self._workers[STORE].link(effect.job, effect.pairs)
 
     def _unlink(self, effect: Unlink) -> None:
         # A removed file takes room on the disk for as long as anybody has it open.

@@ -105,8 +105,28 @@ class Unlink:
     paths: list[str]
 
 
+@record
+class LinkFiles:
+    """Give the first file of each pair the second path as another name, durable when answered.
+
+    Directories are made where absent. A name that this very file has is fine; one that another
+    file has is left over from what nobody owns, and taken from it. After an error some are made.
+    """
+
+    job: JobId
+    pairs: list[tuple[str, str]]
+
+
 DiskEffect = (
-    WalWrite | WalPrepare | SegmentWrite | Read | SearchRead | Sync | CheckpointWrite | Unlink
+    WalWrite
+    | WalPrepare
+    | SegmentWrite
+    | Read
+    | SearchRead
+    | Sync
+    | CheckpointWrite
+    | Unlink
+    | LinkFiles
 )
 
 

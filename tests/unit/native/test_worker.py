@@ -19,7 +19,7 @@ from corelane_native import (
     Worker,
     address_of,
 )
-from corelane_native._core import ffi
+from corelane_native._core import ffi, lib
 from corelane_native.worker import DONE, JOB
 
 KIB = 1024
@@ -201,6 +201,51 @@ def test_a_small_file_is_replaced_in_place(worker: Worker, tmp_path: Path) -> No
         worker.write_file(1, "checkpoint.0", bytes(bytearray(data)))
         assert answer(worker) == (1, 0, len(data))
         assert (tmp_path / "checkpoint.0").read_bytes() == data
+
+
+def test_linked_files_are_one_file_under_two_names(worker: Worker, tmp_path: Path) -> None:
+    (tmp_path / "one").write_bytes(b"1")
+    (tmp_path / "two").write_bytes(b"2")
+    pairs = [("one", "deep/er/one"), ("two", "deep/er/two")]
+    worker.link(1, pairs)
+    worker.link(2, pairs)  # again: whoever asked first died
+    assert answers(worker, 2) == [(1, 0, 0), (2, 0, 0)]
+    for before, after in pairs:
+        assert (tmp_path / after).samefile(tmp_path / before)
+    worker.unlink(3, ["one"])
+    assert answer(worker)[1] == 0
+    assert (tmp_path / "deep/er/one").read_bytes() == b"1"
+
+
+def test_a_link_takes_the_name_from_another_file(worker: Worker, tmp_path: Path) -> None:
+    (tmp_path / "good").write_bytes(b"good")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/name").write_bytes(b"left over")
+    worker.write(1, "d/name", 0, [])  # the worker has it open
+    worker.link(2, [("good", "d/name")])
+    worker.write(3, "d/name", 0, [(address_of(b"GOOD"), 4)])
+    assert [done[1] for done in answers(worker, 3)] == [0, 0, 0]
+    assert (tmp_path / "good").read_bytes() == b"GOOD"
+
+
+def test_what_cannot_be_linked_is_an_error(worker: Worker, tmp_path: Path) -> None:
+    (tmp_path / "one").write_bytes(b"1")
+    (tmp_path / "d/sub").mkdir(parents=True)
+    worker.link(1, [("one", "d/one"), ("absent", "d/absent"), ("one", "d/three")])
+    worker.link(2, [("one", "d/sub")])
+    worker.link(3, [("one", "one/file")])
+    errors = [-done[1] for done in answers(worker, 3)]
+    assert errors == [errno.ENOENT, errno.EISDIR, errno.ENOTDIR]
+    assert sorted(path.name for path in (tmp_path / "d").iterdir()) == ["one", "sub"]
+    with pytest.raises(AssertionError):
+        worker._on_paths(4, lib.CL_JOB_LINK, ["one", "two", "three"])
+
+
+def test_files_of_another_file_system_cannot_be_linked(worker: Worker, tmp_path: Path) -> None:
+    """As between two cores' directories on different disks."""
+    worker.link(1, [("/proc/self/stat", "stat")])
+    assert answer(worker)[1] == -errno.EXDEV
+    assert not (tmp_path / "stat").exists()
 
 
 def test_unlink_takes_files_then_their_directory(worker: Worker, tmp_path: Path) -> None:

@@ -148,3 +148,20 @@ def test_the_wal_write_is_one_durable_call(shim: Path, tmp_path: Path) -> None:
     script = WRITE.format(flags="DURABLE")
     child(tmp_path, script, shim=str(shim), SHIM_LOG=str(log))
     assert log.read_text().splitlines() in (["pwritev 131072"], ["pwritev 131072", "fdatasync 0"])
+
+
+LINK = """
+open(os.path.join(sys.argv[1], "file"), "w").close()
+pairs = [("file", "shim-d/one"), ("file", "shim-d/two"), ("file", "shim-e/one")]
+print(json.dumps(one(lambda: worker.link(1, pairs))[0]))
+"""
+
+
+def test_a_link_is_answered_when_its_directory_is_synced(shim: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert child(tmp_path, LINK, shim=str(shim), SHIM_LOG=str(log)) == 0
+    assert log.read_text().splitlines() == ["fsync 0", "fsync 0"], "each directory once"
+
+
+def test_a_link_whose_directory_cannot_be_synced_is_an_error(shim: Path, tmp_path: Path) -> None:
+    assert child(tmp_path, LINK, shim=str(shim), SHIM="sync-eio") == -errno.EIO

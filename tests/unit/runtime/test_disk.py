@@ -14,6 +14,7 @@ from corelane.storage.effects import (
     CheckpointWrite,
     DiskDone,
     DiskEffect,
+    LinkFiles,
     Read,
     SearchRead,
     SegmentWrite,
@@ -172,6 +173,21 @@ def test_files_and_then_their_directory_are_removed(bench: Bench) -> None:
         link for link in Path("/proc/self/fd").iterdir() if "(deleted)" in str(link.resolve())
     ]
     assert not [link for link in deleted if str(bench.directory) in str(link.resolve())]
+
+
+def test_files_of_another_core_are_linked_and_stay_when_it_removes_them(bench: Bench) -> None:
+    other = bench.directory / "core-01"
+    other.mkdir()
+    disk = NativeDisk(other, bench.arena, bench.die)
+    chunk = bench.chunk(b"a" * BLOCK)
+    bench.perform(SegmentWrite(JobId(1), "d/one", Position(0), chunk, Position(0), BLOCK, -1))
+    bench.disk, first = disk, bench.disk
+    assert bench.perform(LinkFiles(JobId(2), [("../d/one", "e/one")])).error == 0
+    assert bench.perform(LinkFiles(JobId(3), [("../d/two", "e/two")])).error == errno.ENOENT
+    bench.disk = first
+    assert bench.perform(Unlink(JobId(4), ["d/one", "d"])).error == 0
+    assert (other / "e/one").read_bytes() == b"a" * BLOCK
+    disk.close()
 
 
 def wal_write(bench: Bench, job: int, size: int = BLOCK) -> WalWrite:
