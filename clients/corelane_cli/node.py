@@ -17,6 +17,7 @@ _SETTINGS: Final = {
     "core_port_base": "corelane.core.port.base",
     "admin_port": "corelane.admin.port",
     "cores": "corelane.cores",
+    "pin_cores": "corelane.pin.cores",
     "node_id": "node.id",
 }
 
@@ -36,6 +37,12 @@ _node_options = [
     click.option("--core-port-base", help="Core i listens on this port + i.", metavar="PORT"),
     click.option("--admin-port", help="Port of health and metrics (HTTP).", metavar="PORT"),
     click.option("--cores", help="Number of cores; 0: all that are allowed.", metavar="COUNT"),
+    click.option(
+        "--pin-cores/--no-pin-cores",
+        default=None,
+        help="Each core on a CPU of its own (the default), or wherever there is room: more cores"
+        " than CPUs then.",
+    ),
     click.option("--node-id", help="This node's number in its cluster.", metavar="ID"),
     set_option,
 ]
@@ -99,5 +106,9 @@ def assignments_of(texts: Iterable[str]) -> dict[str, str]:
 def _overrides(options: dict[str, Any]) -> dict[str, str]:
     """Return the settings that the command line names; a named option wins over --set."""
     overrides = assignments_of(options.pop("assignments"))
-    named = {_SETTINGS[name]: value for name, value in options.items() if value is not None}
+    named = {
+        _SETTINGS[name]: str(value).lower() if isinstance(value, bool) else value
+        for name, value in options.items()
+        if value is not None
+    }
     return {**overrides, **named}

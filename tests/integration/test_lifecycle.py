@@ -222,10 +222,13 @@ def test_python_without_assertions_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
-def test_more_cores_than_this_version_runs_are_refused(tmp_path: Path) -> None:
-    code, text = refused(tmp_path / "data", {"corelane.cores": 2})
+def test_more_cores_than_cpus_are_refused(tmp_path: Path) -> None:
+    count = len(os.sched_getaffinity(0)) + 1
+    code, text = refused(tmp_path / "data", {"corelane.cores": count})
     assert code == failures.EXIT_CONFIG
-    assert "Start with --cores 1." in text
+    assert f"cannot start {count} cores: this process may use" in text
+    assert "or with --no-pin-cores." in text
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -155,6 +155,8 @@ NODE_ID_MAX: Final = 2_000_000
 """Broker ids are node * 1000 + core and must fit 31 bits."""
 
 CORES_MAX: Final = 998
+ADVERTISED_BROKERS_MAX: Final = 128
+"""In advertise=core: clients connect to every broker, and metadata names them all."""
 NODE_GROUPS_MAX: Final = 1_000_000
 """Raft groups that the cores of a node tell each other about in one frame."""
 FORWARD_BYTES_MAX: Final = 64 * MIB

@@ -6,22 +6,31 @@ from typing import Final, assert_never
 
 import trio
 
+from corelane.model.ids import CoreId
 from corelane.runtime import failures, messages
 from corelane.runtime.control import ControlSocket, PeerGoneError
 from corelane.runtime.core_loop import CoreLoop
 from corelane.runtime.core_stats import CoreStats
 from corelane.runtime.messages import (
     Connections,
+    Empty,
     FromCore,
     Heartbeat,
+    Link,
+    Operate,
+    Operated,
     Ready,
     StatsAnswer,
     StatsRequest,
     Stop,
 )
+from corelane.shard.effects import Emptied, OperatorAnswer
+from corelane.shard.events import OperatorRequest
 
 HEARTBEAT_S: Final = 1.0
 STATS_PER_PACKET: Final = 500
+UNSENT_MAX: Final = 1024
+"""Answers that wait for the supervisor; it asks for far fewer at a time."""
 
 
 class CoreControl:
@@ -36,10 +45,19 @@ class CoreControl:
         self._control = control
         self._loop = loop
         self._stats = stats
+        self._say, self._said = trio.open_memory_channel[FromCore](UNSENT_MAX)
 
-    def ready(self, recovery_ms: int) -> None:
-        """Say that this core serves."""
-        self._tell(Ready(os.getpid(), recovery_ms))
+    def ready(self, recovery_ms: int, cpu: int) -> None:
+        """Say that this core serves, bound to a CPU (-1: to none)."""
+        self._say.send_nowait(Ready(os.getpid(), recovery_ms, cpu))
+
+    async def speak(self) -> None:
+        """Send, in order, what must not be lost: a busy supervisor gets it later."""
+        async for message in self._said:
+            try:
+                await self._control.send(message, [])
+            except PeerGoneError:
+                os._exit(failures.EXIT_SYSTEM)
 
     async def obey(self) -> None:
         """Do what the supervisor says."""
@@ -57,6 +75,15 @@ class CoreControl:
                             self._loop.add_connection(descriptor, peer)
                 case StatsRequest():
                     await self._answer_stats(message.request)
+                case Link():
+                    if len(descriptors) != 2:
+                        os._exit(failures.EXIT_SYSTEM)  # without it this core is no use: again
+                    core = CoreId(message.core)
+                    pipes = (descriptors[0], descriptors[1])
+                    self._loop.link(core, message.boot, pipes, is_retired=message.is_retired)
+                case Operate():
+                    number, verb = message.number, message.verb
+                    self._loop.post(OperatorRequest(number, verb, message.arguments))
                 case Stop():
                     self._loop.stop()
                 case _:
@@ -67,16 +94,28 @@ class CoreControl:
         while True:
             lag_ms = self._loop.lag_ns_max // 1_000_000
             self._loop.lag_ns_max = 0
-            self._tell(Heartbeat(self._loop.connections, lag_ms, self._stats.groups_offline()))
+            self._send(Heartbeat(self._loop.connections, lag_ms, self._stats.groups_offline()))
             began_s = time.monotonic()
             await trio.sleep(HEARTBEAT_S)
             late_ns = int((time.monotonic() - began_s - HEARTBEAT_S) * 1e9)
             self._loop.lag_ns_max = max(self._loop.lag_ns_max, late_ns)
 
-    def _tell(self, message: FromCore) -> None:
-        """Send without waiting; a supervisor too busy to read gets the next heartbeat."""
+    def told(self, effect: OperatorAnswer | Emptied) -> None:
+        """Pass on what the shard says to the operator."""
+        match effect:
+            case OperatorAnswer():
+                values = effect.values
+                answer = Operated(effect.number, effect.error, effect.sentence, values)
+                self._say.send_nowait(answer)
+            case Emptied():
+                self._say.send_nowait(Empty())
+            case _:
+                assert_never(effect)
+
+    def _send(self, heartbeat: Heartbeat) -> None:
+        """Send without waiting; a supervisor too busy to read gets the next one."""
         try:
-            self._control.send_now(message, [])
+            self._control.send_now(heartbeat, [])
         except PeerGoneError:
             os._exit(failures.EXIT_SYSTEM)
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 import trio
 
 from corelane.model import limits
-from corelane.model.ids import ConnId
+from corelane.model.ids import ConnId, CoreId
 from corelane.model.metrics import ShardCounts
 from corelane.runtime.disk import NativeDisk
 from corelane.runtime.garbage import Garbage
@@ -19,16 +19,27 @@ from corelane.runtime.work import WorkBench
 from corelane.shard.effects import (
     Close,
     Effect,
+    Emptied,
     Exit,
     HoldProduce,
     LogLine,
+    OperatorAnswer,
     Pause,
     Resume,
     Send,
     Stopped,
     Work,
 )
-from corelane.shard.events import Closed, Drained, Event, Opened, Request
+from corelane.shard.events import (
+    Closed,
+    Drained,
+    Event,
+    LinkDown,
+    LinkFrame,
+    LinkUp,
+    Opened,
+    Request,
+)
 from corelane.storage.news import StorageFailureError
 from corelane_native import (
     ACCEPTED,
@@ -72,6 +83,10 @@ class ShardLike(Protocol):
         """Begin a clean stop."""
 
 
+def _unheard(effect: OperatorAnswer | Emptied) -> None:
+    raise AssertionError(f"nobody hears {effect}")
+
+
 class CoreLoop:
     """Carries events to the shard and its effects to the world; decides nothing.
 
@@ -95,6 +110,8 @@ class CoreLoop:
         self._garbage = Garbage(time.monotonic())
         self._throttle = Throttle()
         self._peers: dict[ConnId, str] = {}
+        self._links: dict[ConnId, CoreId] = {}
+        self.told: Callable[[OperatorAnswer | Emptied], None] = _unheard
         self._listener: int | None = None
         self._refused = 0
         self._is_called = True  # the first step has no events
@@ -109,6 +126,8 @@ class CoreLoop:
             LogLine: lambda effect: _log.log(effect.level, "%s", effect.text),
             Exit: lambda effect: die(effect.reason),
             Stopped: self._stopped,
+            OperatorAnswer: self._tell,
+            Emptied: self._tell,
             **disk.performers,
         }
 
@@ -147,6 +166,18 @@ class CoreLoop:
         if conn >= 0:  # There was no room otherwise; `look_after` tells of it.
             self._opened(conn, BOOTSTRAP_LISTENER, peer, self._mail)
             self.wake()
+
+    def link(self, core: CoreId, boot: int, pipes: tuple[int, int], *, is_retired: bool) -> None:
+        """Take over the pipes from and to a sibling's new life; the old ones have no use."""
+        for conn, sibling in [*self._links.items()]:
+            if sibling == core:
+                self.net.close(conn)
+                del self._links[conn]
+                self._mail.append(LinkDown(conn))
+        conn = ConnId(self.net.add_link(*pipes))
+        self._links[conn] = core
+        self._mail.append(LinkUp(conn, core, boot, is_retired))
+        self.wake()
 
     def stop(self) -> None:
         """Begin a clean stop; `serve` ends when it is done."""
@@ -225,10 +256,13 @@ class CoreLoop:
         """One step with everything that is ready."""
         events = self._mail
         self._mail = []
+        links = self._links
         for row in rows:
             kind = row[0]
-            if kind == FRAME:
+            if kind == FRAME and row[1] not in links:
                 events.append(Request(row[1], row[2], row[3], row[4], row[5], row[6]))
+            elif kind == FRAME:
+                events.append(LinkFrame(row[1], row[2], row[3], row[4], row[5], row[6]))
             elif kind == WATCH:
                 events += self.disk.reap(row[1])
             else:
@@ -246,6 +280,8 @@ class CoreLoop:
         kind = row[0]
         if kind == ACCEPTED:
             self._opened(ConnId(row[1]), row[2], row[3], events)
+        elif kind == CLOSED and row[1] in self._links:
+            self._link_closed(ConnId(row[1]), row[2], events)
         elif kind == CLOSED:
             self._closed(ConnId(row[1]), row[2], events)
         else:
@@ -268,6 +304,16 @@ class CoreLoop:
         if reason not in NET_REASONS_QUIET:
             self._complain(f"closed the connection of {peer}", text)
 
+    def _link_closed(self, conn: ConnId, reason: int, events: list[Event]) -> None:
+        """Note a sibling's end. A link that broke otherwise has no successor: this core ends too.
+
+        With its next life everything is made anew.
+        """
+        core = self._links.pop(conn)
+        if reason not in NET_REASONS_QUIET:
+            self._die(f"the link to core {core} broke: {NET_REASONS[reason]}")
+        events.append(LinkDown(conn))
+
     def _complain(self, what: str, why: str) -> None:
         suppressed = self._throttle.ask(why, time.monotonic())
         if suppressed is not None:
@@ -280,6 +326,10 @@ class CoreLoop:
             self._arena.release(chunk)
 
     def _close(self, effect: Close) -> None:
+        if self._links.pop(effect.conn, None) is not None:
+            self.net.close(effect.conn)
+            self._mail.append(LinkDown(effect.conn))
+            return
         if self._peers.pop(effect.conn, None) is None:
             return  # Gone already: the client was quicker.
         self.connections -= 1
@@ -291,6 +341,9 @@ class CoreLoop:
     def _work(self, effect: Work) -> None:
         assert self.work is not None, "the work bench belongs to the loop's nursery"
         self.work.submit(effect)
+
+    def _tell(self, effect: OperatorAnswer | Emptied) -> None:
+        self.told(effect)
 
     def _stopped(self, effect: Stopped) -> None:
         assert type(effect) is Stopped

@@ -22,6 +22,7 @@ from corelane.runtime import (
     log,
     memory,
     messages,
+    processes,
 )
 from corelane.runtime.control import ControlSocket
 from corelane.runtime.core_control import CoreControl
@@ -57,12 +58,13 @@ class _Parts:
     disk: NativeDisk
     shard: Shard
     began_s: float
+    cpu: int
 
 
 def core_main(config: Config) -> CoreMain:
     """Return the life of a core; called in the fork server, run in its children."""
 
-    def main(spawn: Spawn, control: socket.socket, listener: socket.socket) -> int:
+    def main(spawn: Spawn, control: socket.socket, listener: socket.socket | None) -> int:
         log.set_up(f"core {spawn.core}: ")
         return _Core(config, spawn, control, listener).live()
 
@@ -73,7 +75,7 @@ class _Core:
     """One process's life. Everything that can fail with a sentence happens before it is ready."""
 
     def __init__(
-        self, config: Config, spawn: Spawn, control: socket.socket, listener: socket.socket
+        self, config: Config, spawn: Spawn, control: socket.socket, listener: socket.socket | None
     ) -> None:
         self.config = config
         self.spawn = spawn
@@ -122,17 +124,25 @@ class _Core:
                 failures.EXIT_IN_USE,
             )
         place_wal(self.directory, self.config.storage.wal_dir, self.spawn.cluster_uuid)
-        plan = fit_memory(self.config, memory.limit_bytes(), len(self.spawn.core_ports))
+        process_count = len(self.spawn.core_ports) + len(self.spawn.retired)
+        plan = fit_memory(self.config, memory.limit_bytes(), process_count)
         arena = Arena(plan.arena_bytes)
         disk = NativeDisk(self.directory, arena, self.die)
         # After the threads were made: they are to run wherever there is room.
-        if self.spawn.cpu >= 0:
-            os.sched_setaffinity(0, {self.spawn.cpu})
+        cpu = self._bind_to_cpu()
         network = self.config.network
         net = Net(network.connections_max, plan.request_bytes_max, plan.receive_bytes, arena)
         disk.watch(net)
         shard = self._shard(arena, plan.arena_bytes)
-        return _Parts(arena, net, disk, shard, began_s)
+        return _Parts(arena, net, disk, shard, began_s, cpu)
+
+    def _bind_to_cpu(self) -> int:
+        """Return the CPU this process is bound to now; -1 where its own is not allowed any more."""
+        cpu = self.spawn.cpu
+        if cpu >= 0 and not processes.bind_to_cpu(cpu, self.allowed_cpus):
+            _log.warning("CPU %d is not to be used any more: running on any that is left", cpu)
+            return -1
+        return cpu
 
     def _shard(self, arena: Arena, arena_bytes: int) -> Shard:
         """Recover what this core owns and make its world."""
@@ -153,9 +163,10 @@ class _Core:
             core_count=len(spawn.core_ports),
             cluster_id=uuid.UUID(spawn.cluster_uuid).bytes,
             listeners=[ListenerBrokers("PLAINTEXT", brokers)],
-            self_broker=0 if network.advertise == "node" else spawn.core,
+            self_broker=0 if network.advertise == "node" else min(spawn.core, len(brokers) - 1),
             config=self.config,
             random=random.Random(os.urandom(32)),  # noqa: S311 - ids, not secrets
+            retired=tuple(map(CoreId, spawn.retired)),
         )
         try:
             recovered = recover(OsDisk(self.directory), arena, self._recovery(arena_bytes))
@@ -198,7 +209,7 @@ class _Core:
         """Say that this core serves, once every partition that belongs here leads."""
         while not parts.shard.is_ready:  # noqa: ASYNC110 - the shard knows no events of trio's
             await trio.sleep(READY_CHECK_S)
-        control.ready(round((time.monotonic() - parts.began_s) * 1000))
+        control.ready(round((time.monotonic() - parts.began_s) * 1000), parts.cpu)
 
     async def _look_after(self, loop: CoreLoop) -> None:
         idle_s = self.config.network.connection_idle_ms / 1000
@@ -216,13 +227,16 @@ class _Core:
 
     async def _serve(self, parts: _Parts) -> None:
         loop = CoreLoop(parts.shard, parts.net, parts.arena, parts.disk, self.die)
-        loop.listen(self.listener.fileno())
+        if self.listener is not None:
+            loop.listen(self.listener.fileno())
         loop.work = WorkBench(loop.post, self.allowed_cpus)
         stats = CoreStats(parts.shard, parts.net, parts.disk, parts.arena)
         control = CoreControl(ControlSocket(self.control), loop, stats)
+        loop.told = control.told
         async with trio.open_nursery() as nursery:
             nursery.start_soon(loop.work.serve)
             nursery.start_soon(control.obey)
+            nursery.start_soon(control.speak)
             nursery.start_soon(control.beat)
             nursery.start_soon(self._announce, parts, control)
             nursery.start_soon(self._look_after, loop)

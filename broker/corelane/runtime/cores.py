@@ -18,12 +18,15 @@ from corelane.runtime.control import ControlSocket, PeerGoneError
 from corelane.runtime.failures import StartError
 from corelane.runtime.messages import (
     Connections,
+    Empty,
     Exited,
     Failed,
     Forked,
     FromCore,
     Heartbeat,
     Kill,
+    Operate,
+    Operated,
     Ready,
     Spawn,
     StatsAnswer,
@@ -31,7 +34,9 @@ from corelane.runtime.messages import (
     Stop,
     ToForkServer,
 )
-from corelane.runtime.restart import GiveUp, RestartPolicy
+from corelane.runtime.outbox import Outbox
+from corelane.runtime.questions import Questions
+from corelane.runtime.restart import Again, RestartPolicy
 
 SILENT_S_MAX: Final = 10.0
 """A serving core that sent no heartbeat for so long is killed: its loop hangs."""
@@ -40,6 +45,8 @@ STARTING_LOG_S: Final = 10.0
 LOCK_WAIT_S_MAX: Final = 10.0
 LOCK_POLL_S: Final = 0.005
 LAST_WORDS_S_MAX: Final = 1.0
+HOPELESS_RETRY_S: Final = 10.0
+"""How long a core that cannot start is left alone while others serve."""
 
 _log = logging.getLogger(__name__)
 
@@ -60,19 +67,38 @@ class CorePlan:
     core: int
     cpu: int
     directory: Path
-    listener: socket.socket
+    listener: socket.socket | None
     core_ports: list[int]
     bootstrap_port: int
     cluster_uuid: str
 
     @property
+    def is_retired(self) -> bool:
+        """Whether this core is of an earlier start, and only hands its groups over."""
+        return self.core >= len(self.core_ports)
+
+    @property
     def port(self) -> int:
-        """Return where this core listens."""
-        return self.core_ports[self.core]
+        """Return where this core listens; 0 for a retired one."""
+        return 0 if self.is_retired else self.core_ports[self.core]
 
 
 SendToForkServer = Callable[[ToForkServer, list[int]], Awaitable[None]]
 """How a core asks for its process or for its death."""
+
+
+@record
+class Node:
+    """What a core needs of the node it belongs to."""
+
+    to_fork_server: SendToForkServer
+    bell: "Bell"
+    begun: Callable[["Core"], None]
+    """Called with each new life, as soon as it can be spoken to."""
+    retired: Callable[[], list[int]]
+    """Return which cores of an earlier start are still there."""
+    others_serve: Callable[["Core"], bool]
+    """Return whether the node is of use without this core."""
 
 
 class Bell:
@@ -97,7 +123,9 @@ class Life:
     def __init__(self, boot: int, control: ControlSocket) -> None:
         self.boot = boot
         self.control = control
+        self.outbox = Outbox(control)
         self.pid: int | None = None
+        self.cpu = -1
         self.ready_s: float | None = None
         self.heard_s = trio.current_time()
         self.failed: Failed | None = None
@@ -117,19 +145,25 @@ class Life:
 class Core:
     """Keeps one core alive: starts it, listens to it, kills it when it hangs, starts it again."""
 
-    def __init__(self, plan: CorePlan, to_fork_server: SendToForkServer, bell: Bell) -> None:
+    def __init__(self, plan: CorePlan, node: Node) -> None:
         self.plan = plan
-        self._bell = bell
+        self._node = node
         self.state = CoreState.DOWN
         self.life: Life | None = None
         self.restarts = 0
-        self.is_stopping = False
-        self._to_fork_server = to_fork_server
+        self.emptied = trio.Event()
+        """A retired core has handed everything over, durably."""
+        self._stopping = trio.Event()
         self._policy = RestartPolicy()
         self._boot = 0
         self._died_s = 0.0
-        self._stats_request = 0
-        self._stats: dict[int, tuple[dict[str, float], trio.Event]] = {}
+        self._stats: Questions[dict[str, float]] = Questions()
+        self._operations: Questions[Operated] = Questions()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether no new life is to begin."""
+        return self._stopping.is_set()
 
     async def keep(self) -> None:
         """Live again and again until stopped; raises `StartError` when that is hopeless."""
@@ -159,10 +193,15 @@ class Core:
             core_ports=plan.core_ports,
             bootstrap_port=plan.bootstrap_port,
             cluster_uuid=plan.cluster_uuid,
+            retired=self._node.retired(),
         )
         self._set_state(CoreState.STARTING)
         with theirs:
-            await self._to_fork_server(spawn, [theirs.fileno(), plan.listener.fileno()])
+            descriptors = [theirs.fileno()]
+            if plan.listener is not None:
+                descriptors.append(plan.listener.fileno())
+            await self._node.to_fork_server(spawn, descriptors)
+        self._node.begun(self)
         return life
 
     async def _wait_for_lock(self) -> None:
@@ -185,15 +224,15 @@ class Core:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen, life)
             nursery.start_soon(self._watch, life)
+            nursery.start_soon(life.outbox.serve)
             await life.reaped.wait()
             with trio.move_on_after(LAST_WORDS_S_MAX):
                 await life.last_words.wait()
             nursery.cancel_scope.cancel()
+        life.outbox.close()
         life.control.close()
-        for values, done in self._stats.values():
-            values.clear()
-            done.set()
-        self._stats.clear()
+        self._stats.give_up()
+        self._operations.give_up()
 
     async def _listen(self, life: Life) -> None:
         while True:
@@ -219,6 +258,7 @@ class Core:
                 life.handed_connections = 0
             case Ready():
                 life.ready_s = life.heard_s
+                life.cpu = message.cpu
                 self._set_state(CoreState.STOPPING if self.is_stopping else CoreState.UP)
                 if self.restarts:
                     away_s = life.ready_s - self._died_s
@@ -226,7 +266,11 @@ class Core:
             case Failed():
                 life.failed = message
             case StatsAnswer():
-                self._hear_stats(message)
+                self._stats.hear(message.request, message.values, is_last=message.is_last)
+            case Operated():
+                self._operations.hear(message.number, message, is_last=True)
+            case Empty():
+                self.emptied.set()
             case _:
                 assert_never(message)
 
@@ -249,7 +293,10 @@ class Core:
                 _log.info("core %d is still recovering", self.plan.core)
 
     async def _after(self, life: Life) -> None:
-        """Say that a process died and wait as long as the policy wants, or give up."""
+        """Say that a process died and wait as long as the policy wants, or give up.
+
+        A node whose other cores serve does not end: what they own is as good as before.
+        """
         assert life.status is not None
         served_ms = None
         if life.ready_s is not None:
@@ -257,10 +304,26 @@ class Core:
         reason = describe(life)
         is_permanent = life.failed is not None and life.failed.is_permanent
         decision = self._policy.exited(served_ms, is_permanent=is_permanent)
-        if isinstance(decision, GiveUp):
-            raise self._hopeless(life, reason)
-        _log.error("core %d died (%s); starting it again", self.plan.core, reason)
-        await trio.sleep(decision.delay_ms / 1000)
+        if isinstance(decision, Again):
+            _log.error("core %d died (%s); starting it again", self.plan.core, reason)
+            await self._rest(decision.delay_ms / 1000)
+            return
+        error = self._hopeless(life, reason)
+        if not self._node.others_serve(self):
+            raise error
+        _log.error(
+            "%s %s What other cores own is served; trying again in %.0f s.",
+            error.sentence,
+            error.next_step,
+            HOPELESS_RETRY_S,
+        )
+        self._policy = RestartPolicy()
+        await self._rest(HOPELESS_RETRY_S)
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait so long, or until told to stop."""
+        with trio.move_on_after(seconds):
+            await self._stopping.wait()
 
     def _hopeless(self, life: Life, reason: str) -> StartError:
         failed = life.failed
@@ -287,11 +350,11 @@ class Core:
     async def kill(self) -> None:
         """Kill the process of the current life, if it still lives."""
         if self.life is not None and not self.life.reaped.is_set():
-            await self._to_fork_server(Kill(self.plan.core), [])
+            await self._node.to_fork_server(Kill(self.plan.core), [])
 
     async def stop(self) -> None:
         """Ask for a clean end, and wait for it; no new life begins."""
-        self.is_stopping = True
+        self.end()
         life = self.life
         if life is None or life.reaped.is_set():
             return
@@ -302,6 +365,10 @@ class Core:
                 await life.control.send(Stop(), [])
         self._set_state(CoreState.STOPPING)
         await life.reaped.wait()
+
+    def end(self) -> None:
+        """Begin no new life."""
+        self._stopping.set()
 
     def hand_over(self, peers: list[str], descriptors: list[int]) -> bool:
         """Give accepted connections to the core; False when it cannot take them now."""
@@ -321,33 +388,35 @@ class Core:
         life = self.life
         if self.state is not CoreState.UP or life is None:
             return None
-        self._stats_request += 1
-        number = self._stats_request
-        values: dict[str, float] = {}
-        done = trio.Event()
-        self._stats[number] = (values, done)
-        try:
-            with trio.move_on_after(wait_s_max):
-                await life.control.send(StatsRequest(number), [])
-                await done.wait()
-                return values or None
-            return None
-        except PeerGoneError:
-            return None
-        finally:
-            self._stats.pop(number, None)
 
-    def _hear_stats(self, answer: StatsAnswer) -> None:
-        waiting = self._stats.get(answer.request)
-        if waiting is not None:  # Nobody waits for it any more otherwise.
-            values, done = waiting
-            values.update(answer.values)
-            if answer.is_last:
-                done.set()
+        async def send(number: int) -> None:
+            await life.control.send(StatsRequest(number), [])
+
+        parts = await self._stats.ask(send, wait_s_max)
+        if parts is None:
+            return None
+        return {name: value for part in parts for name, value in part.items()}
+
+    async def operate(
+        self, verb: str, arguments: dict[str, str], wait_s_max: float
+    ) -> Operated | None:
+        """Have the core do something; None when it does not answer in time, or died.
+
+        One that is not up yet answers as soon as it can.
+        """
+        life = self.life
+        if life is None or life.reaped.is_set():
+            return None
+
+        async def send(number: int) -> None:
+            await life.control.send(Operate(number, verb, arguments), [])
+
+        answers = await self._operations.ask(send, wait_s_max)
+        return None if answers is None else answers[0]
 
     def _set_state(self, state: CoreState) -> None:
         self.state = state
-        self._bell.ring()
+        self._node.bell.ring()
 
 
 def describe(life: Life) -> str:

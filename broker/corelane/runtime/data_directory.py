@@ -163,11 +163,16 @@ def write_file_atomically(path: Path, data: bytes) -> None:
     finally:
         os.close(descriptor)
     scratch.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make durable which files there are in a directory, and what they are called."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(directory)
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
+        os.close(descriptor)
 
 
 def core_directory(path: Path, core: int) -> Path:

@@ -4,13 +4,14 @@ import os
 from pathlib import Path
 from typing import Final
 
-_CGROUPS: Final = Path("/sys/fs/cgroup")
-_OWN: Final = Path("/proc/self/cgroup")
+from corelane.runtime import cgroups
+
+_FILES: Final = {1: "memory.limit_in_bytes", 2: "memory.max"}
 
 
-def limit_bytes(cgroups: Path = _CGROUPS, own: Path = _OWN) -> int | None:
+def limit_bytes(root: Path = cgroups.ROOT, own: Path = cgroups.OWN) -> int | None:
     """Return the lowest limit that applies, None when nothing is known."""
-    limits = [limit for limit in (_machine_bytes(), _cgroup_bytes(cgroups, own)) if limit]
+    limits = [limit for limit in (_machine_bytes(), _cgroup_bytes(root, own)) if limit]
     return min(limits, default=None)
 
 
@@ -21,25 +22,10 @@ def _machine_bytes() -> int | None:
         return None
 
 
-def _cgroup_bytes(cgroups: Path, own: Path) -> int | None:
-    """Return the lowest limit on the way from our cgroup to the root (cgroup v2, then v1)."""
-    try:
-        lines = own.read_text().splitlines()
-    except OSError:
-        return None
+def _cgroup_bytes(root: Path, own: Path) -> int | None:
     found: list[int] = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            root, name = cgroups, "memory.max"
-        elif "memory" in controllers.split(","):
-            root, name = cgroups / "memory", "memory.limit_in_bytes"
-        else:
-            continue
-        directory = root / path.lstrip("/")
-        for each in (directory, *directory.parents):
-            if each.is_relative_to(root):
-                found += _read_limit(each / name)
+    for directory, version in cgroups.directories("memory", root, own):
+        found += _read_limit(directory / _FILES[version])
     return min(found, default=None)
 
 

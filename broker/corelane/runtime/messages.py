@@ -18,7 +18,10 @@ DESCRIPTORS_MAX: Final = 64
 
 
 class Spawn(msgspec.Struct, frozen=True, tag="spawn"):
-    """Fork core *core*; its control socket and its listening socket come with the packet."""
+    """Fork core *core*; its control socket comes with the packet, and its listening socket.
+
+    A retired core has none: nobody connects to it.
+    """
 
     core: int
     boot: int
@@ -29,6 +32,8 @@ class Spawn(msgspec.Struct, frozen=True, tag="spawn"):
     """Where each core of this node listens; its own is the one at *core*."""
     bootstrap_port: int
     cluster_uuid: str
+    retired: list[int] = []
+    """Cores of an earlier start that hand their groups over to those that serve."""
 
 
 class Kill(msgspec.Struct, frozen=True, tag="kill"):
@@ -58,6 +63,8 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
     pid: int
     recovery_ms: int
+    cpu: int = -1
+    """What it is bound to; -1: nothing."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
@@ -100,14 +107,43 @@ class StatsRequest(msgspec.Struct, frozen=True, tag="stats_request"):
     request: int
 
 
+class Link(msgspec.Struct, frozen=True, tag="link"):
+    """A sibling's new life: the pipe from it and the pipe to it come with the packet."""
+
+    core: int
+    boot: int
+    is_retired: bool
+
+
+class Operate(msgspec.Struct, frozen=True, tag="operate"):
+    """The operator wants something done, or known."""
+
+    number: int
+    verb: str
+    arguments: dict[str, str]
+
+
+class Operated(msgspec.Struct, frozen=True, tag="operated"):
+    """The answer to an `Operate`; *error* is the name of a Kafka error, or empty."""
+
+    number: int
+    error: str
+    sentence: str
+    values: dict[str, str]
+
+
+class Empty(msgspec.Struct, frozen=True, tag="empty"):
+    """A retired core owns nothing any more: stop it, and remove its directory."""
+
+
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
     """Accept nothing more, finish with a clean checkpoint, exit 0."""
 
 
 ToForkServer = Spawn | Kill
 FromForkServer = Forked | Exited
-ToCore = Connections | StatsRequest | Stop
-FromCore = Ready | Heartbeat | Failed | StatsAnswer
+ToCore = Connections | StatsRequest | Link | Operate | Stop
+FromCore = Ready | Heartbeat | Failed | StatsAnswer | Operated | Empty
 
 _encoder: Final = msgspec.json.Encoder()
 to_fork_server: Final = msgspec.json.Decoder(ToForkServer)

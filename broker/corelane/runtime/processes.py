@@ -4,8 +4,7 @@ import ctypes
 import os
 import resource
 import signal
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Collection
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -39,6 +38,21 @@ def ignore_stop_signals() -> None:
     signal.set_wakeup_fd(-1)
 
 
+def bind_to_cpu(cpu: int, allowed: Collection[int]) -> bool:
+    """Run this thread on one CPU only; False where that is gone or not *allowed*.
+
+    A CPU may be taken away while a process runs (another cpuset, a smaller machine); its affinity
+    alone does not tell, since a process may set that to any CPU of its cpuset.
+    """
+    if cpu not in allowed:
+        return False
+    try:
+        os.sched_setaffinity(0, {cpu})
+    except OSError:  # EINVAL: none of these is there (sched_setaffinity(2)).
+        return False
+    return True
+
+
 def raise_open_files() -> int:
     """Raise the limit on open files as far as allowed and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -47,44 +61,3 @@ def raise_open_files() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         return wanted
     return soft
-
-
-def cpu_order(allowed: Iterable[int], device: int, interrupts: Sequence[str]) -> list[int]:
-    """Return *allowed* CPUs, the ones that take most interrupts of disk *device* first.
-
-    On virtual disks with one queue the CPU that takes the disk's interrupts sees the shorter
-    latency, so cores are not pinned by number alone. *interrupts* are lines of /proc/interrupts.
-    """
-    names = _device_interrupt_names(device)
-    counts: dict[int, int] = dict.fromkeys(allowed, 0)
-    cpu_numbers = [int(word[3:]) for word in interrupts[0].split()] if interrupts else []
-    for line in interrupts[1:]:
-        columns = line.split()
-        if not any(columns[-1].startswith(name) for name in names):
-            continue
-        for cpu, text in zip(cpu_numbers, columns[1:], strict=False):
-            if text.isdigit() and cpu in counts:
-                counts[cpu] += int(text)
-    return sorted(counts, key=lambda cpu: (-counts[cpu], cpu))
-
-
-def read_interrupts() -> list[str]:
-    """Return the lines of /proc/interrupts, none where it cannot be read (containers)."""
-    try:
-        return Path("/proc/interrupts").read_text().splitlines()
-    except OSError:
-        return []
-
-
-def _device_interrupt_names(device: int) -> list[str]:
-    """Return what the interrupts of a block device are called: its bus name, or nvme<n>."""
-    link = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
-    try:
-        path = link.resolve(strict=True)
-    except OSError:
-        return []
-    # .../virtio1/block/vda/vda1 -> virtio1-req; .../nvme/nvme0/nvme0n1 -> nvme0q
-    parts = path.parts
-    names = [f"{part}-" for part in parts if part.startswith("virtio")]
-    names += [f"{part}q" for part in parts if part.startswith("nvme") and part[4:].isdigit()]
-    return names

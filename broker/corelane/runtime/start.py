@@ -6,12 +6,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
 
 import trio
 
-from corelane.model.config import Config, ConfigError, fit_memory
+from corelane.model import limits
+from corelane.model.config import Config, ConfigError, check_ports, fit_memory
 from corelane.runtime import (
+    cpus,
     data_directory,
     failures,
     forkserver,
@@ -19,13 +20,12 @@ from corelane.runtime import (
     log,
     memory,
     processes,
+    retired,
 )
 from corelane.runtime.failures import StartError
 from corelane.runtime.forkserver import LoadCoreMain
 from corelane.runtime.listener import Address
 from corelane.runtime.supervisor import Sockets, Supervisor, SupervisorPlan
-
-CORES_SUPPORTED_MAX: Final = 1
 
 Announce = Callable[[Supervisor], None]
 """Called when the node serves."""
@@ -62,7 +62,8 @@ def serve(
         )
     log.set_up()
     core_count = _core_count(config)
-    _check_memory(config, core_count)
+    _check(config, core_count)
+    processes.raise_open_files()  # For all processes to come.
     # First of all, while this process has no threads, locks or sockets to inherit.
     fork_server = forkserver.start(load or _load_core_main(config))
     with fork_server.channel:
@@ -71,12 +72,15 @@ def serve(
             path, config.node.id, _bytes_needed(config, core_count)
         )
         try:
-            processes.raise_open_files()
+            retired.finish_removals(directory.path)
+            leaving = retired.retired_cores(directory.path, core_count)
+            _check_memory(config, core_count, len(leaving))
             plan = SupervisorPlan(
                 directory=directory,
                 sockets=_bind(config, core_count),
                 fork_server=fork_server,
                 cpus=_cpus(config, core_count, directory.device),
+                retired=leaving,
                 announce=announce or _Announcement(started_s, config),
             )
             return _run_supervisor(plan)
@@ -113,15 +117,30 @@ def _first(group: BaseExceptionGroup[StartError]) -> StartError:
 
 def _core_count(config: Config) -> int:
     """Return how many cores to start; 0 in the configuration means as many as we can."""
-    count = config.node.core_count or CORES_SUPPORTED_MAX
-    if count > CORES_SUPPORTED_MAX:
+    affinity_count = len(os.sched_getaffinity(0))
+    allowed_count = cpus.allowed_count(affinity_count)
+    count = config.node.core_count or allowed_count
+    if count > allowed_count and config.node.pin_cores:
+        quota = " by its cgroup's limit" if allowed_count < affinity_count else ""
         raise StartError(
             f"cannot start {count} cores",
-            "this version runs one core per node",
-            "Start with --cores 1.",
+            f"this process may use {_counted(allowed_count, 'CPU')}{quota}, one for each core",
+            f"Start with --cores {allowed_count} or fewer, or with --no-pin-cores.",
+            failures.EXIT_CONFIG,
+        )
+    if count > limits.ADVERTISED_BROKERS_MAX and config.network.advertise == "core":
+        raise StartError(
+            f"cannot start {count} cores with corelane.advertise = core",
+            f"each is a Kafka broker then, and clients, which connect to every broker and are told"
+            f" of all of them, are to meet at most {limits.ADVERTISED_BROKERS_MAX} per node",
+            f"Start with --advertise node, or with --cores {limits.ADVERTISED_BROKERS_MAX}.",
             failures.EXIT_CONFIG,
         )
     return count
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _bytes_needed(config: Config, core_count: int) -> int:
@@ -131,8 +150,10 @@ def _bytes_needed(config: Config, core_count: int) -> int:
     return core_count * (wal_bytes + data_directory.FREE_BYTES_MIN)
 
 
-def _check_memory(config: Config, core_count: int) -> None:
+def _check(config: Config, core_count: int) -> None:
+    """Refuse what only the number of cores shows: nothing was made yet."""
     try:
+        check_ports(config, core_count)
         fit_memory(config, memory.limit_bytes(), core_count)
     except ConfigError as error:
         fault = error.faults[0]
@@ -141,18 +162,29 @@ def _check_memory(config: Config, core_count: int) -> None:
         ) from error
 
 
+def _check_memory(config: Config, core_count: int, retired_count: int) -> None:
+    """Retired cores need their share, too, until they have handed everything over."""
+    memory_bytes = memory.limit_bytes()
+    try:
+        fit_memory(config, memory_bytes, core_count + retired_count)
+    except ConfigError as error:
+        raise StartError(
+            f"cannot start {_counted(core_count, 'core')}",
+            f"{_counted(retired_count, 'core')} of an earlier start must hand over what they own,"
+            f" and so many processes do not fit into {(memory_bytes or 0) // limits.MIB} MiB"
+            " of memory",
+            "Start once with more memory, or with as many cores as before.",
+            failures.EXIT_CONFIG,
+        ) from error
+
+
 def _cpus(config: Config, core_count: int, device: int) -> Sequence[int]:
     """Return the CPU of each core."""
-    allowed = os.sched_getaffinity(0)
-    order = processes.cpu_order(allowed, device, processes.read_interrupts())
-    if core_count > len(order):
-        raise StartError(
-            f"cannot start {core_count} cores",
-            f"this process may use {len(order)} CPUs",
-            f"Start with --cores {len(order)} or fewer.",
-            failures.EXIT_CONFIG,
-        )
-    return order[:core_count] if config.node.pin_cores else [-1] * core_count
+    if not config.node.pin_cores:
+        return [-1] * core_count
+    order = cpus.cpu_order(os.sched_getaffinity(0), device, cpus.read_interrupts())
+    assert core_count <= len(order)
+    return order[:core_count]
 
 
 def _bind(config: Config, core_count: int) -> Sockets:

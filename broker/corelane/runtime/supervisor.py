@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Final, assert_never
 import trio
 
 from corelane.model.record import record
-from corelane.runtime import data_directory, failures, listener, messages
+from corelane.runtime import data_directory, failures, listener, messages, retired
 from corelane.runtime.acceptor import Acceptor
 from corelane.runtime.admin import AdminServer, Page
 from corelane.runtime.control import ControlSocket, PeerGoneError
-from corelane.runtime.cores import Bell, Core, CorePlan, CoreState
+from corelane.runtime.cores import Bell, Core, CorePlan, CoreState, Node
 from corelane.runtime.data_directory import DataDirectory
 from corelane.runtime.failures import StartError
 from corelane.runtime.forkserver import ForkServer
-from corelane.runtime.messages import Exited, Forked, ToForkServer
+from corelane.runtime.mesh import Mesh
+from corelane.runtime.messages import Exited, Forked, Operated, ToForkServer
 
 if TYPE_CHECKING:
     from corelane.runtime.exporter import Exporter
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 DRAIN_S_MAX: Final = 1.5
 """After a stop signal; a core that is not done then is killed, and the log repairs it."""
 KILL_S_MAX: Final = 5.0
+RETIRE_S_MAX: Final = 10.0
+"""For the clean stop of a retired core."""
+OPERATE_S_MAX: Final = 5.0
+OPERATE_RETRY_S: Final = 0.1
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +76,8 @@ class SupervisorPlan:
     fork_server: ForkServer
     cpus: Sequence[int]
     """The CPU of each core."""
+    retired: Sequence[int]
+    """Cores of an earlier start, which had more of them."""
     announce: Callable[["Supervisor"], None]
     """Called once, when every core serves for the first time."""
 
@@ -82,27 +89,20 @@ class Supervisor:
         self.plan = plan
         self.bell = Bell()
         self._channel = ControlSocket(plan.fork_server.channel)
-        identity = plan.directory.identity
-        ports = [listener.port_of(each) for each in plan.sockets.cores]
+        node = Node(
+            self._to_fork_server, self.bell, self._begun, self._retired_numbers, self._others_serve
+        )
         self.cores = [
-            Core(
-                CorePlan(
-                    core=number,
-                    cpu=cpu,
-                    directory=data_directory.core_directory(plan.directory.path, number),
-                    listener=plan.sockets.cores[number],
-                    core_ports=ports,
-                    bootstrap_port=listener.port_of(plan.sockets.bootstrap),
-                    cluster_uuid=identity.cluster_uuid,
-                ),
-                self._to_fork_server,
-                self.bell,
-            )
+            Core(self._core_plan(number, cpu, plan.sockets.cores[number]), node)
             for number, cpu in enumerate(plan.cpus)
         ]
+        self.retired = [Core(self._core_plan(number, -1, None), node) for number in plan.retired]
+        """Those of an earlier start that are still there."""
+        self._mesh = Mesh(len(self.cores) + len(self.retired))
         self.acceptor = Acceptor(plan.sockets.bootstrap, self.cores, self.bell)
         self._exporter: Exporter | None = None
         self.is_draining = False
+        self._was_up = False
         self._accepting = trio.CancelScope()
 
     async def run(self) -> int:
@@ -117,8 +117,82 @@ class Supervisor:
                 async with trio.open_nursery() as lives:
                     for core in self.cores:
                         lives.start_soon(core.keep)
+                    for core in self.retired:
+                        lives.start_soon(self._retire, core, background)
                 background.cancel_scope.cancel()
         return failures.EXIT_OK
+
+    def all_cores(self) -> list[Core]:
+        """Return every core, those that serve first."""
+        return [*self.cores, *self.retired]
+
+    def _core_plan(self, core: int, cpu: int, own: socket.socket | None) -> CorePlan:
+        plan = self.plan
+        return CorePlan(
+            core=core,
+            cpu=cpu,
+            directory=data_directory.core_directory(plan.directory.path, core),
+            listener=own,
+            core_ports=[listener.port_of(each) for each in plan.sockets.cores],
+            bootstrap_port=listener.port_of(plan.sockets.bootstrap),
+            cluster_uuid=plan.directory.identity.cluster_uuid,
+        )
+
+    def _begun(self, core: Core) -> None:
+        self._mesh.join(core, self.all_cores())
+
+    def _retired_numbers(self) -> list[int]:
+        return [core.plan.core for core in self.retired]
+
+    def _others_serve(self, core: Core) -> bool:
+        others = [each for each in self.cores if each is not core]
+        return self._was_up and any(each.state is CoreState.UP for each in others)
+
+    def _core(self, number: int) -> Core | None:
+        return next((core for core in self.all_cores() if core.plan.core == number), None)
+
+    async def _retire(self, core: Core, background: trio.Nursery) -> None:
+        """Keep a core of an earlier start alive until it owns nothing, then remove it."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._stop_when_empty, core)
+            await core.keep()
+            nursery.cancel_scope.cancel()
+        if core.emptied.is_set():
+            # Not among the lives: a stop of the node does not wait for it.
+            background.start_soon(self._remove, core)
+
+    async def _stop_when_empty(self, core: Core) -> None:
+        await core.emptied.wait()
+        with trio.move_on_after(RETIRE_S_MAX):
+            await core.stop()
+        await core.kill()  # It has nothing to lose.
+
+    async def _remove(self, core: Core) -> None:
+        """Remove a retired core's directory, and tell the controller to expect nothing of it."""
+        number = core.plan.core
+        try:
+            await trio.to_thread.run_sync(
+                retired.remove_core,
+                self.plan.directory.path,
+                number,
+                abandon_on_cancel=True,  # The next start goes on with it.
+            )
+        except OSError as error:
+            _log.warning("the next start removes what core %d left: %s", number, error.strerror)
+        self.retired.remove(core)
+        _log.info("core %d of an earlier start has handed everything over", number)
+        answer = None
+        while answer is None:  # A life that began just now may have been told to expect it.
+            arguments = {"core": str(number)}
+            answer = await self.cores[0].operate("retired_gone", arguments, OPERATE_S_MAX)
+            if answer is None:
+                await trio.sleep(OPERATE_RETRY_S)
+
+    async def operate(
+        self, number: int, verb: str, arguments: dict[str, str], wait_s_max: float
+    ) -> Operated | None:
+        """Have a core do something for the operator; None when it does not answer in time."""
+        return await self.cores[number].operate(verb, arguments, wait_s_max)
 
     async def _to_fork_server(self, message: ToForkServer, descriptors: list[int]) -> None:
         try:
@@ -137,9 +211,11 @@ class Supervisor:
             message = messages.from_fork_server.decode(packet)
             match message:
                 case Forked():
-                    self.cores[message.core].forked(message)
+                    if (core := self._core(message.core)) is not None:
+                        core.forked(message)
                 case Exited():
-                    self.cores[message.core].exited(message)
+                    if (core := self._core(message.core)) is not None:
+                        core.exited(message)
                 case _:
                     assert_never(message)
         raise StartError(
@@ -157,6 +233,7 @@ class Supervisor:
         """Write the ports and say so when every core serves."""
         while not self._is_up():
             await self.bell.wait()
+        self._was_up = True
         ports = json.dumps(self.plan.sockets.ports(), indent=2) + "\n"
         path = self.plan.directory.ports_path
         data_directory.write_file_atomically(path, ports.encode())
@@ -181,7 +258,7 @@ class Supervisor:
         """Let the cores finish; kill those that do not."""
         with trio.move_on_after(DRAIN_S_MAX):
             async with trio.open_nursery() as stops:
-                for core in self.cores:
+                for core in self.all_cores():
                     stops.start_soon(core.stop)
             return
         _log.warning("stopping took longer than %.1f s: killing what is left", DRAIN_S_MAX)
@@ -189,8 +266,8 @@ class Supervisor:
 
     async def _kill_all(self) -> None:
         """Kill every core. One that the kernel cannot end (a hung disk) is left to it."""
-        for core in self.cores:
-            core.is_stopping = True
+        for core in self.all_cores():
+            core.end()
             await core.kill()
         await trio.sleep(KILL_S_MAX)
         raise StartError(
@@ -240,7 +317,7 @@ class Supervisor:
             "core": core.plan.core,
             "state": core.state.value,
             "port": core.plan.port,
-            "cpu": core.plan.cpu,
+            "cpu": life.cpu if life else -1,
             "pid": life.pid if life else None,
             "restarts": core.restarts,
             "connections": life.connections if life else 0,

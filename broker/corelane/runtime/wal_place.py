@@ -2,11 +2,12 @@
 
 Invariant L1: once a core has a log, its place never changes by itself, and a log that should be
 there and is not (a device that is not mounted) is never taken for a new, empty one.
+Invariant L2: a new core never takes over the log of another one that had its number.
 """
 
-import os
 from pathlib import Path
 
+from corelane.runtime.data_directory import sync_directory
 from corelane.runtime.failures import EXIT_DATA_DIRECTORY, StartError
 
 
@@ -28,11 +29,12 @@ def place_wal(core_directory: Path, wal_directory: str, cluster_uuid: str) -> No
                 EXIT_DATA_DIRECTORY,
             )
     elif wal_directory:
+        _check_free(wanted, core_directory)
         wanted.mkdir(parents=True, exist_ok=True)
         for directory in (wanted.parent, wanted.parent.parent):
-            _sync(directory)
+            sync_directory(directory)
         link.symlink_to(wanted)
-        _sync(core_directory)
+        sync_directory(core_directory)
 
 
 def _check_link(link: Path, wanted: Path | None) -> None:
@@ -53,9 +55,13 @@ def _check_link(link: Path, wanted: Path | None) -> None:
         )
 
 
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _check_free(wanted: Path, core_directory: Path) -> None:
+    """Refuse a log in the place of a core that has no files yet. (One that has was moved there.)"""
+    is_new = all(each.name == "lock" for each in core_directory.iterdir())
+    if is_new and wanted.is_dir() and any(wanted.iterdir()):
+        raise StartError(
+            f"cannot use {wanted} for the write-ahead log",
+            f"it holds a log already, and {core_directory} is new",
+            "Restore that core's directory, or remove the log if nothing in it is needed.",
+            EXIT_DATA_DIRECTORY,
+        )

@@ -251,6 +251,8 @@ def test_ctrl_c_ends_a_command_quietly() -> None:
             {"corelane.core.port.base": "5", "corelane.admin.port": "6", "node.id": "7"},
         ),
         (("--port", "1", "--set", "corelane.port=2"), {"corelane.port": "1"}),
+        (("--no-pin-cores",), {"corelane.pin.cores": "false"}),
+        (("--pin-cores", "--set", "corelane.pin.cores=false"), {"corelane.pin.cores": "true"}),
     ],
 )
 def test_options_of_start_are_settings(

@@ -1,5 +1,6 @@
 """Cores for tests of the supervisor: they speak the control protocol and hold no data."""
 
+import contextlib
 import os
 import select
 import signal
@@ -13,8 +14,13 @@ from corelane.runtime.failures import StartError
 from corelane.runtime.forkserver import CoreMain
 from corelane.runtime.messages import (
     Connections,
+    Empty,
     Failed,
+    FromCore,
     Heartbeat,
+    Link,
+    Operate,
+    Operated,
     Ready,
     Spawn,
     StatsAnswer,
@@ -23,22 +29,29 @@ from corelane.runtime.messages import (
 )
 
 HEARTBEAT_MS = 100
+QUESTION = b"?"
 
 
 class EchoCore:
     """Sends back what its clients send, until told to stop."""
 
-    def __init__(self, spawn: Spawn, control: socket.socket, listener: socket.socket) -> None:
+    def __init__(
+        self, spawn: Spawn, control: socket.socket, listener: socket.socket | None
+    ) -> None:
         self.control = control
         self.listener = listener
+        self.pipes: dict[int, tuple[int, int]] = {}
+        """From and to each sibling."""
         self.poll = select.poll()
         self.poll.register(control, select.POLLIN)
-        self.poll.register(listener, select.POLLIN)
+        if listener is not None:
+            self.poll.register(listener, select.POLLIN)
         self.connections: dict[int, socket.socket] = {}
         self.served = 0
-        self.tell(Ready(os.getpid(), recovery_ms=0))
+        cpus = os.sched_getaffinity(0)
+        self.tell(Ready(os.getpid(), 0, min(cpus) if len(cpus) == 1 else -1))
 
-    def tell(self, message: Ready | Heartbeat | Failed | StatsAnswer) -> None:
+    def tell(self, message: FromCore) -> None:
         self.control.send(messages.encode(message))
 
     def serve(self) -> int:
@@ -48,10 +61,12 @@ class EchoCore:
                 if descriptor == self.control.fileno():
                     if not self.obey():
                         return 0
-                elif descriptor == self.listener.fileno():
+                elif self.listener is not None and descriptor == self.listener.fileno():
                     self.add(self.listener.accept()[0])
-                else:
+                elif descriptor in self.connections:
                     self.echo(self.connections[descriptor])
+                else:
+                    self.answer_sibling(descriptor)
             self.tell(Heartbeat(len(self.connections), 0, 0))
 
     def obey(self) -> bool:
@@ -61,19 +76,55 @@ class EchoCore:
         if not packet:
             os._exit(1)
         message = messages.to_core.decode(packet)
-        for descriptor in messages.received_descriptors(ancillary):
-            self.add(socket.socket(fileno=descriptor))
+        descriptors = messages.received_descriptors(ancillary)
         match message:
             case Connections():
+                for descriptor in descriptors:
+                    self.add(socket.socket(fileno=descriptor))
                 return True
             case StatsRequest(request=request):
                 values = {"requests/Echo": float(self.served)}
                 self.tell(StatsAnswer(request, values, is_last=True))
                 return True
+            case Link():
+                self.unlink(message.core)
+                self.pipes[message.core] = (descriptors[0], descriptors[1])
+                self.poll.register(descriptors[0], select.POLLIN)
+                return True
+            case Operate():
+                told = {**message.arguments, "pid": str(os.getpid())}
+                self.tell(Operated(message.number, "", message.verb, told))
+                return True
             case Stop():
                 return False
             case _:
                 assert_never(message)
+
+    def unlink(self, sibling: int) -> None:
+        """Leave the pipes from and to a sibling's life."""
+        if sibling in self.pipes:
+            read_end, write_end = self.pipes.pop(sibling)
+            self.poll.unregister(read_end)
+            os.close(read_end)
+            os.close(write_end)
+
+    def answer_sibling(self, read_end: int) -> None:
+        """Tell a sibling that asks which process this is; leave one that is gone."""
+        sibling = next(core for core, ends in self.pipes.items() if ends[0] == read_end)
+        if os.read(read_end, len(QUESTION)) == QUESTION:
+            os.write(self.pipes[sibling][1], b"%d" % os.getpid())
+        else:
+            self.unlink(sibling)
+
+    def ask_siblings(self) -> bytes:
+        """Return the process of each sibling, as it says over its pipe: core:pid, core:pid."""
+        words = []
+        for core, (read_end, write_end) in sorted(self.pipes.items()):
+            with contextlib.suppress(BrokenPipeError):
+                os.write(write_end, QUESTION)
+            ready, _, _ = select.select([read_end], [], [], 5)
+            words.append(f"{core}:{os.read(read_end, 100).decode() if ready else 'silent'}")
+        return ", ".join(words).encode() + b"\n"
 
     def add(self, connection: socket.socket) -> None:
         connection.setblocking(False)
@@ -85,7 +136,9 @@ class EchoCore:
             data = connection.recv(4096)
         except ConnectionResetError:
             data = b""
-        if data == b"pid\n":
+        if data == b"siblings\n":
+            connection.send(self.ask_siblings())
+        elif data == b"pid\n":
             connection.send(f"{os.getpid()}\n".encode())
         elif data == b"hang\n":
             time.sleep(3600)
@@ -101,13 +154,23 @@ class EchoCore:
 
 
 def echo(directory: Path) -> CoreMain:
-    """Return a core that echoes, with a lock as a real one has."""
+    """Return a core that echoes, with a lock as a real one has.
 
-    def core_main(spawn: Spawn, control: socket.socket, listener: socket.socket) -> int:
+    A retired one says that it is empty unless there is a file `owned` in its directory, and one
+    with a file `damaged` cannot start.
+    """
+
+    def core_main(spawn: Spawn, control: socket.socket, listener: socket.socket | None) -> int:
         own = data_directory.core_directory(directory, spawn.core)
         own.mkdir(exist_ok=True)
         assert data_directory.lock_file(own / "lock") is not None
-        return EchoCore(spawn, control, listener).serve()
+        if (own / "damaged").exists():
+            why = StartError(f"cannot start core {spawn.core}", "it is damaged", "Mend it.", 73)
+            return failing(why, is_permanent=True)(spawn, control, listener)
+        core = EchoCore(spawn, control, listener)
+        if listener is None and not (own / "owned").exists():
+            core.tell(Empty())
+        return core.serve()
 
     return core_main
 
@@ -115,7 +178,7 @@ def echo(directory: Path) -> CoreMain:
 def failing(error: StartError, *, is_permanent: bool) -> CoreMain:
     """Return a core that cannot start and says why."""
 
-    def core_main(spawn: Spawn, control: socket.socket, listener: socket.socket) -> int:
+    def core_main(spawn: Spawn, control: socket.socket, listener: socket.socket | None) -> int:
         failed = Failed(error.what, error.why, error.next_step, error.code, is_permanent)
         control.send(messages.encode(failed))
         return error.code
@@ -123,13 +186,13 @@ def failing(error: StartError, *, is_permanent: bool) -> CoreMain:
     return core_main
 
 
-def dying(spawn: Spawn, control: socket.socket, listener: socket.socket) -> int:
+def dying(spawn: Spawn, control: socket.socket, listener: socket.socket | None) -> int:
     """Die without a word, before serving."""
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
 
 
-def stubborn(spawn: Spawn, control: socket.socket, listener: socket.socket) -> int:
+def stubborn(spawn: Spawn, control: socket.socket, listener: socket.socket | None) -> int:
     """Serve, and do not stop when told to."""
     core = EchoCore(spawn, control, listener)
     while True:
@@ -137,7 +200,7 @@ def stubborn(spawn: Spawn, control: socket.socket, listener: socket.socket) -> i
         time.sleep(HEARTBEAT_MS / 1000)
 
 
-def silent(spawn: Spawn, control: socket.socket, listener: socket.socket) -> int:
+def silent(spawn: Spawn, control: socket.socket, listener: socket.socket | None) -> int:
     """Get ready, and never be heard of again."""
     EchoCore(spawn, control, listener)
     time.sleep(3600)

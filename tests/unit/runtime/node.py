@@ -9,12 +9,14 @@ from tests.processes import Node
 
 
 @contextmanager
-def started(directory: Path, kind: str = "echo", patches: str = "") -> Iterator[Node]:
+def started(
+    directory: Path, kind: str = "echo", patches: str = "", cores: int = 1
+) -> Iterator[Node]:
     """Start a node; whatever is left of it at the end is killed."""
     script = (
         "from tests.unit.runtime import run_node\n"
         f"{patches}\n"
-        f"sys.exit(run_node.main({str(directory)!r}, {kind!r}))\n"
+        f"sys.exit(run_node.main({str(directory)!r}, {kind!r}, {cores}))\n"
     )
     node = Node(directory, script)
     try:

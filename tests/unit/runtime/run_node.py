@@ -31,11 +31,13 @@ def core_main(kind: str, directory: Path) -> CoreMain:
             raise AssertionError(kind)
 
 
-def main(directory: str, kind: str) -> int:
+def main(directory: str, kind: str, cores: int = 1) -> int:
     """Run the node until it ends."""
     overrides: dict[str, Value] = {
         "corelane.data.dir": directory,
         "corelane.port": 0,
+        "corelane.cores": cores,
+        "corelane.pin.cores": cores == 1,
     }
     config = configuration.parse("", overrides)
     try:

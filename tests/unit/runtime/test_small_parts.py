@@ -1,11 +1,13 @@
 """The parts of the runtime that only compute."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from corelane.model import config as configuration
-from corelane.runtime import failures, listener, memory, processes, start
+from corelane.model.config_keys import Value
+from corelane.runtime import cpus, failures, listener, memory, start
 from corelane.runtime.failures import StartError
 from corelane.runtime.listener import Address
 from corelane.runtime.restart import Again, GiveUp, RestartPolicy
@@ -51,16 +53,16 @@ def test_one_line_per_reason_in_ten_seconds_and_the_rest_are_counted() -> None:
 def test_the_cpu_that_takes_the_disks_interrupts_comes_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(processes, "_device_interrupt_names", lambda _: ["virtio1-"])
+    monkeypatch.setattr(cpus, "_device_interrupt_names", lambda _: ["virtio1-"])
     lines = [
         "           CPU0       CPU1       CPU2",
         " 36:          5         90         99  PCI-MSIX-0000:00:02.0  1-edge  virtio1-req.0",
         " 37:       9000          0          0  PCI-MSIX-0000:00:03.0  1-edge  virtio2-input.0",
         "LOC:      35628      56609      40000  Local timer interrupts",
     ]
-    assert processes.cpu_order({0, 1}, 0, lines) == [1, 0]
-    assert processes.cpu_order({0, 1, 2, 3}, 0, lines) == [2, 1, 0, 3]
-    assert processes.cpu_order({3, 2}, 0, []) == [2, 3]
+    assert cpus.cpu_order({0, 1}, 0, lines) == [1, 0]
+    assert cpus.cpu_order({0, 1, 2, 3}, 0, lines) == [2, 1, 0, 3]
+    assert cpus.cpu_order({3, 2}, 0, []) == [2, 3]
 
 
 def test_the_lowest_memory_limit_on_the_way_to_the_root_counts(tmp_path: Path) -> None:
@@ -108,7 +110,35 @@ def test_a_host_that_is_no_address_is_refused() -> None:
         listener.bind(Address("no such host", 0, "clients", "--port"), 16)
 
 
-def test_more_cores_than_this_version_runs_are_refused() -> None:
-    config = configuration.parse("", {"corelane.cores": 2})
-    with pytest.raises(StartError, match="cannot start 2 cores: this version runs one core"):
+def test_more_cores_than_cpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3})
+    config = configuration.parse("", {"corelane.cores": 3})
+    with pytest.raises(StartError) as caught:
         start.serve(config)
+    assert str(caught.value) == (
+        "cannot start 3 cores: this process may use 2 CPUs, one for each core. "
+        "Start with --cores 2 or fewer, or with --no-pin-cores."
+    )
+
+
+def test_more_cores_than_the_cgroup_allows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(cpus, "allowed_count", lambda _: 1)
+    config = configuration.parse("", {"corelane.cores": 2})
+    with pytest.raises(StartError, match=r"may use 1 CPU by its cgroup's limit, one for each core"):
+        start.serve(config)
+
+
+def test_more_brokers_than_clients_bear_are_refused() -> None:
+    settings: dict[str, Value] = {"corelane.cores": 129, "corelane.pin.cores": False}
+    with pytest.raises(StartError, match=r"129 cores with corelane.advertise = core: each is a"):
+        start.serve(configuration.parse("", settings))
+
+
+def test_ports_of_cores_that_meet_others_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of cores, and so their ports, may be known at the start only."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
+    monkeypatch.setattr(cpus, "allowed_count", lambda _: 4)
+    settings: dict[str, Value] = {"corelane.port": 9000, "corelane.core.port.base": 8997}
+    with pytest.raises(StartError, match=r"port 9000 is taken by"):
+        start.serve(configuration.parse("", settings))
