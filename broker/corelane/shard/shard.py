@@ -229,7 +229,8 @@ class Shard:
         """Handle what waits, in order, as far as there is room.
 
         What has waited too long is handled all the same: batches that do not fit are refused. A
-        request that can never fit would otherwise hold up everybody.
+        request that can never fit would otherwise hold up everybody. Also when its client has
+        left: with acks=0 clients do so as soon as they have sent, and count on it.
         """
         assert not self._retries_deferred
         waiting, store = self._deferred, self.store
@@ -239,11 +240,10 @@ class Shard:
             has_room = store.has_room(call.request.size_bytes) and not store.must_hold
             is_over = store.is_full or self.now_ms - since_ms >= limits.ROOM_WAIT_MS_MAX
             is_over = is_over or self._is_huge(call.request.size_bytes)
-            if not (has_room or is_over or call.slot.connection.is_closed):
+            if not (has_room or is_over):
                 break
             waiting.popleft()
-            if not call.slot.connection.is_closed:
-                self.apis[call.request.api_key].handle(self, call)
+            self.apis[call.request.api_key].handle(self, call)
         self._retries_deferred = False
 
     # --- events ---

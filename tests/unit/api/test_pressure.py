@@ -5,7 +5,7 @@ import pytest
 from corelane.model import limits
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import ConnId
-from corelane.shard.events import Event, Opened, Request
+from corelane.shard.events import Closed, Event, Opened, Request
 from corelane.storage.dump import wal_files
 from corelane.storage.effects import WalPrepare
 from corelane.wire.frame import encode_request
@@ -79,6 +79,21 @@ def test_a_client_that_wants_no_answers_is_read_again_after_it_waited_for_room(
     world.release_disk()
     world.pass_time(limits.TICK_MS)
     assert not connection.is_paused
+
+
+@pytest.mark.parametrize("acks", [0, 1])
+def test_what_waited_for_room_is_written_though_its_client_has_left(
+    world: World, acks: int
+) -> None:
+    """With acks=0 nothing tells a client that it left too early: what came whole counts."""
+    fill(world, 100 * KIB)
+    first_offset = world.fetch("t", 0).high_watermark
+    take(world, frames(world, [batch_of(1, value=bytes(200 * KIB))] * 3, acks=acks))
+    world.run([Closed(ConnId(2), "the client closed")])
+    assert world.fetch("t", 0).high_watermark == first_offset
+    world.release_disk()
+    world.pass_time(limits.TICK_MS)
+    assert world.fetch("t", 0).high_watermark == first_offset + 3
 
 
 def test_a_request_that_can_never_fit_is_answered_and_holds_up_nobody(world: World) -> None:
