@@ -17,7 +17,16 @@ from corelane_native import (
 )
 from corelane_native._core import ffi, lib
 from corelane_native.net import EVENT, STATS
-from tests.unit.native.netbench import FRAME_MAX, KIB, MIB, RECEIVE_MAX, Bench, body, framed
+from tests.unit.native.netbench import (
+    FRAME_MAX,
+    KIB,
+    MIB,
+    PRODUCE,
+    RECEIVE_MAX,
+    Bench,
+    body,
+    framed,
+)
 
 
 def test_a_frame_tells_its_first_words(bench: Bench) -> None:
@@ -165,6 +174,48 @@ def test_frames_before_an_end_are_delivered(bench: Bench) -> None:
     assert bench.closed(conn) == lib.CL_CLOSED_EOF
     bench.quiet()
     assert bench.net.stats().receive_bytes == 0
+
+
+def test_more_than_a_turn_before_an_end_is_delivered(bench: Bench) -> None:
+    """A client that wants no answers may leave at once; what it sent must count."""
+    client, conn = bench.client()
+    client.sendall(framed(body(2000)) * 500)
+    client.close()
+    assert bench.wait_frames(500) == [(conn, body(2000))] * 500
+    assert bench.closed(conn) == lib.CL_CLOSED_EOF
+
+
+def test_what_came_before_an_end_waits_for_a_paused_reader(bench: Bench) -> None:
+    client, conn = bench.client()
+    bench.net.pause(conn)
+    client.sendall(framed(body(30)) * 3)
+    client.close()
+    bench.quiet()
+    bench.net.resume(conn)
+    assert bench.wait_frames(3) == [(conn, body(30))] * 3
+    assert bench.closed(conn) == lib.CL_CLOSED_EOF
+
+
+def test_produce_that_came_before_an_end_waits_until_it_may_be_taken(bench: Bench) -> None:
+    client, conn = bench.client()
+    bench.net.hold_produce(True)
+    client.sendall(framed(body(30, PRODUCE)) * 3)
+    client.close()
+    bench.quiet()
+    bench.net.hold_produce(False)
+    assert bench.wait_frames(3) == [(conn, body(30, PRODUCE))] * 3
+    assert bench.closed(conn) == lib.CL_CLOSED_EOF
+
+
+def test_what_came_before_a_reset_is_delivered(bench: Bench) -> None:
+    """A client that leaves without reading its answers resets the connection."""
+    client, conn = bench.client()
+    client.sendall(framed(body(30)) * 200)
+    assert bench.wait_frames(64) == [(conn, body(30))] * 64
+    assert bench.net.send(conn, [b"an answer"]) == 0
+    client.close()
+    assert bench.wait_frames(136) == [(conn, body(30))] * 136
+    assert bench.closed(conn) == lib.CL_CLOSED_RESET
 
 
 def test_the_layouts_are_those_of_c() -> None:
