@@ -84,5 +84,5 @@ def _describe(shard: Shard, result: Message) -> None:
             config_source=row.source,
             is_sensitive=row.is_sensitive,
         )
-        for row in topic_rows(plan.configs, shard.config.config, None)
+        for row in topic_rows(plan.configs, shard.config.config, {}, None)
     ]

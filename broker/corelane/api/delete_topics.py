@@ -6,6 +6,7 @@ it at their next request; its files go when the deletion is durable.
 
 from collections.abc import Sequence
 
+from corelane.api.proposing import fault_of_loss
 from corelane.cluster.commands import DeleteTopic
 from corelane.cluster.metadata import Change, Refused, Topic
 from corelane.model.errors import ErrorCode
@@ -71,7 +72,7 @@ def _delete(shard: Shard, wait: DeleteWait, topic: Topic, result: Message) -> No
 
     def applied(changes: Sequence[Change] | None) -> None:
         if changes is None:
-            _refuse(result, ErrorCode.NOT_CONTROLLER, "the controller changed: retry")
+            _refuse(result, *fault_of_loss(shard))
         else:
             for change in changes:
                 if isinstance(change, Refused):

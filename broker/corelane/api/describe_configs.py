@@ -4,7 +4,15 @@ v1  synonyms (KIP-226).  v3  types and documentation.  v4  flexible. Tools compa
 so all of Kafka's topic configurations are there, also those that do not act (quirk 13).
 """
 
-from corelane.cluster.describe import ConfigRow, broker_rows, topic_rows
+from corelane.cluster.describe import (
+    ConfigRow,
+    ConfigSource,
+    Dynamic,
+    broker_rows,
+    default_rows,
+    topic_rows,
+)
+from corelane.cluster.metadata import ALL_NODES
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import BrokerId
 from corelane.shard.call import Call
@@ -31,28 +39,39 @@ def _describe(shard: Shard, request: Message, wanted: Message) -> Message:
     result = Result(resource_type=wanted.resource_type, resource_name=wanted.resource_name)
     keys = wanted.configuration_keys
     names = None if keys is None else set(keys)
-    config = shard.config.config
+    config = shard.static_config
     if wanted.resource_type == TOPIC:
         topic = shard.groups.cluster.topics.get(wanted.resource_name)
         if topic is None:
             result.error_code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
             result.error_message = f"there is no topic {wanted.resource_name}"
             return result
-        rows = topic_rows(topic.configs, config, names)
+        rows = topic_rows(topic.configs, config, _dynamic(shard), names)
     elif wanted.resource_type == BROKER:
         broker = _broker(shard, wanted.resource_name)
         if broker is None:
             result.error_code = ErrorCode.INVALID_REQUEST
             result.error_message = f"there is no broker {wanted.resource_name!r} here"
             return result
-        # The cluster-wide defaults (an empty name) can't be changed here, so there are none.
-        rows = broker_rows(config, broker, names) if wanted.resource_name else []
+        if wanted.resource_name:
+            rows = broker_rows(config, _dynamic(shard), broker, names)
+        else:
+            rows = default_rows(shard.groups.cluster.broker_configs.get(ALL_NODES, {}), names)
     else:
         result.error_code = ErrorCode.INVALID_REQUEST
         result.error_message = f"resources of type {wanted.resource_type} have no configuration"
         return result
     result.configs = [_row(request, row) for row in rows]
     return result
+
+
+def _dynamic(shard: Shard) -> Dynamic:
+    """Return the settings changed at run time that act on this node."""
+    configs = shard.groups.cluster.broker_configs
+    return {
+        ConfigSource.DYNAMIC_BROKER_CONFIG: configs.get(shard.config.node, {}),
+        ConfigSource.DYNAMIC_DEFAULT_BROKER_CONFIG: configs.get(ALL_NODES, {}),
+    }
 
 
 def _broker(shard: Shard, name: str) -> BrokerId | None:

@@ -9,12 +9,16 @@ from types import MappingProxyType
 from typing import Final
 
 from corelane.api import (
+    alter_configs,
     api_versions,
+    create_partitions,
     create_topics,
     delete_records,
     delete_topics,
     describe_cluster,
     describe_configs,
+    describe_log_dirs,
+    elect_leaders,
     fetch,
     find_coordinator,
     gather_fetch,
@@ -41,6 +45,13 @@ _ROWS: Final = (
     ApiRow(22, "InitProducerId", 0, 4, init_producer_id.handle),
     ApiRow(23, "OffsetForLeaderEpoch", 2, 4, leader_epoch.handle, gather=leader_epoch.gather),
     ApiRow(32, "DescribeConfigs", 1, 4, describe_configs.handle),
+    ApiRow(33, "AlterConfigs", 0, 2, alter_configs.handle_whole, at_controller=True),
+    ApiRow(35, "DescribeLogDirs", 1, 4, describe_log_dirs.handle, gather=describe_log_dirs.gather),
+    ApiRow(37, "CreatePartitions", 0, 3, create_partitions.handle, at_controller=True),
+    ApiRow(43, "ElectLeaders", 0, 2, elect_leaders.handle, at_controller=True),
+    ApiRow(
+        44, "IncrementalAlterConfigs", 0, 1, alter_configs.handle_incremental, at_controller=True
+    ),
     ApiRow(60, "DescribeCluster", 0, 2, describe_cluster.handle),
 )
 assert [row.key for row in _ROWS] == sorted({row.key for row in _ROWS})

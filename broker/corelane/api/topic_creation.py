@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from corelane.api.leaders import group_of
+from corelane.api.proposing import fault_of_loss
 from corelane.cluster.creation import Refusal, TopicWish, plan_topic
 from corelane.cluster.metadata import Change, Refused
 from corelane.model.errors import ErrorCode
@@ -99,7 +100,7 @@ def create(
 
     def applied(changes: Sequence[Change] | None) -> None:
         if changes is None:
-            told(ErrorCode.NOT_CONTROLLER, "the controller changed: retry")
+            told(*fault_of_loss(shard))
             ready.applied(None)
             return
         refused = [change for change in changes if isinstance(change, Refused)]

@@ -93,6 +93,15 @@ class AlterTopicConfig:
 
 
 @record
+class AlterBrokerConfig:
+    """Settings of the brokers of a node, or (`node` 0) of all, were set or taken back."""
+
+    node: int
+    values: dict[str, str]
+    removed: tuple[str, ...]
+
+
+@record
 class ProducerIdBlock:
     """A core may hand out the producer ids from `first_id`, `count` of them."""
 
@@ -107,6 +116,7 @@ Command = (
     | DeleteTopic
     | AddPartitions
     | AlterTopicConfig
+    | AlterBrokerConfig
     | ProducerIdBlock
     | NodeRegistered
     | ClusterCreated
@@ -134,10 +144,11 @@ def encode(command: Command) -> bytes:
         case AlterTopicConfig():
             out.uint(6)
             _write_topic_id(out, command.topic_id)
-            write_configs(out, command.values)
-            out.uint(len(command.removed))
-            for name in command.removed:
-                out.text(name)
+            _write_changes(out, command.values, command.removed)
+        case AlterBrokerConfig():
+            out.uint(8)
+            out.uint(command.node)
+            _write_changes(out, command.values, command.removed)
         case ProducerIdBlock():
             out.uint(7)
             for number in (command.node, command.core, command.first_id, command.count):
@@ -276,6 +287,13 @@ def read_cluster_id(reader: Reader) -> bytes:
     return cluster_id
 
 
+def _write_changes(out: Writer, values: dict[str, str], removed: tuple[str, ...]) -> None:
+    write_configs(out, values)
+    out.uint(len(removed))
+    for name in removed:
+        out.text(name)
+
+
 def _write_topic_id(out: Writer, topic_id: TopicId) -> None:
     assert len(topic_id) == TOPIC_ID_BYTES
     out.data += topic_id
@@ -298,13 +316,19 @@ def _read_create_topic(reader: Reader) -> CreateTopic:
 
 
 def _read_alter_config(reader: Reader) -> AlterTopicConfig:
-    topic_id = read_topic_id(reader)
-    values = read_configs(reader)
-    removed = tuple(
+    return AlterTopicConfig(read_topic_id(reader), read_configs(reader), _read_removed(reader))
+
+
+def _read_alter_broker(reader: Reader) -> AlterBrokerConfig:
+    node = reader.uint(limits.NODE_ID_MAX)
+    return AlterBrokerConfig(node, read_configs(reader), _read_removed(reader))
+
+
+def _read_removed(reader: Reader) -> tuple[str, ...]:
+    return tuple(
         reader.text(limits.CONFIG_NAME_BYTES_MAX)
         for _ in range(reader.count(limits.TOPIC_CONFIGS_MAX))
     )
-    return AlterTopicConfig(topic_id, values, removed)
 
 
 def _read_producer_ids(reader: Reader) -> ProducerIdBlock:
@@ -325,4 +349,5 @@ _READERS: Final[dict[int, Callable[[Reader], Command]]] = {
     5: lambda reader: DeleteTopic(read_topic_id(reader)),
     6: _read_alter_config,
     7: _read_producer_ids,
+    8: _read_alter_broker,
 }

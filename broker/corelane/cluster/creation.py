@@ -63,9 +63,16 @@ def plan_topic(
 
 
 def plan_partitions(
-    cluster: Cluster, topic: Topic, partition_count: int, reservations: Reservations
+    cluster: Cluster,
+    topic: Topic,
+    partition_count: int,
+    reservations: Reservations,
+    assignments: Sequence[Sequence[BrokerId]] | None = None,
 ) -> AddPartitions | Refusal:
-    """Return the command that extends *topic* to *partition_count* partitions."""
+    """Return the command that extends *topic* to *partition_count* partitions.
+
+    *assignments* are the brokers of each new partition, where the client chooses them.
+    """
     present = len(topic.partitions)
     if partition_count == present:
         return Refusal(ErrorCode.INVALID_PARTITIONS, f"Topic already has {present} partition(s).")
@@ -81,7 +88,13 @@ def plan_partitions(
     nodes = placement.loads(cluster)
     replica_count = min(len(topic.partitions[0].replicas), len(nodes))
     assert replica_count > 0, "a node that serves this request is registered"
-    replicas = placement.place_replicas(partition_count - present, replica_count, nodes)
+    if assignments is None:
+        replicas = placement.place_replicas(partition_count - present, replica_count, nodes)
+    else:
+        fault = _new_assignments_fault(cluster, topic, partition_count, assignments)
+        if fault is not None:
+            return Refusal(ErrorCode.INVALID_REPLICA_ASSIGNMENT, fault)
+        replicas = [tuple(_node_of(broker) for broker in brokers) for brokers in assignments]
     return AddPartitions(topic.topic_id, _with_groups(replicas, reservations))
 
 
@@ -227,6 +240,28 @@ def _assignment_fault(cluster: Cluster, number: int, brokers: Sequence[BrokerId]
     for broker, node in zip(brokers, nodes, strict=True):
         if broker < 0 or node not in cluster.nodes:
             return f"Partition {number} is given to the unknown broker {broker}."
+    return None
+
+
+def _new_assignments_fault(
+    cluster: Cluster,
+    topic: Topic,
+    partition_count: int,
+    assignments: Sequence[Sequence[BrokerId]],
+) -> str | None:
+    """Return what is wrong with the places a client chose for new partitions, or None."""
+    present, wanted = len(topic.partitions), len(topic.partitions[0].replicas)
+    if len(assignments) != partition_count - present:
+        return (
+            f"Attempted to add {partition_count - present} additional partition(s), but only"
+            f" {len(assignments)} assignment(s) were specified."
+        )
+    for number, brokers in enumerate(assignments, present):
+        fault = _assignment_fault(cluster, number, brokers)
+        if fault is None and len(brokers) != wanted:
+            fault = f"Partition {number} is given {len(brokers)} replica(s), the others {wanted}."
+        if fault is not None:
+            return fault
     return None
 
 

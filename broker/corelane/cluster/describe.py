@@ -6,7 +6,7 @@ from typing import Final
 
 from corelane.cluster.topic_config_keys import TOPIC_CONFIGS, ConfigKind, TopicConfig
 from corelane.model import limits
-from corelane.model.config import Config, values
+from corelane.model.config import Config, is_dynamic, values
 from corelane.model.config_keys import KEYS, KEYS_BY_NAME, Key, Value
 from corelane.model.ids import BrokerId
 from corelane.model.record import record
@@ -50,29 +50,57 @@ class ConfigRow:
         return self.source is ConfigSource.DEFAULT_CONFIG
 
 
+Dynamic = Mapping[ConfigSource, Mapping[str, str]]
+"""Settings of brokers that were changed at run time, those that win first."""
+
+
 def topic_rows(
-    overrides: Mapping[str, str], config: Config, names: Collection[str] | None
+    overrides: Mapping[str, str],
+    config: Config,
+    dynamic: Dynamic,
+    names: Collection[str] | None,
 ) -> list[ConfigRow]:
     """Return the configurations of a topic with *overrides*, in order of their names.
 
-    *names*: only those (unknown ones are left out, as Kafka does); None: all.
+    *config* is the broker's as it was started. *names*: only those (unknown ones are left out, as
+    Kafka does); None: all.
     """
     broker_values = values(config)
     return [
-        _topic_row(row, overrides, broker_values, config)
+        _topic_row(row, overrides, _Settings(config, broker_values, dynamic))
         for row in _TOPIC_ROWS
         if (names is None or row.name in names) and (not row.is_hidden or row.name in overrides)
     ]
 
 
-def broker_rows(config: Config, broker: BrokerId, names: Collection[str] | None) -> list[ConfigRow]:
-    """Return the settings of a broker, in order of their names; all read-only."""
-    broker_values = values(config)
-    rows = [
-        _broker_row(key, broker_values[key.name], config)
-        for key in KEYS
-        if names is None or key.name in names
+def default_rows(dynamic: Mapping[str, str], names: Collection[str] | None) -> list[ConfigRow]:
+    """Return the settings that were changed for all brokers, in order of their names."""
+    source = ConfigSource.DYNAMIC_DEFAULT_BROKER_CONFIG
+    return [
+        ConfigRow(
+            name=name,
+            value=value,
+            source=source,
+            is_read_only=False,
+            is_sensitive=False,
+            synonyms=[Synonym(name, value, source)],
+            kind=_kind_of(KEYS_BY_NAME[name]),
+            doc=KEYS_BY_NAME[name].reason,
+        )
+        for name, value in sorted(dynamic.items())
+        if name in KEYS_BY_NAME and (names is None or name in names)
     ]
+
+
+def broker_rows(
+    config: Config, dynamic: Dynamic, broker: BrokerId, names: Collection[str] | None
+) -> list[ConfigRow]:
+    """Return the settings of a broker, in order of their names.
+
+    *config* is the broker's as it was started.
+    """
+    settings = _Settings(config, values(config), dynamic)
+    rows = [_broker_row(key, settings) for key in KEYS if names is None or key.name in names]
     # What tools look for under Kafka's name and we derive.
     for name, value, kind, doc in (
         ("broker.id", str(broker), ConfigKind.INT, "This broker: node.id * 1000 + core."),
@@ -104,20 +132,35 @@ def text_of(value: Value) -> str:
 _TOPIC_ROWS: Final = sorted(TOPIC_CONFIGS, key=lambda row: row.name)
 
 
-def _topic_row(
-    row: TopicConfig,
-    overrides: Mapping[str, str],
-    broker_values: Mapping[str, Value],
-    config: Config,
-) -> ConfigRow:
+@record
+class _Settings:
+    """Where the value of a broker's setting can be from."""
+
+    config: Config
+    values: Mapping[str, Value]
+    dynamic: Dynamic
+
+    def synonyms(self, name: str) -> list[Synonym]:
+        """Return every value but the default, the one that acts first."""
+        found = [
+            Synonym(name, given[name], source)
+            for source, given in self.dynamic.items()
+            if name in given
+        ]
+        if name in self.config.given:
+            given_text = text_of(self.values[name])
+            found.append(Synonym(name, given_text, ConfigSource.STATIC_BROKER_CONFIG))
+        return found
+
+
+def _topic_row(row: TopicConfig, overrides: Mapping[str, str], settings: _Settings) -> ConfigRow:
     synonyms: list[Synonym] = []
     if row.name in overrides:
         synonyms.append(Synonym(row.name, overrides[row.name], ConfigSource.DYNAMIC_TOPIC_CONFIG))
     key = KEYS_BY_NAME.get(row.server_key)
     default = row.default if key is None else text_of(key.default)
-    if key is not None and key.name in config.given:
-        given = text_of(broker_values[key.name])
-        synonyms.append(Synonym(key.name, given, ConfigSource.STATIC_BROKER_CONFIG))
+    if key is not None:
+        synonyms += settings.synonyms(key.name)
     if row.server_key:
         synonyms.append(Synonym(row.server_key, default, ConfigSource.DEFAULT_CONFIG))
     first = synonyms[0] if synonyms else Synonym(row.name, default, ConfigSource.DEFAULT_CONFIG)
@@ -133,15 +176,14 @@ def _topic_row(
     )
 
 
-def _broker_row(key: Key, value: Value, config: Config) -> ConfigRow:
-    synonyms = [Synonym(key.name, text_of(key.default), ConfigSource.DEFAULT_CONFIG)]
-    if key.name in config.given:
-        synonyms.insert(0, Synonym(key.name, text_of(value), ConfigSource.STATIC_BROKER_CONFIG))
+def _broker_row(key: Key, settings: _Settings) -> ConfigRow:
+    default = Synonym(key.name, text_of(key.default), ConfigSource.DEFAULT_CONFIG)
+    synonyms = [*settings.synonyms(key.name), default]
     return ConfigRow(
         name=key.name,
         value=synonyms[0].value,
         source=synonyms[0].source,
-        is_read_only=True,
+        is_read_only=not is_dynamic(key.name),
         is_sensitive=False,
         synonyms=synonyms,
         kind=_kind_of(key),

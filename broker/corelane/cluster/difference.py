@@ -5,6 +5,7 @@ one that saw every command, without those that came and went between the two.
 """
 
 from corelane.cluster.metadata import (
+    BrokerConfigChanged,
     Change,
     Cluster,
     ClusterNamed,
@@ -30,6 +31,11 @@ def difference(before: Cluster, after: Cluster) -> list[Change]:
         NodeChanged(node)
         for number, node in after.nodes.items()
         if before.nodes.get(number) != node
+    ]
+    changes += [
+        BrokerConfigChanged(node)
+        for node in sorted({*before.broker_configs, *after.broker_configs})
+        if before.broker_configs.get(node) != after.broker_configs.get(node)
     ]
     changes += [
         TopicDeleted(topic)

@@ -19,6 +19,7 @@ from typing import Final, assert_never
 from corelane.cluster.binary import BinaryError, Reader, Writer
 from corelane.cluster.commands import (
     AddPartitions,
+    AlterBrokerConfig,
     AlterTopicConfig,
     ClusterCreated,
     Command,
@@ -42,7 +43,10 @@ from corelane.model.errors import ErrorCode
 from corelane.model.ids import CoreId, GroupId, Index, NodeId, TopicId
 from corelane.model.record import record
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
+_FORMATS_READ: Final = (1, 2)  # 2 has settings of brokers at its end
+ALL_NODES: Final = 0
+"""Instead of a node: the settings of all brokers."""
 
 
 @record
@@ -100,6 +104,13 @@ class TopicConfigChanged:
 
 
 @record
+class BrokerConfigChanged:
+    """The brokers of a node, or (`ALL_NODES`) all, have other settings."""
+
+    node: int
+
+
+@record
 class ProducerIdsGranted:
     """A core may hand out producer ids."""
 
@@ -122,6 +133,7 @@ Change = (
     | TopicDeleted
     | PartitionsAdded
     | TopicConfigChanged
+    | BrokerConfigChanged
     | ProducerIdsGranted
     | NodeChanged
     | ClusterNamed
@@ -140,6 +152,7 @@ class Cluster:
         "_by_group",
         "_by_unified_name",
         "applied_index",
+        "broker_configs",
         "cluster_id",
         "next_group",
         "next_producer_id",
@@ -157,6 +170,8 @@ class Cluster:
         self.nodes: dict[NodeId, NodeRegistered] = {}
         self.topics: dict[str, Topic] = {}
         self.topics_by_id: dict[TopicId, Topic] = {}
+        self.broker_configs: dict[int, dict[str, str]] = {}
+        """Settings that were changed at run time, by node or `ALL_NODES`; none is empty."""
         self.next_group = GroupId(1)
         self.next_producer_id = 0
         self._by_group: dict[GroupId, tuple[TopicId, int]] = {}
@@ -195,6 +210,8 @@ class Cluster:
                 changes = [self._add_partitions(index, command)]
             case AlterTopicConfig():
                 changes = [self._alter_config(index, command)]
+            case AlterBrokerConfig():
+                changes = [self._alter_broker(command)]
             case ProducerIdBlock():
                 changes = [self._grant(command)]
             case NodeRegistered():
@@ -232,7 +249,16 @@ class Cluster:
             out.uint(topic.revision)
             write_partitions(out, topic.partitions)
             write_configs(out, topic.configs)
+        out.uint(len(self.broker_configs))
+        for number in sorted(self.broker_configs):
+            out.uint(number)
+            write_configs(out, self.broker_configs[number])
         return bytes(out.data)
+
+    def dynamic_config(self, node: NodeId) -> dict[str, str]:
+        """Return the settings changed at run time that act on a node."""
+        common = self.broker_configs.get(ALL_NODES, {})
+        return common | self.broker_configs.get(node, {})
 
     @classmethod
     def decode(cls, data: bytes) -> "Cluster":
@@ -247,7 +273,7 @@ class Cluster:
 
     def _load(self, reader: Reader) -> None:
         form = reader.uint()
-        if form != _FORMAT:
+        if form not in _FORMATS_READ:
             raise reader.fault(f"has format {form}; this version knows {_FORMAT}")
         self.applied_index = Index(reader.uint())
         self.revision = Index(reader.uint(self.applied_index))
@@ -273,6 +299,9 @@ class Cluster:
             if not fits:
                 raise reader.fault(f"has the topic {topic.name}, whose ids are another's")
             self._put(topic)
+        for _ in range(reader.count(limits.NODES_MAX + 1) if form > 1 else 0):
+            configured = reader.uint(limits.NODE_ID_MAX)
+            self.broker_configs[configured] = read_configs(reader)
         reader.end()
 
     def _put(self, topic: Topic) -> None:
@@ -348,6 +377,22 @@ class Cluster:
         topic = replace(topic, configs=configs, revision=index)
         self._put(topic)
         return TopicConfigChanged(topic)
+
+    def _alter_broker(self, command: AlterBrokerConfig) -> Change:
+        if command.node != ALL_NODES and command.node not in self.nodes:
+            return Refused(ErrorCode.INVALID_REQUEST, f"There is no node {command.node}.")
+        configs = self.broker_configs.get(command.node, {}) | command.values
+        for name in command.removed:
+            configs.pop(name, None)
+        if len(configs) > limits.TOPIC_CONFIGS_MAX:
+            return Refused(
+                ErrorCode.INVALID_CONFIG,
+                f"{limits.TOPIC_CONFIGS_MAX} settings can be changed at run time.",
+            )
+        self.broker_configs.pop(command.node, None)
+        if configs:
+            self.broker_configs[command.node] = configs
+        return BrokerConfigChanged(command.node)
 
     def _grant(self, command: ProducerIdBlock) -> Change:
         if command.first_id < self.next_producer_id:

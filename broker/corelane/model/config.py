@@ -13,7 +13,15 @@ from typing import Annotated, Any, Final, Literal, cast
 import msgspec
 
 from corelane.model import limits
-from corelane.model.config_keys import FACTORS, HINTS, KEYS, KEYS_BY_NAME, Key, Value
+from corelane.model.config_keys import (
+    FACTORS,
+    HINTS,
+    KEYS,
+    KEYS_BY_NAME,
+    Key,
+    Reload,
+    Value,
+)
 from corelane.model.config_listeners import Faults, Listener, host_fault, port_faults, resolve
 from corelane.model.record import record
 
@@ -186,6 +194,35 @@ def parse(text: str, overrides: Mapping[str, Value] | None = None) -> Config:
 def defaults() -> Config:
     """Return what an empty file means."""
     return parse("")
+
+
+def is_dynamic(name: str) -> bool:
+    """Say whether a running broker takes another value for this setting."""
+    key = KEYS_BY_NAME.get(name)
+    return key is not None and key.reload is Reload.LIVE
+
+
+def dynamic_fault(config: Config, dynamic: Mapping[str, str]) -> Fault | None:
+    """Return what is wrong with *dynamic* settings on top of *config*, or None."""
+    faults: list[Fault] = []
+    _read(dict(dynamic), {}, faults, is_strict=False)
+    if not faults:
+        faults = _relations(with_dynamic(config, dynamic), Faults())
+    return faults[0] if faults else None
+
+
+def with_dynamic(config: Config, dynamic: Mapping[str, str]) -> Config:
+    """Return *config* with settings that were changed while the broker runs.
+
+    What cannot be read (another version may have stored it) counts as not set.
+    """
+    chosen: dict[str, Value] = {}
+    _read(dict(dynamic), chosen, [], is_strict=False)
+    if not chosen:
+        return config
+    return Config(
+        **_build(values(config) | chosen), listeners=config.listeners, given=config.given
+    )
 
 
 def values(config: Config) -> dict[str, Value]:

@@ -98,6 +98,14 @@ class OperatorRequest:
     arguments: dict[str, str]
 
 
+@record
+class DiskSpace:
+    """The disk of the data directory, as it is now."""
+
+    total_bytes: int
+    usable_bytes: int
+
+
 Event = (
     Opened
     | Closed
@@ -109,4 +117,5 @@ Event = (
     | LinkFrame
     | LinkDown
     | OperatorRequest
+    | DiskSpace
 )

@@ -7,11 +7,13 @@ that were created or came here, drops those that were deleted or left.
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
 from corelane.cluster.commands import ClusterCreated, Endpoint, NodeRegistered, ProducerIdBlock
 from corelane.cluster.metadata import (
+    BrokerConfigChanged,
     Change,
     Cluster,
     ClusterNamed,
@@ -27,6 +29,7 @@ from corelane.cluster.metadata import (
 from corelane.cluster.metadata import Topic as TopicPlan
 from corelane.cluster.topic_config import effective
 from corelane.model import limits
+from corelane.model.config import with_dynamic
 from corelane.model.ids import (
     CONTROLLER_GROUP,
     CoreId,
@@ -153,7 +156,8 @@ class Groups:
         if member is None:  # recovered, and its topic not opened yet
             return self._folds.get(group, (Index(0), b""))
         if isinstance(member, Partition):
-            return member.raft.committed_index, member.producers.encode()
+            # After a start this may be further than is known as committed again.
+            return member.producers.committed_index, member.producers.encode()
         return self.cluster.applied_index, self.cluster.encode()
 
     # --- the disk's news ---
@@ -217,6 +221,7 @@ class Groups:
             return
         shard = self.shard
         self.is_reconciled = True
+        self._apply_dynamic()
         wanted = set(self.groups_of_node())
         for group, log in [*shard.store.groups.items()]:
             if group == CONTROLLER_GROUP:
@@ -288,10 +293,28 @@ class Groups:
                 if (change.node, change.core) == (config.node, config.core):
                     self.siblings.ids_came()
                     self._ids_granted(change.first_id, change.count)
-            case ClusterNamed() | NodeChanged() | Refused() | TopicConfigChanged():
+            case BrokerConfigChanged() if self.is_reconciled:
+                self._apply_dynamic()
+            case (
+                ClusterNamed()
+                | NodeChanged()
+                | Refused()
+                | TopicConfigChanged()
+                | BrokerConfigChanged()
+            ):
                 pass
             case _:
                 assert_never(change)
+
+    def _apply_dynamic(self) -> None:
+        """Act on settings that were changed at run time; each topic's may depend on them."""
+        shard = self.shard
+        dynamic = self.cluster.dynamic_config(shard.config.node)
+        shard.config = replace(shard.config, config=with_dynamic(shard.static_config, dynamic))
+        for topic in self.topics.values():
+            plan = self.cluster.topics_by_id[topic.topic_id]
+            topic.settings = effective(plan.configs, shard.config.config)
+            self._apply_settings(topic)
 
     def _give_homes(self, plan: TopicPlan, first: int) -> None:
         """Decide where the partitions from number *first* on live, on core 0."""

@@ -16,11 +16,12 @@ from corelane.model.ids import ConnId, JobId
 from corelane.model.metrics import ShardCounts
 from corelane.shard.call import ApiRow, Call
 from corelane.shard.config import ShardConfig
-from corelane.shard.connection import Connection
+from corelane.shard.connection import Connection, Slot
 from corelane.shard.deadlines import Deadlines
 from corelane.shard.effects import Close, Effect, HoldProduce, LogLine, Stopped, Work
 from corelane.shard.events import (
     Closed,
+    DiskSpace,
     Drained,
     Event,
     LinkDown,
@@ -65,11 +66,13 @@ class Shard:
         apis: Mapping[int, ApiRow],
     ) -> None:
         self.config = config
+        self.static_config = config.config  # as it was at the start, without what changed since
         self.store = recovered.store
         self.arena = arena
         self.apis = apis
         self.now_ms = 0
         self.wall_ms = 0
+        self.disk_bytes = (-1, -1)  # total and usable, as the runtime last told; -1: not known
         self.counts = ShardCounts()
         self.deadlines = Deadlines()
         self.effects: list[Effect] = []
@@ -102,6 +105,7 @@ class Shard:
         self.wall_ms = wall_ms
         effects: list[Effect] = []
         self.effects = effects
+        self.counts.answered.clear()
         if not self._is_started:
             self._is_started = True
             self.groups.start()
@@ -169,10 +173,10 @@ class Shard:
         """Say something that a person acts on."""
         self.effects.append(LogLine(level, text))
 
-    def count_failure(self, api_key: int, error: int) -> None:
-        """Count an answer, or a row of one, that carries an error code."""
-        failed = self.counts.requests_failed
-        failed[api_key, error] = failed.get((api_key, error), 0) + 1
+    def note_answer(self, slot: Slot) -> None:
+        """Count a client's request as answered in this turn."""
+        if slot.connection.conn >= 0:  # a visitor's request is counted where its client is
+            self.counts.answered.append((slot.api_key, slot.error, slot.began_us))
 
     def close(self, connection: Connection, reason: str) -> None:
         """Close a client, wherever it is connected; *reason* goes to the log unless empty."""
@@ -272,8 +276,8 @@ class Shard:
         if api is None or not api.version_min <= request.api_version <= api.version_max:
             self._unknown_api(connection, request, api)
             return
-        self.counts.requests[request.api_key] += 1
         slot = connection.open_slot(request.api_key, request.api_version, request.correlation_id)
+        slot.began_us = self.counts.now_us
         lsn = self.store.wal.next_lsn
         try:
             call = Call(request, slot)
@@ -318,7 +322,14 @@ class Shard:
 
     def _rare(
         self,
-        event: Opened | Closed | Drained | WorkDone | LinkUp | LinkDown | OperatorRequest,
+        event: Opened
+        | Closed
+        | Drained
+        | WorkDone
+        | LinkUp
+        | LinkDown
+        | OperatorRequest
+        | DiskSpace,
     ) -> None:
         match event:
             case Opened():
@@ -337,6 +348,8 @@ class Shard:
                 self.groups.siblings.link_down(event)
             case OperatorRequest():
                 operate(self, event)
+            case DiskSpace():
+                self.disk_bytes = (event.total_bytes, event.usable_bytes)
             case WorkDone():
                 self.works.pop(event.job)(event)
             case Drained():
@@ -361,6 +374,10 @@ class Shard:
             return
         dirty, self.dirty[:] = list(self.dirty), []
         for connection in dirty:
+            for slot in connection.slots if not connection.is_closed else ():
+                if slot.parts is None:
+                    break
+                self.note_answer(slot)
             for chunk in connection.flush(self.effects):
                 self.arena.release(chunk)
         assert not self.dirty, "sending fills no answer"

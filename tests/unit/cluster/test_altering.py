@@ -1,0 +1,201 @@
+"""Altering configurations: operations in, one command or one refusal out."""
+
+import pytest
+
+from corelane.cluster.altering import (
+    Change,
+    Operation,
+    plan_broker_changes,
+    plan_topic_changes,
+)
+from corelane.cluster.commands import (
+    AddPartitions,
+    AlterBrokerConfig,
+    AlterTopicConfig,
+    ClusterCreated,
+    Command,
+    CreateTopic,
+    DeleteTopic,
+    NodeRegistered,
+    PartitionPlan,
+    decode,
+    encode,
+)
+from corelane.cluster.creation import Refusal
+from corelane.cluster.difference import difference
+from corelane.cluster.metadata import (
+    ALL_NODES,
+    BrokerConfigChanged,
+    Cluster,
+    NodeChanged,
+    PartitionsAdded,
+    Refused,
+    TopicConfigChanged,
+    TopicCreated,
+    TopicDeleted,
+)
+from corelane.model.config import defaults, parse, with_dynamic
+from corelane.model.errors import ErrorCode
+from corelane.model.ids import GroupId, Index, NodeId, TopicId
+
+SET, DELETE, APPEND, SUBTRACT = Operation
+TOPIC = TopicId(b"t" * 16)
+
+
+def cluster_with_a_topic(**configs: str) -> Cluster:
+    cluster = Cluster()
+    cluster.apply(Index(1), NodeRegistered(NodeId(1), "", 1, ()))
+    plan = (PartitionPlan(GroupId(1), (NodeId(1),)),)
+    cluster.apply(Index(2), CreateTopic("t", TOPIC, plan, configs))
+    return cluster
+
+
+def changed(
+    *changes: tuple[str, int, str | None], configs: dict[str, str] | None = None
+) -> AlterTopicConfig | Refusal:
+    topic = cluster_with_a_topic(**(configs or {})).topics["t"]
+    wanted = [Change(*change) for change in changes]
+    return plan_topic_changes(topic, {"cleanup.policy": "delete"}, wanted)
+
+
+def test_what_is_not_named_stays() -> None:
+    plan = changed(
+        ("retention.ms", SET, " 5 "), ("segment.ms", DELETE, None), configs={"segment.ms": "7"}
+    )
+    assert plan == AlterTopicConfig(TOPIC, {"retention.ms": "5"}, ("segment.ms",))
+
+
+def test_lists_get_more_and_lose_items_from_what_acts_now() -> None:
+    assert changed(("cleanup.policy", APPEND, "compact")) == AlterTopicConfig(
+        TOPIC, {"cleanup.policy": "delete,compact"}, ()
+    )
+    both = {"cleanup.policy": "compact,delete"}
+    assert changed(("cleanup.policy", SUBTRACT, "delete"), configs=both) == AlterTopicConfig(
+        TOPIC, {"cleanup.policy": "compact"}, ()
+    )
+    again = changed(("cleanup.policy", APPEND, "delete"))
+    assert again == AlterTopicConfig(TOPIC, {"cleanup.policy": "delete"}, ())
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (("nonsense", SET, "1"), ErrorCode.INVALID_CONFIG, "Unknown topic config name: nonsense"),
+        (("nonsense", DELETE, None), ErrorCode.INVALID_CONFIG, "Unknown topic config"),
+        (("retention.ms", SET, "soon"), ErrorCode.INVALID_CONFIG, "a whole number from -1"),
+        (("retention.ms", SET, None), ErrorCode.INVALID_REQUEST, "Null value"),
+        (("retention.ms", APPEND, "1"), ErrorCode.INVALID_CONFIG, "is not a list"),
+        (("retention.ms", 9, "1"), ErrorCode.INVALID_REQUEST, "no operation 9"),
+    ],
+)
+def test_one_bad_operation_refuses_the_resource(
+    change: tuple[str, int, str | None], error: ErrorCode, words: str
+) -> None:
+    plan = changed(("segment.ms", SET, "100"), change)
+    assert isinstance(plan, Refusal)
+    assert plan.error == error
+    assert words in plan.sentence
+
+
+def test_a_name_comes_once() -> None:
+    plan = changed(("segment.ms", SET, "100"), ("segment.ms", DELETE, None))
+    assert isinstance(plan, Refusal)
+    assert plan.error == ErrorCode.INVALID_REQUEST
+
+
+def broker(
+    *changes: tuple[str, int, str | None], is_whole: bool = False, node: int = ALL_NODES
+) -> AlterBrokerConfig | Refusal:
+    cluster = cluster_with_a_topic()
+    cluster.apply(Index(3), AlterBrokerConfig(node, {"log.retention.ms": "9"}, ()))
+    wanted = [Change(*change) for change in changes]
+    return plan_broker_changes(cluster, defaults(), node, wanted, is_whole=is_whole)
+
+
+def test_settings_of_brokers_that_act_at_run_time_can_be_set() -> None:
+    assert broker(("num.partitions", SET, "3")) == AlterBrokerConfig(0, {"num.partitions": "3"}, ())
+    assert broker(("log.retention.ms", DELETE, None), node=1) == AlterBrokerConfig(
+        1, {}, ("log.retention.ms",)
+    )
+    whole = broker(("num.partitions", SET, "3"), is_whole=True)
+    assert whole == AlterBrokerConfig(0, {"num.partitions": "3"}, ("log.retention.ms",))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (("node.id", SET, "3"), ErrorCode.INVALID_REQUEST, "Cannot update node.id dynamically"),
+        (("no.such", SET, "3"), ErrorCode.INVALID_CONFIG, "Unknown broker config name: no.such"),
+        (("num.partitions", SET, "0"), ErrorCode.INVALID_CONFIG, "a whole number from 1"),
+        (("num.partitions", SET, None), ErrorCode.INVALID_REQUEST, "Null value"),
+    ],
+)
+def test_other_settings_of_brokers_cannot(
+    change: tuple[str, int, str | None], error: ErrorCode, words: str
+) -> None:
+    plan = broker(change)
+    assert isinstance(plan, Refusal)
+    assert plan.error == error
+    assert words in plan.sentence
+
+
+def test_changed_settings_are_kept_in_the_fold_and_its_bytes() -> None:
+    cluster = cluster_with_a_topic()
+    command = AlterBrokerConfig(1, {"num.partitions": "3"}, ())
+    assert decode(encode(command)) == command
+    assert cluster.apply(Index(3), command) == [BrokerConfigChanged(1)]
+    cluster.apply(Index(4), AlterBrokerConfig(ALL_NODES, {"num.partitions": "4"}, ()))
+    assert cluster.dynamic_config(NodeId(1)) == {"num.partitions": "3"}
+    assert cluster.dynamic_config(NodeId(2)) == {"num.partitions": "4"}
+    assert Cluster.decode(cluster.encode()) == cluster
+    cluster.apply(Index(5), AlterBrokerConfig(1, {}, ("num.partitions",)))
+    assert cluster.dynamic_config(NodeId(1)) == {"num.partitions": "4"}
+    (refused,) = cluster.apply(Index(6), AlterBrokerConfig(7, {"num.partitions": "5"}, ()))
+    assert isinstance(refused, Refused)
+
+
+def test_a_fold_of_the_first_format_is_read() -> None:
+    cluster = cluster_with_a_topic()
+    blob = cluster.encode()
+    assert (blob[0], blob[-1]) == (2, 0)
+    assert Cluster.decode(b"\x01" + blob[1:-1]) == cluster
+
+
+def test_dynamic_settings_lie_over_the_file() -> None:
+    config = parse("num.partitions = 4\nlog.retention.ms = 6")
+    merged = with_dynamic(config, {"num.partitions": "7", "from.a.later.version": "1"})
+    assert merged.topics.partition_count_default == 7
+    assert merged.log.retention_ms == 6
+    assert merged.given == config.given
+    assert with_dynamic(config, {}) is config
+
+
+def test_the_difference_of_two_folds_is_what_a_core_must_do() -> None:
+    before = cluster_with_a_topic()
+    gone = TopicId(b"g" * 16)
+    plan = (PartitionPlan(GroupId(2), (NodeId(1),)),)
+    before.apply(Index(3), CreateTopic("gone", gone, plan, {}))
+    after = Cluster.decode(before.encode())
+    assert difference(before, after) == []
+    commands: list[Command] = [
+        ClusterCreated(b"c" * 16),
+        NodeRegistered(NodeId(1), "rack", 2, ()),
+        DeleteTopic(gone),
+        CreateTopic("gone", TopicId(b"n" * 16), (PartitionPlan(GroupId(3), (NodeId(1),)),), {}),
+        AddPartitions(TOPIC, (PartitionPlan(GroupId(4), (NodeId(1),)),)),
+        AlterTopicConfig(TOPIC, {"retention.ms": "5"}, ()),
+        AlterBrokerConfig(1, {"num.partitions": "3"}, ()),
+    ]
+    for index, command in enumerate(commands, 4):
+        after.apply(Index(index), command)
+    changes = difference(before, after)
+    kinds = [type(change) for change in changes[1:]]
+    assert kinds == [
+        NodeChanged,
+        BrokerConfigChanged,
+        TopicDeleted,
+        PartitionsAdded,
+        TopicConfigChanged,
+        TopicCreated,
+    ]
+    assert len(difference(Cluster(), before)) == 3
