@@ -50,4 +50,5 @@ def unsupported(shard: Shard, call: Call) -> None:
     body = codec("ApiVersionsResponse", 0).encode(
         Response(error_code=ErrorCode.UNSUPPORTED_VERSION, api_keys=own)
     )
+    call.slot.error = ErrorCode.UNSUPPORTED_VERSION
     call.slot.fill(body, header_is_flexible=False)

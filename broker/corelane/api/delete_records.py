@@ -21,7 +21,6 @@ from corelane.wire.compiler import Message, message_type
 TO_HIGH_WATERMARK = -1
 NO_LOW_WATERMARK = -1
 WAIT_MS_MAX = 5 * 60 * 1000
-DELETE_RECORDS_KEY = 21
 
 Response = message_type("DeleteRecordsResponse")
 TopicRow = message_type("DeleteRecordsResponse.DeleteRecordsTopicResult")
@@ -54,10 +53,6 @@ class DeleteRecordsWait:
 
     def _answer(self) -> None:
         self.is_done = True
-        for topic in self.response.topics:
-            for row in topic.partitions:
-                if row.error_code:
-                    self.shard.count_failure(DELETE_RECORDS_KEY, row.error_code)
         if not self.call.slot.connection.is_closed:
             self.call.answer(self.response)
 

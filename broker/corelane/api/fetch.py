@@ -15,7 +15,7 @@ what memory no longer holds go to the read thread and come back in a later turn.
 from functools import partial
 
 import corelane_native as native
-from corelane.api.fetch_response import FetchedPartition, FetchedTopic, encode
+from corelane.api.fetch_response import FetchedPartition, FetchedTopic, encode, error_of
 from corelane.api.leaders import endpoints_for, fault_of_absent, hint_for
 from corelane.api.produce import body_at
 from corelane.model.errors import ErrorCode
@@ -212,6 +212,7 @@ class FetchWait:
                     self.chunks_held.append(chunk)
                 out.parts = list(read.parts)
                 out.size_bytes = read.size_bytes
+                out.record_count = read.next_offset - row[4]
                 self.bytes_left -= read.size_bytes
                 is_first = False
             elif isinstance(read, ColdRead):
@@ -279,6 +280,7 @@ class FetchWait:
             if start < 0:
                 start = at
             end = at + head.size_bytes
+            out.record_count = head.base_offset + head.last_offset_delta + 1 - offset
         if start < 0:
             return
         part: Part = bytes(data[start:end])
@@ -312,9 +314,12 @@ class FetchWait:
             return
         hints = [out.leader for _row, _topic, out in self.rows if out.leader is not None]
         endpoints = endpoints_for(shard, call.slot.connection, hints) if hints else []
-        shard.counts.bytes_fetched += sum(out.size_bytes for _row, _topic, out in self.rows)
+        for _row, topic, out in self.rows:
+            if topic is not None and out.size_bytes:
+                topic.counts.bytes_out += out.size_bytes
+                topic.counts.records_out += out.record_count
         parts = encode(call.version, call.request.correlation_id, 0, self.topics, endpoints)
-        call.answer_parts(parts, self.chunks_held)
+        call.answer_parts(parts, self.chunks_held, error_of(self.topics))
 
 
 def handle(shard: Shard, call: Call) -> None:
@@ -329,7 +334,7 @@ def handle(shard: Shard, call: Call) -> None:
     if session_id != 0 and session_epoch > 0:
         # Sessions are refused with session id 0, so this client talks to a broker long gone.
         error = ErrorCode.FETCH_SESSION_ID_NOT_FOUND
-        call.answer_parts(encode(version, request.correlation_id, error, [], []), [])
+        call.answer_parts(encode(version, request.correlation_id, error, [], []), [], error)
         return
     wait = FetchWait(shard, call, bytes_min, min(bytes_max, shard.config.config.fetch.bytes_max))
     topics = shard.groups.topics_by_id if version >= _TOPIC_IDS_FROM else shard.groups.topics

@@ -7,6 +7,7 @@ the codec made from the message table, version by version.
 # performance-critical: see STYLE.md
 
 import struct
+from collections.abc import Sequence
 
 from corelane.model.record import record
 from corelane.shard.effects import Part
@@ -44,6 +45,7 @@ class FetchedPartition:
         "log_start_offset",
         "partition",
         "parts",
+        "record_count",
         "size_bytes",
     )
 
@@ -55,6 +57,7 @@ class FetchedPartition:
         self.log_start_offset = -1
         self.parts: list[Part] = []
         self.size_bytes = 0
+        self.record_count = 0
         self.leader: LeaderHint | None = None
 
 
@@ -74,6 +77,11 @@ class Endpoint:
     host: str
     port: int
     rack: str | None
+
+
+def error_of(topics: Sequence[FetchedTopic]) -> int:
+    """Return the first error in an answer; 0: none."""
+    return next((row.error for topic in topics for row in topic.partitions if row.error), 0)
 
 
 def encode(

@@ -14,6 +14,7 @@ from corelane.api.fetch_response import (
     FetchedTopic,
     LeaderHint,
     encode,
+    error_of,
 )
 from corelane.api.gather import (
     Gathered,
@@ -109,7 +110,7 @@ class GatheredFetch:
         ends = list(endpoints.values())
         parts = encode(call.version, call.request.correlation_id, 0, topics, ends)
         next_of_connection(self.shard, call)
-        call.answer_parts(parts, [])
+        call.answer_parts(parts, [], error_of(topics))
 
 
 def _row(found: Message | None, number: int) -> FetchedPartition:

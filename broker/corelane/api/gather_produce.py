@@ -58,6 +58,7 @@ def gather(shard: Shard, call: Call) -> None:
     if acks == 0:
         # No answer will leave. The shares are sent all the same, each in its own order.
         call.slot.connection.drop_slot(call.slot)
+        shard.note_answer(call.slot)
     if len(cores) == 1:
         shard.counts.misrouted[request.api_key] += 1
         from_one(ROWS, shard, call, cores.pop(), asked)

@@ -69,8 +69,11 @@ class ProduceWait:
     def _answer(self) -> None:
         self.is_done = True
         shard, call = self.shard, self.call
+        error = next((r.error for t in self.topics for r in t.partitions if r.error), 0)
         if self.acks == 0:
-            if any(row.error for topic in self.topics for row in topic.partitions):
+            call.slot.error = error
+            shard.note_answer(call.slot)
+            if error:
                 connection = call.slot.connection
                 shard.close(connection, f"client {connection.peer}: acks=0 batch refused")
             return
@@ -78,7 +81,7 @@ class ProduceWait:
         hints = [r.leader for t in self.topics for r in t.partitions if r.leader is not None]
         endpoints = endpoints_for(shard, call.slot.connection, hints) if hints else []
         frame = encode(request.api_version, request.correlation_id, self.topics, endpoints)
-        call.answer_parts([frame], [])
+        call.answer_parts([frame], [], error)
         shard.deadlines.note_done()
 
 
@@ -119,7 +122,6 @@ def handle(shard: Shard, call: Call) -> None:
         if partition is None:
             error, out.leader = fault_of_absent(shard, topic, row[2])
             out.refuse(error, _ABSENT[error])
-            shard.count_failure(request.api_key, error)
             continue
         wait.rows_open += 1
         RowAppend(wait, partition, out, row, transactional_id).begin(request.address)

@@ -21,7 +21,6 @@ from corelane_native import BATCH_REASONS, ProduceRow
 if TYPE_CHECKING:
     from corelane.api.produce import ProduceWait
 
-PRODUCE_KEY = 0
 DECOMPRESSED_BYTES_MAX = REQUEST_BYTES_MAX
 _LOST = "this broker stopped leading before the batch was committed: retry with the same sequence"
 
@@ -137,8 +136,8 @@ class RowAppend:
             return
         out.log_append_time_ms = append_time_ms
         shard.counts.batches_appended += 1
-        shard.counts.records_appended += row[7]
-        shard.counts.bytes_appended += row[6]
+        partition.topic.counts.records_in += row[7]
+        partition.topic.counts.bytes_in += row[6]
         waits = partition.sync_waits if self.wait.acks == 1 else partition.commit_waits
         waits.append((index, self))
 
@@ -203,5 +202,4 @@ class RowAppend:
 
     def _refuse(self, error: int, sentence: str) -> None:
         self.out.refuse(error, sentence)
-        self.wait.shard.count_failure(PRODUCE_KEY, error)
         self.wait.settle()

@@ -34,41 +34,70 @@ class Histogram:
 
 
 LATENCY_BOUNDS_US: Final = (
-    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000,
-    5_000_000, 10_000_000,
+    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 10_000_000,
 )  # fmt: skip
+"""The same everywhere, so that any two can be compared."""
+
+TOPICS_SHOWN_MAX: Final = 500
+"""Topics with numbers of their own; what concerns others is added up as the topic `OTHER_TOPICS`.
+
+A broker must not be killed by its own metrics: ten thousand topics are half a million samples.
+"""
+OTHER_TOPICS: Final = "other topics"
+"""Has a space, which no topic's name has."""
+
+
+class TopicCounts:
+    """What one core has done for one topic while it existed."""
+
+    __slots__ = ("bytes_in", "bytes_out", "records_in", "records_out")
+
+    def __init__(self) -> None:
+        self.bytes_in = 0
+        self.records_in = 0
+        self.bytes_out = 0
+        self.records_out = 0
 
 
 class ShardCounts:
     """What one shard has done since it was made. Microseconds are of the runtime's clock."""
 
     __slots__ = (
+        "answered",
         "assertions_failed",
         "batches_appended",
         "batches_duplicate",
         "batches_refused",
         "busy_us",
-        "bytes_appended",
-        "bytes_fetched",
         "bytes_received",
         "bytes_sent",
         "checkpoints",
         "connections_accepted",
-        "connections_closed",
+        "cpu_us",
         "elections",
         "fetches_waited",
+        "gc_us",
         "leader_changes",
+        "loop_lag_us",
         "misrouted",
+        "now_us",
         "produce_held",
         "reads_cold",
         "reads_cold_bytes",
-        "records_appended",
+        "request_us",
         "requests",
-        "requests_failed",
         "requests_malformed",
         "requests_timed_out",
         "segment_bytes",
         "segment_writes",
+        "sibling_bytes",
+        "sibling_frames",
+        "topic_bytes_in",
+        "topic_bytes_out",
+        "topic_records_in",
+        "topic_records_out",
+        "trimmed_bytes",
         "trims",
         "turn_events",
         "turn_us",
@@ -80,26 +109,35 @@ class ShardCounts:
     )
 
     def __init__(self) -> None:
-        self.requests = [0] * API_KEYS_MAX
-        """By API key."""
-        self.requests_failed: dict[tuple[int, int], int] = {}
-        """By API key and Kafka error code; only errors that occurred are there."""
+        self.now_us = 0
+        """When the turn began; the runtime sets it, and only measures by it."""
+        self.answered: list[tuple[int, int, int]] = []
+        """(API key, error code, when it came) of what is answered in this turn."""
+        self.requests: dict[tuple[int, int], int] = {}
+        """By API key and the first error of the answer; only what occurred is there."""
+        self.request_us: dict[int, Histogram] = {}
+        """By API key: from a request's arrival to the end of the turn that sent its answer."""
         self.misrouted = [0] * API_KEYS_MAX
         """By API key: requests through a door of the node that concern another core."""
         self.requests_malformed = 0
         self.requests_timed_out = 0
-        self.connections_accepted = 0
-        self.connections_closed = 0
+        self.connections_accepted: dict[int, int] = {}
+        """By the number of the listener."""
         self.bytes_received = 0
         self.bytes_sent = 0
         self.batches_appended = 0
-        self.records_appended = 0
-        self.bytes_appended = 0
         self.batches_duplicate = 0
         self.batches_refused = 0
-        self.bytes_fetched = 0
+        self.topic_bytes_in: dict[str, int] = {}
+        """By topic, as the next three; gathered from the topics when asked for."""
+        self.topic_records_in: dict[str, int] = {}
+        self.topic_bytes_out: dict[str, int] = {}
+        self.topic_records_out: dict[str, int] = {}
         self.fetches_waited = 0
         self.produce_held = 0
+        self.sibling_frames: dict[int, int] = {}
+        """By core: frames sent to it, and below their bytes."""
+        self.sibling_bytes: dict[int, int] = {}
         self.wal_writes = 0
         self.wal_records = 0
         self.wal_bytes = 0
@@ -109,14 +147,33 @@ class ShardCounts:
         self.reads_cold_bytes = 0
         self.checkpoints = 0
         self.trims = 0
+        self.trimmed_bytes = 0
         self.elections = 0
         self.leader_changes = 0
         self.assertions_failed = 0
         self.turns = 0
         self.turn_events = 0
         self.busy_us = 0
+        self.cpu_us = 0
+        self.gc_us = 0
         self.wal_write_us = Histogram(LATENCY_BOUNDS_US)
         self.turn_us = Histogram(LATENCY_BOUNDS_US)
+        self.loop_lag_us = Histogram(LATENCY_BOUNDS_US)
+
+    def count_answers(self, now_us: int) -> None:
+        """Count what was answered in the turn that ends now."""
+        requests, request_us = self.requests, self.request_us
+        for api_key, error, began_us in self.answered:
+            requests[api_key, error] = requests.get((api_key, error), 0) + 1
+            histogram = request_us.get(api_key)
+            if histogram is None:
+                histogram = request_us[api_key] = Histogram(LATENCY_BOUNDS_US)
+            histogram.observe(now_us - began_us)
+        self.answered.clear()
+
+
+NOT_SHOWN: Final = frozenset({"now_us", "answered"})
+"""Slots of ShardCounts that are means, and no metrics."""
 
 
 class ShardGauges:
@@ -125,27 +182,41 @@ class ShardGauges:
     __slots__ = (
         "arena_bytes",
         "connections",
+        "damaged",
+        "groups",
+        "is_disk_full",
         "log_bytes",
         "partitions",
         "partitions_led",
-        "partitions_offline",
         "producers",
         "receive_bytes",
         "requests_waiting",
+        "rss_bytes",
+        "segments",
+        "topics",
         "wal_flight_bytes",
     )
 
     def __init__(self) -> None:
-        self.connections = 0
+        self.connections: dict[int, int] = {}
+        """By the number of the listener."""
         self.requests_waiting = 0
+        self.groups = 0
         self.partitions = 0
+        """Of all topics, as far as this core knows."""
         self.partitions_led = 0
-        self.partitions_offline = 0
+        self.damaged = 0
+        self.topics = 0
+        """Of the cluster, as far as this core knows."""
         self.producers = 0
         self.arena_bytes = 0
         self.receive_bytes = 0
         self.wal_flight_bytes = 0
-        self.log_bytes = 0
+        self.segments = 0
+        self.log_bytes: dict[str, int] = {}
+        """By topic; every topic shown is there, so that its end is seen."""
+        self.is_disk_full = 0
+        self.rss_bytes = 0
 
 
 class MetricKind(Enum):
@@ -156,76 +227,117 @@ class MetricKind(Enum):
     HISTOGRAM = "histogram"
 
 
+class Merge(Enum):
+    """What becomes of one metric's numbers of several cores, where they have no label for it."""
+
+    SUM = "sum"
+    MAX = "max"
+
+
 @record
 class Metric:
-    """One metric as Prometheus shows it, and the attribute of ShardCounts or ShardGauges it is."""
+    """One metric as Prometheus shows it, and the attribute of ShardCounts or ShardGauges it is.
+
+    Where the first label is `shard` or `from`, each core has samples of its own; the others are
+    merged, so that a node of many cores has no more samples than one of few.
+    """
 
     name: str
     kind: MetricKind
     attribute: str
     help: str
-    labels: tuple[str, ...] = ("core",)
+    labels: tuple[str, ...] = ()
     scale: float = 1.0
     """What to multiply by to reach the unit of the name: 1e-6 from microseconds to seconds."""
+    merge: Merge = Merge.SUM
+
+    @property
+    def is_by_core(self) -> bool:
+        """Whether each core has samples of its own."""
+        return self.labels[:1] in {("shard",), ("from",)}
 
 
 _COUNTER = MetricKind.COUNTER
 _GAUGE = MetricKind.GAUGE
 _HISTOGRAM = MetricKind.HISTOGRAM
+_SHARD: Final = ("shard",)
+_TOPIC: Final = ("topic",)
+_LINK: Final = ("from", "to")
 _US: Final = 1e-6
 
 # A table reads best with one metric a paragraph.
 # fmt: off
-METRICS: Final = (
+_KAFKA: Final = (
     Metric("corelane_kafka_requests_total", _COUNTER, "requests",
-           "Kafka requests received.", ("core", "api")),
-    Metric("corelane_kafka_request_errors_total", _COUNTER, "requests_failed",
-           "Error codes sent in Kafka answers.", ("core", "api", "error")),
-    Metric("corelane_kafka_misrouted_requests_total", _COUNTER, "misrouted",
-           "Requests through a door of the node that concern partitions of another core.",
-           ("core", "api")),
+           "Kafka requests answered, by the first error in the answer.", ("api", "error")),
+    Metric("corelane_kafka_request_duration_seconds", _HISTOGRAM, "request_us",
+           "From a request's arrival to its answer's departure; a Fetch waits for records.",
+           ("api",), _US),
     Metric("corelane_kafka_requests_malformed_total", _COUNTER, "requests_malformed",
            "Requests that could not be read; each closed its connection."),
     Metric("corelane_kafka_requests_timed_out_total", _COUNTER, "requests_timed_out",
            "Requests answered with REQUEST_TIMED_OUT: their fate was not known in time."),
-    Metric("corelane_kafka_connections_accepted_total", _COUNTER, "connections_accepted",
-           "Client connections accepted."),
-    Metric("corelane_kafka_connections_closed_total", _COUNTER, "connections_closed",
-           "Client connections that are gone, whoever closed them."),
+    Metric("corelane_kafka_misrouted_requests_total", _COUNTER, "misrouted",
+           "Requests through a door of the node that concern partitions of another core.",
+           ("shard", "api")),
     Metric("corelane_kafka_connections", _GAUGE, "connections",
-           "Client connections open."),
-    Metric("corelane_kafka_requests_waiting", _GAUGE, "requests_waiting",
-           "Requests received and not yet answered."),
-    Metric("corelane_kafka_received_bytes_total", _COUNTER, "bytes_received",
-           "Bytes of Kafka requests received."),
-    Metric("corelane_kafka_sent_bytes_total", _COUNTER, "bytes_sent",
-           "Bytes of Kafka answers sent."),
-    Metric("corelane_produce_batches_total", _COUNTER, "batches_appended",
+           "Client connections open.", ("shard", "listener")),
+    Metric("corelane_kafka_connections_total", _COUNTER, "connections_accepted",
+           "Client connections, by what became of them: accepted or refused.",
+           ("listener", "result")),
+    Metric("corelane_kafka_received_bytes_total", _COUNTER, "topic_bytes_in",
+           "Bytes of record batches appended, as the producers sent them.", _TOPIC),
+    Metric("corelane_kafka_records_produced_total", _COUNTER, "topic_records_in",
+           "Records appended.", _TOPIC),
+    Metric("corelane_kafka_sent_bytes_total", _COUNTER, "topic_bytes_out",
+           "Bytes of record batches sent to consumers.", _TOPIC),
+    Metric("corelane_kafka_records_fetched_total", _COUNTER, "topic_records_out",
+           "Records sent to consumers.", _TOPIC),
+    Metric("corelane_kafka_batches_total", _COUNTER, "batches_appended",
            "Record batches appended."),
-    Metric("corelane_produce_records_total", _COUNTER, "records_appended",
-           "Records appended."),
-    Metric("corelane_produce_bytes_total", _COUNTER, "bytes_appended",
-           "Bytes of record batches appended, as the producers sent them."),
-    Metric("corelane_produce_duplicates_total", _COUNTER, "batches_duplicate",
+    Metric("corelane_kafka_batches_duplicate_total", _COUNTER, "batches_duplicate",
            "Batches of idempotent producers that were in the log already."),
-    Metric("corelane_produce_refused_total", _COUNTER, "batches_refused",
-           "Batches refused with an error."),
-    Metric("corelane_produce_held_total", _COUNTER, "produce_held",
+    Metric("corelane_kafka_batches_refused_total", _COUNTER, "batches_refused",
+           "Batches of idempotent producers that did not follow the ones before."),
+    Metric("corelane_kafka_produce_held_total", _COUNTER, "produce_held",
            "Times that no Produce request was read because memory or disk could not follow."),
-    Metric("corelane_fetch_bytes_total", _COUNTER, "bytes_fetched",
-           "Bytes of record batches sent to consumers."),
-    Metric("corelane_fetch_waits_total", _COUNTER, "fetches_waited",
+    Metric("corelane_kafka_fetch_waits_total", _COUNTER, "fetches_waited",
            "Fetch requests that waited for records."),
+    Metric("corelane_kafka_producers", _GAUGE, "producers",
+           "Producers remembered, over all partitions."),
+)
+
+_LOG: Final = (
+    Metric("corelane_topics", _GAUGE, "topics",
+           "Topics of the cluster.", merge=Merge.MAX),
+    Metric("corelane_partitions", _GAUGE, "partitions",
+           "Partitions of the cluster.", merge=Merge.MAX),
+    Metric("corelane_damaged_partitions", _GAUGE, "damaged",
+           "Partitions here that are not served because their files are damaged."),
+    Metric("corelane_raft_groups", _GAUGE, "groups",
+           "Raft groups with a replica on this core.", _SHARD),
+    Metric("corelane_raft_leaders", _GAUGE, "partitions_led",
+           "Partitions this core leads.", _SHARD),
+    Metric("corelane_raft_leader_changes_total", _COUNTER, "leader_changes",
+           "Times that a raft group here got a leader."),
+    Metric("corelane_raft_elections_total", _COUNTER, "elections",
+           "Elections begun."),
+    Metric("corelane_log_bytes", _GAUGE, "log_bytes",
+           "Bytes of a topic's partitions on disk.", _TOPIC),
+    Metric("corelane_segments", _GAUGE, "segments",
+           "Segment files of all partitions."),
+    Metric("corelane_log_trims_total", _COUNTER, "trims",
+           "Times that retention or a client moved a partition's start."),
+    Metric("corelane_log_trimmed_bytes_total", _COUNTER, "trimmed_bytes",
+           "Bytes of segment files deleted since they lay before the start of their partition."),
+    Metric("corelane_fsync_duration_seconds", _HISTOGRAM, "wal_write_us",
+           "From a write to the write-ahead log to its durability.", scale=_US),
     Metric("corelane_wal_writes_total", _COUNTER, "wal_writes",
            "Writes to the write-ahead log; each makes many records durable."),
     Metric("corelane_wal_records_total", _COUNTER, "wal_records",
            "Records written to the write-ahead log."),
     Metric("corelane_wal_written_bytes_total", _COUNTER, "wal_bytes",
            "Bytes written to the write-ahead log, with padding."),
-    Metric("corelane_wal_write_seconds", _HISTOGRAM, "wal_write_us",
-           "From a write's submission to its durability.", scale=_US),
-    Metric("corelane_wal_flight_bytes", _GAUGE, "wal_flight_bytes",
-           "Bytes handed to the write-ahead log and not yet durable."),
     Metric("corelane_segment_writes_total", _COUNTER, "segment_writes",
            "Writes to segment files."),
     Metric("corelane_segment_written_bytes_total", _COUNTER, "segment_bytes",
@@ -236,35 +348,49 @@ METRICS: Final = (
            "Bytes of those reads."),
     Metric("corelane_checkpoints_total", _COUNTER, "checkpoints",
            "Checkpoints completed."),
-    Metric("corelane_trims_total", _COUNTER, "trims",
-           "Times that retention or a client moved a partition's start."),
-    Metric("corelane_log_bytes", _GAUGE, "log_bytes",
-           "Bytes of all partitions on disk."),
-    Metric("corelane_arena_bytes", _GAUGE, "arena_bytes",
-           "Memory of the log's tail in use."),
-    Metric("corelane_receive_bytes", _GAUGE, "receive_bytes",
-           "Memory of arriving requests in use."),
-    Metric("corelane_raft_elections_total", _COUNTER, "elections",
-           "Elections begun."),
-    Metric("corelane_raft_leader_changes_total", _COUNTER, "leader_changes",
-           "Times that a raft group here got a leader."),
-    Metric("corelane_partitions", _GAUGE, "partitions",
-           "Replicas of partitions on this core."),
-    Metric("corelane_partitions_led", _GAUGE, "partitions_led",
-           "Partitions this core leads."),
-    Metric("corelane_partitions_offline", _GAUGE, "partitions_offline",
-           "Partitions here that are not served because they are damaged."),
-    Metric("corelane_producers", _GAUGE, "producers",
-           "Producers remembered, over all partitions."),
-    Metric("corelane_turns_total", _COUNTER, "turns",
-           "Turns of the core's loop."),
-    Metric("corelane_turn_events_total", _COUNTER, "turn_events",
-           "Events handled in those turns."),
-    Metric("corelane_turn_seconds", _HISTOGRAM, "turn_us",
-           "Time of one turn.", scale=_US),
-    Metric("corelane_busy_seconds_total", _COUNTER, "busy_us",
-           "Time in which the loop worked instead of waiting.", scale=_US),
-    Metric("corelane_assertions_failed_total", _COUNTER, "assertions_failed",
-           "Connections closed because an assertion failed: bugs, each with a line in the log."),
+)
+
+_CORES: Final = (
+    Metric("corelane_shard_busy_seconds_total", _COUNTER, "busy_us",
+           "Time in which the core's loop worked instead of waiting.", _SHARD, _US),
+    Metric("corelane_shard_loop_lag_seconds", _HISTOGRAM, "loop_lag_us",
+           "The longest time in each second in which the loop looked at nothing new.",
+           _SHARD, _US),
+    Metric("corelane_shard_turn_seconds", _HISTOGRAM, "turn_us",
+           "Time of one turn of the loop.", _SHARD, _US),
+    Metric("corelane_shard_turns_total", _COUNTER, "turns",
+           "Turns of the loop.", _SHARD),
+    Metric("corelane_shard_turn_events_total", _COUNTER, "turn_events",
+           "Events handled in those turns.", _SHARD),
+    Metric("corelane_shard_queue_depth", _GAUGE, "requests_waiting",
+           "Requests received and not yet answered.", _SHARD),
+    Metric("corelane_shard_messages_total", _COUNTER, "sibling_frames",
+           "Frames sent from one core of this node to another.", _LINK),
+    Metric("corelane_shard_message_bytes_total", _COUNTER, "sibling_bytes",
+           "Bytes of those frames.", _LINK),
+    Metric("corelane_shard_received_bytes_total", _COUNTER, "bytes_received",
+           "Bytes received from clients.", _SHARD),
+    Metric("corelane_shard_sent_bytes_total", _COUNTER, "bytes_sent",
+           "Bytes sent to clients.", _SHARD),
+    Metric("corelane_shard_cpu_seconds_total", _COUNTER, "cpu_us",
+           "CPU time of the core's process, with its disk threads.", _SHARD, _US),
+    Metric("corelane_shard_gc_seconds_total", _COUNTER, "gc_us",
+           "Time in Python's garbage collector, which runs between turns.", _SHARD, _US),
+    Metric("corelane_shard_rss_bytes", _GAUGE, "rss_bytes",
+           "Resident memory of the core's process.", _SHARD),
+    Metric("corelane_shard_arena_bytes", _GAUGE, "arena_bytes",
+           "Memory of the log's tail in use.", _SHARD),
+    Metric("corelane_shard_receive_bytes", _GAUGE, "receive_bytes",
+           "Memory of arriving requests in use.", _SHARD),
+    Metric("corelane_shard_wal_flight_bytes", _GAUGE, "wal_flight_bytes",
+           "Bytes handed to the write-ahead log and not yet durable.", _SHARD),
+    Metric("corelane_shard_disk_full", _GAUGE, "is_disk_full",
+           "1 while the core refuses to write because its disk is full.", _SHARD),
+    Metric("corelane_shard_assertions_failed_total", _COUNTER, "assertions_failed",
+           "Connections closed because an assertion failed: bugs, each with a line in the log.",
+           _SHARD),
 )
 # fmt: on
+
+METRICS: Final = _KAFKA + _LOG + _CORES
+"""What cores count. What the supervisor knows itself is in `runtime/exporter.py`."""

@@ -28,7 +28,8 @@ from corelane.shard.effects import Emptied, OperatorAnswer
 from corelane.shard.events import OperatorRequest
 
 HEARTBEAT_S: Final = 1.0
-STATS_PER_PACKET: Final = 500
+STATS_PER_PACKET: Final = 250
+"""A key holds a topic's name at most, so 100 KiB at most."""
 UNSENT_MAX: Final = 1024
 """Answers that wait for the supervisor; it asks for far fewer at a time."""
 
@@ -92,9 +93,11 @@ class CoreControl:
     async def beat(self) -> None:
         """Send a heartbeat each second. It comes from the loop's own thread: that is its point."""
         while True:
-            lag_ms = self._loop.lag_ns_max // 1_000_000
-            self._loop.lag_ns_max = 0
-            self._send(Heartbeat(self._loop.connections, lag_ms, self._stats.groups_offline()))
+            lag_ns, self._loop.lag_ns_max = self._loop.lag_ns_max, 0
+            self._loop.shard.counts.loop_lag_us.observe(lag_ns // 1000)
+            offline, opening = self._stats.groups_offline(), self._stats.groups_opening()
+            lag_ms = lag_ns // 1_000_000
+            self._send(Heartbeat(self._loop.connections, lag_ms, offline, opening))
             began_s = time.monotonic()
             await trio.sleep(HEARTBEAT_S)
             late_ns = int((time.monotonic() - began_s - HEARTBEAT_S) * 1e9)

@@ -107,7 +107,7 @@ class CoreLoop:
         self._die = die
         self._mail: list[Event] = []
         self._rest: trio.CancelScope | None = None
-        self._garbage = Garbage(time.monotonic())
+        self._garbage = Garbage(time.monotonic(), shard.counts)
         self._throttle = Throttle()
         self._peers: dict[ConnId, str] = {}
         self._links: dict[ConnId, CoreId] = {}
@@ -238,6 +238,8 @@ class CoreLoop:
         counts.turns += 1
         counts.busy_us += turn_us
         counts.turn_us.observe(turn_us)
+        if counts.answered:
+            counts.count_answers(counts.now_us + turn_us)
 
     async def _wait(self) -> None:
         """Wait in trio for the net, the shard's next deadline, or a `wake`."""
@@ -267,7 +269,9 @@ class CoreLoop:
                 events += self.disk.reap(row[1])
             else:
                 self._rare(row, events)
-        self.shard.counts.turn_events += len(events)
+        counts = self.shard.counts
+        counts.turn_events += len(events)
+        counts.now_us = now_ns // 1000
         performers = self._performers
         wall_ms = time.time_ns() // _NS_PER_MS
         for effect in self.shard.step(now_ns // _NS_PER_MS, wall_ms, events):
@@ -291,6 +295,8 @@ class CoreLoop:
     def _opened(self, conn: ConnId, listener: int, peer: str, events: list[Event]) -> None:
         self._peers[conn] = peer
         self.connections += 1
+        accepted = self.shard.counts.connections_accepted
+        accepted[listener // 2] = accepted.get(listener // 2, 0) + 1
         events.append(Opened(conn, listener, peer))
 
     def _closed(self, conn: ConnId, reason: int, events: list[Event]) -> None:

@@ -74,6 +74,8 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
     loop_lag_ms: int
     """The longest time since the last heartbeat between two looks at the clock."""
     groups_offline: int
+    groups_opening: int = 0
+    """Without a leader for some heartbeats."""
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):

@@ -287,10 +287,17 @@ class Supervisor:
     async def _metrics(self) -> Page:
         if self._exporter is None:
             # prometheus_client takes longer to import than a core to recover.
+            import importlib.metadata
+
             from corelane.runtime.exporter import Exporter
 
-            self._exporter = Exporter(self.cores, self.acceptor)
-        return await self._exporter.page()
+            directory = self.plan.directory.path
+            self._exporter = Exporter(self, directory, importlib.metadata.version("corelane"))
+        return Page(200, self._exporter.content_type, await self._exporter.text())
+
+    def refused(self) -> dict[str, int]:
+        """Return how many connections no core could take, by the name of the listener."""
+        return {"PLAINTEXT": self.acceptor.refused}
 
     async def _health(self) -> Page:
         identity = self.plan.directory.identity

@@ -9,6 +9,7 @@ from corelane.model.record import record
 from corelane.shard.connection import Slot
 from corelane.shard.effects import Part
 from corelane.shard.events import Request
+from corelane.shard.first_error import first_error
 from corelane.wire import frame as wire_frame
 from corelane.wire.compiler import Message, request_codec, response_codec
 
@@ -66,10 +67,15 @@ class Call:
         # The ApiVersions answer has header v0 for ever: a client that does not yet know the
         # broker's versions must be able to read it (KIP-511).
         flexible = codec.is_flexible and request.api_key != _API_VERSIONS_KEY
+        self.slot.error = first_error(message)
         self.slot.fill(codec.encode(message), header_is_flexible=flexible)
 
-    def answer_parts(self, parts: list[Part], chunks_held: list[ChunkId]) -> None:
-        """Answer with a finished frame, whose references pass to the connection."""
+    def answer_parts(self, parts: list[Part], chunks_held: list[ChunkId], error: int = 0) -> None:
+        """Answer with a finished frame, whose references pass to the connection.
+
+        *error* is the first in it.
+        """
+        self.slot.error = error
         self.slot.fill_parts(parts, chunks_held)
 
 

@@ -21,9 +21,11 @@ class Slot:
         "abandoned",
         "api_key",
         "api_version",
+        "began_us",
         "chunks_held",
         "connection",
         "correlation_id",
+        "error",
         "hurried",
         "parts",
     )
@@ -33,6 +35,8 @@ class Slot:
         self.api_key = key
         self.api_version = version
         self.correlation_id = correlation
+        self.began_us = 0
+        self.error = 0  # the first in the answer, for the counts
         self.parts: list[Part] | None = None
         self.chunks_held: list[ChunkId] = _NO_CHUNKS
         # Called if the client leaves before its answer; for waits that nothing else would end.

@@ -116,7 +116,7 @@ class Forwarding:
                 lost()
             elif answer:
                 frame = len(answer).to_bytes(LENGTH_BYTES, "big") + answer
-                call.answer_parts([frame], [])
+                call.answer_parts([frame], [], forwarded.error)
             after()
 
         forwarded = link.forward(call.frame(), call.slot.connection, answered)

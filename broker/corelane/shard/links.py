@@ -56,6 +56,7 @@ class Kind(IntEnum):
     FORWARD = 16
     """A client's request, to be answered by ANSWER with the same number."""
     ANSWER = 17
+    """Its flags are the first error code in the answer."""
     CANCEL = 18
     """Answer that request now with what there is; its client waits for others, or left."""
     CLOSE = 19
@@ -76,12 +77,13 @@ Done = Callable[[bytes | None], None]
 class Forwarded:
     """A request under way at a sibling."""
 
-    __slots__ = ("done", "link", "number", "size_bytes")
+    __slots__ = ("done", "error", "link", "number", "size_bytes")
 
     def __init__(self, link: "Link", number: int, size_bytes: int, done: Done) -> None:
         self.link = link
         self.number = number
         self.size_bytes = size_bytes
+        self.error = 0
         self.done: Done | None = done
 
     def cancel(self) -> None:
@@ -122,7 +124,8 @@ class Visitor(Connection):
         first = slot.parts[0]
         assert isinstance(first, bytes), "an answer begins with its header"
         size_bytes = int.from_bytes(first[:4], "big")
-        head = HEAD.pack(HEAD_BYTES + size_bytes, Kind.ANSWER, 0, self.number)
+        head = HEAD.pack(HEAD_BYTES + size_bytes, Kind.ANSWER, slot.error, self.number)
+        self.link.count(HEAD.size + size_bytes)
         parts: list[Part] = [head + first[4:], *slot.parts[1:]]
         effects.append(Send(self.link.conn, parts, slot.chunks_held))
         self.link.forget(self)
@@ -198,8 +201,15 @@ class Link:
     def send(self, kind: Kind, number: int, body: bytes = b"", flags: int = 0) -> None:
         """Send one frame; into the void if the sibling is gone."""
         if not self.is_down:
+            self.count(HEAD.size + len(body))
             head = HEAD.pack(HEAD_BYTES + len(body), kind, flags, number)
             self.shard.effects.append(Send(self.conn, [head + body], _NO_CHUNKS))
+
+    def count(self, size_bytes: int) -> None:
+        """Count a frame that is sent."""
+        counts, core = self.shard.counts, self.core
+        counts.sibling_frames[core] = counts.sibling_frames.get(core, 0) + 1
+        counts.sibling_bytes[core] = counts.sibling_bytes.get(core, 0) + size_bytes
 
     def forward(self, frame: bytes, client: Connection, done: Done) -> Forwarded:
         """Have *frame*, a whole request, handled there for *client*."""
@@ -219,6 +229,7 @@ class Link:
         forwarded = self._forwarded.pop(frame.number, None)
         assert forwarded is not None, "L1: nobody asked"
         self.flight_bytes -= forwarded.size_bytes
+        forwarded.error = frame.flags
         done, forwarded.done = forwarded.done, None
         assert done is not None
         done(bytes_at(frame.address + HEAD_BYTES, frame.size_bytes - HEAD_BYTES))

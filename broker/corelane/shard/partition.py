@@ -8,7 +8,7 @@ from typing import Protocol
 
 from corelane.cluster.topic_config import TopicSettings
 from corelane.model.ids import Index, Offset, RecordKind, TopicId
-from corelane.model.metrics import ShardCounts
+from corelane.model.metrics import ShardCounts, TopicCounts
 from corelane.model.record import record
 from corelane.producers.sequences import ProducedBatch, ProducerTable
 from corelane.raft.core import RaftGroup
@@ -47,13 +47,22 @@ class Batch:
 class Topic:
     """A topic as this core sees it; `partitions[i]` is None where another core owns it."""
 
-    __slots__ = ("is_deleted", "name", "name_bytes", "partitions", "settings", "topic_id")
+    __slots__ = (
+        "counts",
+        "is_deleted",
+        "name",
+        "name_bytes",
+        "partitions",
+        "settings",
+        "topic_id",
+    )
 
     def __init__(self, name: str, topic_id: TopicId, settings: TopicSettings) -> None:
         self.name = name
         self.name_bytes = name.encode()
         self.topic_id = topic_id
         self.settings = settings
+        self.counts = TopicCounts()
         self.partitions: list[Partition | None] = []
         self.is_deleted = False
 

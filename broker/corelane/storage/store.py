@@ -101,6 +101,7 @@ class CoreStore:
         self.unsynced: dict[str, None] = {}
         self.unlinks: list[str] = []
         self.checkpointing = Checkpointing(self)
+        self.segment_bytes_trimmed = 0
         self._jobs: dict[JobId, Callable[[DiskDone], News]] = {}
         self._effects: list[DiskEffect] = []
         self._borrowed: dict[int, list[ChunkId]] = {}
@@ -203,6 +204,7 @@ class CoreStore:
         queued = bool(self.flush_queue) and not self._retry_turns
         return bool(self._effects) or queued or self.checkpointing.wants_turn
 
+            self.segment_bytes_trimmed += segment.log.size_bytes
     @property
     def is_waiting(self) -> bool:
         """Whether a turn is wanted in a while: space may come back, a checkpoint may go on."""

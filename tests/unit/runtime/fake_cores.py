@@ -83,7 +83,7 @@ class EchoCore:
                     self.add(socket.socket(fileno=descriptor))
                 return True
             case StatsRequest(request=request):
-                values = {"requests/Echo": float(self.served)}
+                values = {"requests/Echo/NONE": float(self.served)}
                 self.tell(StatsAnswer(request, values, is_last=True))
                 return True
             case Link():

@@ -191,7 +191,7 @@ def test_counters_do_not_go_back_when_a_core_restarts(tmp_path: Path) -> None:
         ports = node.wait_ready()
         for _ in range(3):
             nodes.ask(ports["bootstrap"], b"x\n")
-        line = 'corelane_kafka_requests_total{api="Echo",core="0"} '
+        line = 'corelane_kafka_requests_total{api="Echo",error="NONE"} '
         assert line + "3.0" in metrics(ports["admin"])
         before = core_pid(ports["bootstrap"])
         os.kill(before, signal.SIGKILL)
@@ -199,8 +199,9 @@ def test_counters_do_not_go_back_when_a_core_restarts(tmp_path: Path) -> None:
         nodes.ask(ports["cores"][0], b"x\n")
         text = metrics(ports["admin"])
         assert line + "4.0" in text
-        assert 'corelane_core_up{core="0"} 1.0' in text
-        assert 'corelane_core_restarts_total{core="0"} 1.0' in text
+        assert 'corelane_shard_up{shard="0"} 1.0' in text
+        assert 'corelane_shard_stale{shard="0"} 0.0' in text
+        assert 'corelane_shard_restarts_total{shard="0"} 1.0' in text
 
 
 def metrics(port: int) -> str:
