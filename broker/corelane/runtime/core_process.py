@@ -35,6 +35,7 @@ from corelane.runtime.messages import Failed, Spawn
 from corelane.runtime.wal_place import place_wal
 from corelane.runtime.work import WorkBench
 from corelane.shard.config import Advertised, ListenerBrokers, ShardConfig
+from corelane.shard.events import DiskSpace
 from corelane.shard.shard import Shard
 from corelane.storage.disk import OsDisk
 from corelane.storage.layout import LayoutError
@@ -213,9 +214,17 @@ class _Core:
 
     async def _look_after(self, loop: CoreLoop) -> None:
         idle_s = self.config.network.connection_idle_ms / 1000
+        self._tell_space(loop)
         while True:
             await trio.sleep(min(idle_s / 4, IDLE_CHECK_S_MAX))
             loop.look_after(idle_s)
+            self._tell_space(loop)
+
+    def _tell_space(self, loop: CoreLoop) -> None:
+        """Let the shard know how full the disk is, for those who ask."""
+        space = os.statvfs(self.directory)
+        block_bytes = space.f_frsize
+        loop.post(DiskSpace(space.f_blocks * block_bytes, space.f_bavail * block_bytes))
 
     def _report(self, error: StartError, *, is_permanent: bool) -> None:
         """Tell the supervisor why this process ends; it may be gone itself."""
