@@ -62,6 +62,8 @@ class RecordKind(IntEnum):
     TRUNCATE = 34
     TAIL = 35
     DROP = 36
+    MOVED = 37
+    IMPORT = 38
 
 
 ENTRY_KIND_MAX: Final = 31

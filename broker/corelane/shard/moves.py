@@ -29,11 +29,11 @@ from corelane.shard.links import Kind, Link
 from corelane.shard.partition import Partition
 from corelane.shard.siblings import Home
 from corelane.storage.group_log import GroupLog
+from corelane.storage.parcel import Parcel
 
 if TYPE_CHECKING:
     from corelane.shard.groups import Groups
     from corelane.shard.shard import Shard
-    from corelane.storage.moving import Parcel
 
 UNDER_WAY_MAX: Final = 16
 """Moves at a time: each makes a partition unavailable for two group commits and a sync."""
@@ -277,8 +277,6 @@ class Moves:
         """Own the group in a parcel from now on, if the disk lets us."""
         revision = reader.uint()
         fold = (Index(reader.uint()), reader.blob(limits.INT32_MAX))
-        from corelane.storage.moving import Parcel
-
         parcel = Parcel.decode(reader.blob(limits.INT32_MAX))
         source = link.core
 

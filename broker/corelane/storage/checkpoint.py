@@ -16,10 +16,11 @@ from corelane.storage.group_log import GroupLog, LogState
 from corelane.storage.layout import (
     Descriptor,
     LayoutError,
+    Tail,
     decode_descriptor,
     encode_descriptor,
 )
-from corelane.storage.segments import Segment
+from corelane.storage.segments import Segment, Segments, Stream
 from corelane_native import crc32c
 
 MAGIC: Final = b"CLCKPT01"
@@ -76,19 +77,43 @@ class Checkpoint:
 def encode_group(log: GroupLog, applied_index: Index, blob: bytes) -> bytes:
     """Return *log*'s row as of now: only writes that were answered are in its frontiers."""
     assert applied_index >= log.flushed_index, "the fold is behind the segments"
-    assert applied_index <= log.committed_index, "the fold is of committed entries"
+    # Of committed entries; after a start those of the life before are not known as such at once.
+    assert applied_index <= log.last_index
     assert log.flushed_index <= log.committed_index
     assert log.first_index <= log.flushed_index + 1
+    return encode_image(image_of(log, applied_index, blob))
+
+
+def image_of(log: GroupLog, applied_index: Index, blob: bytes) -> GroupImage:
+    """Return what is in *log*'s row."""
     starts = [start for start in log.term_starts if start[1] <= log.flushed_index]
     state = LogState(
         log.term, log.voted_for, log.flushed_index, log.flushed_offset, log.flushed_term,
         log.first_index, log.first_term, log.start_offset, log.max_timestamp, starts,
     )  # fmt: skip
     segments = [_image(segment) for segment in log.segments.items]
-    image = GroupImage(
+    return GroupImage(
         log.descriptor, state, log.tail_lsn, applied_index, blob, segments, log.damage
     )
-    return encode_image(image)
+
+
+def segments_of(image: GroupImage, tail: Tail) -> Segments:
+    """Return the segments of a row; *tail* is what the last one holds beside its files."""
+    segments = Segments(image.descriptor.directory)
+    for row in image.segments:
+        segment = Segment(segments.directory, row.base_index, row.base_offset)
+        last = row is image.segments[-1] and not row.is_sealed
+        rest = tail if last else Tail(b"", b"", b"")
+        segment.log = Stream("log", row.log_frontier, rest.log)
+        segment.rows = Stream("entries", row.rows_frontier, rest.rows)
+        segment.control = Stream("control", row.control_frontier, rest.control)
+        segment.max_timestamp = row.max_timestamp
+        segment.first_timestamp = row.first_timestamp
+        segment.batch_bytes_max = row.batch_bytes_max
+        segment.disk_row = row.disk_row
+        segment.is_sealed = row.is_sealed
+        segments.append(segment)
+    return segments
 
 
 def _image(segment: Segment) -> SegmentImage:
@@ -150,12 +175,13 @@ def decode(data: bytes) -> Checkpoint:
     at = _BODY.size
     groups = []
     for _ in range(count):
-        image, at = _decode_group(body, at)
+        image, at = decode_image(body, at)
         groups.append(image)
     return Checkpoint(sequence, Lsn(replay_lsn), Lsn(durable_lsn), generation, groups)
 
 
-def _decode_group(body: bytes, at: int) -> tuple[GroupImage, int]:
+def decode_image(body: bytes, at: int) -> tuple[GroupImage, int]:
+    """Return the row that begins at *at*, and where it ends."""
     (
         descriptor_bytes, term, voted_for, flushed_index, flushed_offset, flushed_term,
         first_index, first_term, start_offset, max_timestamp, tail_lsn, applied_index,

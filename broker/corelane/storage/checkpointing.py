@@ -74,7 +74,6 @@ class Checkpointing:
         self._unlinks: list[str] = []
         self._bytes_at_begin = 0
         self._bytes_at_last = 0
-        self._drops: list[tuple[Lsn, GroupLog]] = []
 
     @property
     def replay_bytes(self) -> int:
@@ -117,16 +116,13 @@ class Checkpointing:
         if target is not None and log.flushed_index >= target:
             del self._flush_targets[log]
 
-    def dropped(self, log: GroupLog, lsn: Lsn) -> None:
-        """Delete a dropped group's files once its DROP record, *lsn*, is durable."""
+    def dropped(self, log: GroupLog) -> None:
+        """Take note that *log* has ended: nothing of it is waited for."""
         assert log.is_dropped
         self._flush_targets.pop(log, None)
-        self._drops.append((lsn, log))
 
     def advance(self) -> None:
         """Do this turn's share."""
-        if self._drops:
-            self._delete_dropped()
         if self.phase is Phase.IDLE:
             self._begin_if_due()
         if self.phase is Phase.FLUSHING and (not self._flush_targets or self._frees_space):
@@ -135,16 +131,6 @@ class Checkpointing:
             self._capture()
         if self.phase is Phase.SYNCING and self._synced:
             self._write_if_durable()
-
-    def _delete_dropped(self) -> None:
-        durable = self.store.wal.durable_lsn
-        left = []
-        for lsn, log in self._drops:
-            if lsn <= durable and not log.is_flushing:
-                self.store.delete_files(log)
-            else:
-                left.append((lsn, log))
-        self._drops = left
 
     def _begin_if_due(self) -> None:
         store = self.store
@@ -173,7 +159,7 @@ class Checkpointing:
         if self._flush_targets:  # what could not be flushed stays in the WAL
             self._bytes_at_begin = self._bytes_at_last
             self._flush_targets.clear()
-        self._captures = deque(self.store.groups.values())
+        self._captures = deque([*self.store.groups.values(), *self.store.moving.logs()])
         # The rows do without these; what is trimmed from here on may still be in them.
         self._unlinks, self.store.unlinks = self.store.unlinks, []
         self._rows = []
@@ -193,7 +179,7 @@ class Checkpointing:
                 except MemoryError:
                     return  # next turn there may be room
                 self.is_starved = False
-                applied, blob = self.store.state_of(log.group)
+                applied, blob = self.store.moving.fold_of(log)
                 if log.damage:  # nobody folds it any further, yet what is whole of it is flushed
                     applied = max(applied, log.flushed_index)
                 self._rows.append(checkpoint.encode_group(log, applied, blob))

@@ -93,16 +93,13 @@ def plan(log: GroupLog, arena: Arena) -> Flush | None:
     assert not log.is_flushing, "F2: one flush of a group at a time"
     assert log.flushed_index <= log.committed_index
     if log.flushed_index == log.committed_index:
-        return None
+        return _closing(log, log.segments.items[-1]) if log.wants_seal else None
     segment = _active(log)
     assert segment.base_index + segment.row_count == log.flushed_index + 1
-    flush = Flush(log, segment)
     first = log.entry(Index(log.flushed_index + 1))
     if _must_roll(log, segment, first):
-        flush.seals = True
-        for write in flush.writes:
-            _seal(write)
-        return flush
+        return _closing(log, segment)
+    flush = Flush(log, segment)
     rows: list[bytes] = []
     controls: list[bytes] = []
     parts = []
@@ -185,6 +182,15 @@ def _would_roll(log: GroupLog, segment: Segment, flush: Flush, entry: Entry) -> 
         return True
     first = flush.first_timestamp
     return first != NO_TIMESTAMP and entry.max_timestamp - first > log.segment_ms
+
+
+def _closing(log: GroupLog, segment: Segment) -> Flush:
+    """Return the flush that closes *segment*."""
+    flush = Flush(log, segment)
+    flush.seals = True
+    for write in flush.writes:
+        _seal(write)
+    return flush
 
 
 def _seal(write: StreamWrite) -> None:

@@ -121,6 +121,7 @@ class GroupLog:
         self.is_flush_wanted = False
         self.damage = ""  # why recovery found it damaged; kept in checkpoints
         self.is_dropped = False
+        self.is_leaving = False  # for another core: nothing is appended, the last segment closed
         self.is_dirty = False  # something flushed since the last TAIL record
         self.tail_lsn = Lsn(0)
         self.last_lsn = Lsn(0)  # of anything this group put
@@ -167,6 +168,7 @@ class GroupLog:
     ) -> tuple[Index, Offset, Lsn]:
         """Append a checked batch as the leader of *term*; returns index, first offset and lsn."""
         assert term >= self.last_term, "terms never go back"
+        assert not self.is_leaving, "what is appended now would stay behind"
         assert record_count > 0
         index = Index(self.last_index + 1)
         base_offset = self.next_offset
@@ -185,6 +187,7 @@ class GroupLog:
     def append_control(self, term: Term, kind: RecordKind, payload: bytes) -> tuple[Index, Lsn]:
         """Append a control entry as the leader of *term*."""
         assert term >= self.last_term, "terms never go back"
+        assert not self.is_leaving, "what is appended now would stay behind"
         assert kind != RecordKind.BATCH
         index = Index(self.last_index + 1)
         where = (address_of(payload), len(payload)) if payload else (0, 0)
@@ -200,6 +203,7 @@ class GroupLog:
     def vote(self, term: Term, voted_for: NodeId) -> Lsn:
         """Put a VOTE record; reported by the store when it is durable."""
         assert term >= self.term, "terms never go back"
+        assert not self.is_leaving, "the other core would not know of the vote"
         self.term = term
         self.voted_for = voted_for
         payload = voted_for.to_bytes(8, "little", signed=True)
@@ -303,9 +307,17 @@ class GroupLog:
         """Flush soon what is committed; a flush under way asks again itself when it is over."""
         if self.is_flush_wanted or self.is_flushing or self.is_dropped:
             return
-        if self.flushed_index < self.committed_index:  # else every turn would ask for another
+        if self.flushed_index < self.committed_index or self.wants_seal:  # else for ever again
             self.is_flush_wanted = True
             self.store.flush_queue.append(self)
+
+    @property
+    def wants_seal(self) -> bool:
+        """Whether the last segment is to be closed although nothing follows it."""
+        items = self.segments.items
+        if not self.is_leaving or not items or items[-1].is_sealed:
+            return False
+        return items[-1].log.size_bytes > 0
 
     def forget(self, chunk: Chunk) -> None:
         """Drop the tail's oldest entries as long as they lie in *chunk* (all are flushed)."""

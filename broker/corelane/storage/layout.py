@@ -48,6 +48,7 @@ class Descriptor:
 
 
 _DESCRIPTOR: Final = struct.Struct("<QiHH16s")
+_REVISION: Final = struct.Struct("<I")
 
 
 def encode_descriptor(descriptor: Descriptor) -> bytes:
@@ -60,21 +61,49 @@ def encode_descriptor(descriptor: Descriptor) -> bytes:
         len(descriptor.voters),
         descriptor.topic_id,
     )
-    return head + name + struct.pack(f"<{len(descriptor.voters)}i", *descriptor.voters)
+    voters = struct.pack(f"<{len(descriptor.voters)}i", *descriptor.voters)
+    return head + name + voters + encode_revision(descriptor.revision)
 
 
 def decode_descriptor(data: bytes) -> Descriptor:
-    """Return the descriptor that `encode_descriptor` made; LayoutError otherwise."""
+    """Return the descriptor that `encode_descriptor` made; LayoutError otherwise.
+
+    Those from before groups could move end where the revision follows now.
+    """
     try:
         group, partition, name_bytes, voter_count, topic_id = _DESCRIPTOR.unpack_from(data)
         end = _DESCRIPTOR.size + name_bytes
         name = data[_DESCRIPTOR.size : end].decode()
         voters = struct.unpack_from(f"<{voter_count}i", data, end)
+        revision = decode_revision(data[end + 4 * voter_count :])
     except (struct.error, UnicodeDecodeError) as fault:
         raise LayoutError(f"a group's description is malformed: {fault}") from fault
     return Descriptor(
-        GroupId(group), name, TopicId(topic_id), partition, tuple(NodeId(v) for v in voters)
+        GroupId(group),
+        name,
+        TopicId(topic_id),
+        partition,
+        tuple(NodeId(v) for v in voters),
+        revision,
     )
+
+
+def encode_revision(revision: int) -> bytes:
+    """Return the payload of a DROP or MOVED record."""
+    assert revision >= 1
+    return _REVISION.pack(revision)
+
+
+def decode_revision(data: bytes) -> int:
+    """Return what `encode_revision` made; 1 where nothing was written; LayoutError otherwise."""
+    if not data:
+        return 1
+    if len(data) != _REVISION.size:
+        raise LayoutError(f"a revision has {len(data)} bytes")
+    (revision,) = _REVISION.unpack(data)
+    if revision < 1:
+        raise LayoutError("a revision is 0")
+    return int(revision)
 
 
 @record

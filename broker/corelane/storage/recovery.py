@@ -10,6 +10,7 @@ R7. A core's first lsn is drawn by lot: a client that puts bytes like records in
     cannot know the next one, and no such record is more than LSNS_AHEAD_MAX ahead (R3).
 """
 
+from dataclasses import replace
 from typing import Final
 
 from corelane.model.ids import CONTROLLER_GROUP, GroupId, Index, Lsn, NodeId, RecordKind, Term
@@ -29,10 +30,11 @@ from corelane.storage.layout import (
     WalRecord,
     blocks_up,
     decode_descriptor,
+    decode_revision,
     decode_tail,
     is_entry,
 )
-from corelane.storage.segments import Segment, Segments, Stream
+from corelane.storage.parcel import Parcel
 from corelane.storage.store import CoreStore, StoreSettings, empty_state
 from corelane.storage.wal import Wal, WalFile
 from corelane.storage.wal_scan import (
@@ -49,6 +51,8 @@ from corelane_native import Arena
 WAL_DIRECTORY: Final = "wal"
 PARTITIONS_DIRECTORY: Final = "partitions"
 _MAX_TIMESTAMP_AT: Final = 35
+_MAKERS: Final = frozenset((RecordKind.OWN, RecordKind.IMPORT))
+_ENDERS: Final = frozenset((RecordKind.DROP, RecordKind.MOVED))
 
 
 @record
@@ -125,7 +129,6 @@ class Replay:
         self.builders = {image.descriptor.group: GroupBuilder(image) for image in start.groups}
         self.next_lsn = start.replay_lsn
         self.durable_lsn = start.durable_lsn
-        self.dropped: list[str] = []
         self.count = 0
         self.cut = ""
         self.end = 0  # where the last live file's records end
@@ -181,7 +184,7 @@ class Replay:
         if found.lsn < self.next_lsn:
             return True  # the checkpoint has what it said
         builder = self.builders.get(found.group)
-        if builder is None or found.kind == RecordKind.OWN:
+        if builder is None or found.kind in _MAKERS:
             return False
         flushed = builder.image.state.flushed_index
         is_next = found.index <= flushed or found.index == builder.last_index + 1
@@ -194,6 +197,8 @@ class Replay:
         is_needed = not is_entry(found.kind) or found.index > builder.image.state.flushed_index
         if found.kind == RecordKind.TAIL:
             is_needed = found.lsn == builder.image.tail_lsn
+        elif found.kind in _ENDERS:
+            is_needed = False  # who ended the group does so again when it is found here
         if is_needed and not builder.damage:
             builder.damage = f"record {found.lsn} at {path}:{found.payload_at} is damaged"
 
@@ -229,7 +234,7 @@ class Replay:
         self.count += 1
         payload = memoryview(data)[found.payload_at : found.payload_at + found.payload_bytes]
         kind = found.kind
-        if kind == RecordKind.OWN:
+        if kind in _MAKERS:
             self._own(found, bytes(payload))
             return
         builder = self.builders.get(found.group)
@@ -245,19 +250,28 @@ class Replay:
         elif kind == RecordKind.TAIL:
             if found.lsn == builder.image.tail_lsn:
                 builder.tail = decode_tail(bytes(payload))
-        elif kind == RecordKind.DROP:
-            self.dropped.append(builder.image.descriptor.directory)
-            del self.builders[found.group]
+        elif kind in _ENDERS:
+            if builder.image.descriptor.revision <= decode_revision(bytes(payload)):  # M4
+                del self.builders[found.group]
         else:
             raise CorruptWalError(
                 f"record {found.lsn} has the unknown kind {kind}: a newer version's?"
             )
 
     def _own(self, found: WalRecord, payload: bytes) -> None:
-        if found.group not in self.builders:
+        """Make a group, unless its row is of this time here, or a later one, and newer."""
+        tail = Tail(b"", b"", b"")
+        if found.kind == RecordKind.IMPORT:
+            parcel = Parcel.decode(payload)
+            image, tail = replace(parcel.image, tail_lsn=found.lsn), parcel.tail
+        else:
             descriptor = decode_descriptor(payload)
             image = GroupImage(descriptor, empty_state(), found.lsn, Index(0), b"", [], "")
-            self.builders[found.group] = GroupBuilder(image)
+        builder = self.builders.get(found.group)
+        if builder is None or builder.image.descriptor.revision < image.descriptor.revision:
+            builder = self.builders[found.group] = GroupBuilder(image)
+        if builder.image.tail_lsn == found.lsn:
+            builder.tail = tail
 
     def _entry(self, found: WalRecord, payload: memoryview, builder: GroupBuilder) -> Entry:
         """Copy a payload into the arena, unless the segments have the entry already."""
@@ -421,7 +435,8 @@ def _build(store: CoreStore, builder: GroupBuilder) -> GroupLog:
     image = builder.image
     log = GroupLog(store, image.descriptor, image.state)
     log.tail_lsn = image.tail_lsn
-    log.segments = _segments(builder)
+    log.segments = checkpoint.segments_of(image, builder.tail)
+    builder.damage = builder.damage or remainder_damage(builder)
     flushed = image.state.flushed_index
     entries = builder.entries
     if remainder_damage(builder):
@@ -456,26 +471,6 @@ def remainder_damage(builder: GroupBuilder) -> str:
         f"the remainder of segment {row.base_offset} is missing: it has {max(0, count)} "
         f"entries from {row.base_index}, the checkpoint says {image.state.flushed_index}"
     )
-
-
-def _segments(builder: GroupBuilder) -> Segments:
-    image = builder.image
-    segments = Segments(image.descriptor.directory)
-    for row in image.segments:
-        segment = Segment(segments.directory, row.base_index, row.base_offset)
-        last = row is image.segments[-1] and not row.is_sealed
-        tail = builder.tail if last else Tail(b"", b"", b"")
-        segment.log = Stream("log", row.log_frontier, tail.log)
-        segment.rows = Stream("entries", row.rows_frontier, tail.rows)
-        segment.control = Stream("control", row.control_frontier, tail.control)
-        segment.max_timestamp = row.max_timestamp
-        segment.first_timestamp = row.first_timestamp
-        segment.batch_bytes_max = row.batch_bytes_max
-        segment.disk_row = row.disk_row
-        segment.is_sealed = row.is_sealed
-        segments.append(segment)
-    builder.damage = builder.damage or remainder_damage(builder)
-    return segments
 
 
 def _remove_orphans(disk: Disk, store: CoreStore) -> None:

@@ -14,6 +14,7 @@ from typing import Final
 from corelane.model.ids import (
     NO_NODE,
     ChunkId,
+    CoreId,
     GroupId,
     Index,
     JobId,
@@ -27,6 +28,7 @@ from corelane.model.record import record
 from corelane.storage import flush as flushing
 from corelane.storage.checkpointing import Checkpointing
 from corelane.storage.chunks import Chunks
+from corelane.storage.dropping import Dropping
 from corelane.storage.effects import (
     DiskDone,
     DiskEffect,
@@ -38,6 +40,7 @@ from corelane.storage.effects import (
 from corelane.storage.flush import Flush, NextJob
 from corelane.storage.group_log import ColdRead, GroupLog, LogState
 from corelane.storage.layout import NO_TIMESTAMP, Descriptor, encode_descriptor
+from corelane.storage.moving import Exported, Imported, Moving
 from corelane.storage.news import (
     NOTHING,
     OUT_OF_SPACE,
@@ -46,6 +49,7 @@ from corelane.storage.news import (
     StorageFailureError,
     failure,
 )
+from corelane.storage.parcel import Parcel
 from corelane.storage.wal import Wal, WalFile
 from corelane_native import Arena, address_of
 
@@ -97,11 +101,13 @@ class CoreStore:
         self.lacks: set[Lack] = set()  # what there was no space for when it was last tried
         self.file_number = 0
         self.segment_bytes_written = 0
+        self.segment_bytes_trimmed = 0
         self.other_bytes_written = 0
         self.unsynced: dict[str, None] = {}
         self.unlinks: list[str] = []
         self.checkpointing = Checkpointing(self)
-        self.segment_bytes_trimmed = 0
+        self.dropping = Dropping(self)
+        self.moving = Moving(self)
         self._jobs: dict[JobId, Callable[[DiskDone], News]] = {}
         self._effects: list[DiskEffect] = []
         self._borrowed: dict[int, list[ChunkId]] = {}
@@ -113,6 +119,7 @@ class CoreStore:
     def create_group(self, descriptor: Descriptor) -> GroupLog:
         """Make an empty log for a new group; its OWN record is durable with the next write."""
         assert descriptor.group not in self.groups
+        assert descriptor.group not in self.moving.imports
         log = GroupLog(self, descriptor, empty_state())
         payload = encode_descriptor(descriptor)
         lsn, _chunk, _position = self.wal.put(
@@ -127,6 +134,46 @@ class CoreStore:
 
     def drop_group(self, log: GroupLog) -> None:
         """Forget a group for ever; its files go when the DROP record is durable."""
+        self._end(log, RecordKind.DROP)
+
+    def export_group(self, log: GroupLog, done: Exported) -> None:
+        """Make the parcel with which another core goes on with *log*, and hand it to *done*.
+
+        Everything of the log is committed and durable. Nothing may be appended or voted until
+        `keep_group`, when nobody took it, or `release_group`, when somebody has. *done* is called
+        in a later step, once, but never after one of these or `drop_group`.
+        """
+        assert self.groups[log.group] is log
+        self.moving.export_group(log, done)
+
+    def keep_group(self, log: GroupLog) -> None:
+        """Go on with a log that was to leave: nobody took it."""
+        assert self.groups[log.group] is log
+        self.moving.forget(log)
+
+    def release_group(self, log: GroupLog) -> None:
+        """Forget a group that another core has, durably, at a higher revision.
+
+        Its names of the files go when the MOVED record is durable; the other core's stay.
+        """
+        self._end(log, RecordKind.MOVED)
+
+    def import_group(
+        self,
+        parcel: Parcel,
+        revision: int,
+        fold: tuple[Index, bytes],
+        source: CoreId,
+        done: Imported,
+    ) -> None:
+        """Own the group in *parcel* from now on, at that revision, with the state of its fold.
+
+        *source* is the core whose directory its files are linked from; it must keep them until
+        *done* is called, in a later step and once. Until then the group is not in `groups`.
+        """
+        self.moving.import_group(parcel, revision, fold, source, done)
+
+    def _end(self, log: GroupLog, kind: RecordKind) -> None:
         assert self.groups[log.group] is log
         assert not log.is_dropped
         del self.groups[log.group]
@@ -137,13 +184,12 @@ class CoreStore:
         for entry in log.tail:
             entry.chunk.holders.pop(log, None)
         log.tail.clear()
-        lsn, _chunk, _position = self.wal.put(
-            RecordKind.DROP, Term(0), log.group, Index(0), log.next_offset, (0, 0)
-        )
-        self.checkpointing.dropped(log, lsn)
+        self.moving.forget(log)
+        self.checkpointing.dropped(log)
+        self.dropping.add(log, kind)
 
     def delete_files(self, log: GroupLog) -> None:
-        """Remove a dropped group's directory (its DROP record is durable)."""
+        """Remove the directory of a group that ended here (its record is durable)."""
         paths = [p for segment in log.segments.items for p in segment.paths]
         self.unlink([*paths, log.descriptor.directory])
 
@@ -158,6 +204,7 @@ class CoreStore:
             first = items[0].base_index
             log.began_at(first, log.term_at(Index(first - 1)))
             paths += segment.paths
+            self.segment_bytes_trimmed += segment.log.size_bytes
         if paths:
             self.unlinks += paths
 
@@ -169,6 +216,8 @@ class CoreStore:
             self._retry_turns -= 1
         elif self.flush_queue:
             self._start_flushes()
+        self.dropping.advance()
+        self.moving.advance()
         self.checkpointing.advance()
         self._prepare_file()
         self.chunks.evict(self.arena_bytes // 2)
@@ -204,11 +253,11 @@ class CoreStore:
         queued = bool(self.flush_queue) and not self._retry_turns
         return bool(self._effects) or queued or self.checkpointing.wants_turn
 
-            self.segment_bytes_trimmed += segment.log.size_bytes
     @property
     def is_waiting(self) -> bool:
         """Whether a turn is wanted in a while: space may come back, a checkpoint may go on."""
-        return self._retry_turns > 0 or self.checkpointing.is_under_way
+        waits = self.dropping.is_waiting or self.moving.is_waiting
+        return waits or self._retry_turns > 0 or self.checkpointing.is_under_way
 
     @property
     def is_stopped(self) -> bool:
@@ -218,7 +267,8 @@ class CoreStore:
     @property
     def is_idle(self) -> bool:
         """Whether nothing waits for the disk."""
-        return not self._jobs and self.wal.is_idle
+        waits = self.dropping.is_waiting or self.moving.is_waiting
+        return not waits and not self._jobs and self.wal.is_idle
 
     def recovered(self) -> None:
         """Take a checkpoint of what was replayed, now that it is committed again.
@@ -250,6 +300,7 @@ class CoreStore:
             raise StorageFailureError(failure("writing the write-ahead log", done.error))
         write = self.wal.written()
         assert write.lsn_upto == self.wal.durable_lsn
+        self.moving.durable()
         entries = [(log, *note) for log, note in write.entries.items()]
         return News(entries, write.votes)
 
@@ -385,6 +436,7 @@ class CoreStore:
         self._release(flush)
         if flush.is_failed:
             log.want_flush()
+            self.moving.flushed(log, is_failed=True)
             return
         if flush.paths:
             self.has_space(Lack.SEGMENT)
@@ -404,6 +456,7 @@ class CoreStore:
             or self.checkpointing.needs(log)
         ):
             log.want_flush()
+        self.moving.flushed(log, is_failed=False)
 
     def _release(self, flush: Flush) -> None:
         for chunk in self._borrowed.pop(id(flush), []):

@@ -126,6 +126,19 @@ class Wal:
             room += spare.size_bytes
         return room
 
+    def has_room(self, payload_bytes: int) -> bool:
+        """Whether a record fits without the reserve, as `put_batch` asks before it puts one."""
+        need = RECORD_HEADER_BYTES + payload_bytes + 2 * BLOCK_BYTES
+        return bool(self.spares) or (
+            self._file_position + need + RESERVE_BYTES <= self.file.size_bytes
+        )
+
+    @property
+    def has_half_reserve(self) -> bool:
+        """Whether more than half of the reserve is left, or of a file that is smaller."""
+        left = self.file.size_bytes - self._file_position
+        return bool(self.spares) or left > min(RESERVE_BYTES, self.file.size_bytes) // 2
+
     @property
     def record_bytes_max(self) -> int:
         """The largest payload that fits an ordinary file."""

@@ -8,13 +8,14 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from corelane.model.ids import GroupId, Index, Lsn, NodeId, Offset, RecordKind, Term
+from corelane.model.ids import CoreId, GroupId, Index, Lsn, NodeId, Offset, RecordKind, Term
 from corelane.model.record import record
 from corelane.storage.disk import Disk
 from corelane.storage.effects import DiskDone, DiskEffect
 from corelane.storage.group_log import ColdRead, GroupLog, MemoryRead
 from corelane.storage.layout import CONTROL_HEADER, ROW, ROW_BYTES
 from corelane.storage.news import News
+from corelane.storage.parcel import Parcel
 from corelane.storage.recovery import Recovered, RecoverySettings, recover
 from corelane.storage.segments import Segment, Stream, rows_header
 from corelane.storage.store import ColdResult, CoreStore, StoreSettings
@@ -22,7 +23,7 @@ from corelane.storage.wal import WalFullError
 from corelane_native import Arena, address_of, bytes_at, crc32c
 from tests.simulation.sim_disk import SimDisk
 from tests.unit.storage import model
-from tests.unit.storage.model import Cut, Drop, Entry, GroupModel, Logged, Own, Vote
+from tests.unit.storage.model import Cut, Drop, Entry, GroupModel, Logged, Own, Taken, Vote
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -132,6 +133,7 @@ class Machine:
         self.store: CoreStore = self.recovered.store
         self.store.state_of = self._state_of
         self.groups: dict[GroupId, GroupModel] = {}
+        self.taking: dict[GroupId, GroupModel] = {}  # asked for, and not in the log yet
 
     # --- recovery compared with the model ---
 
@@ -161,6 +163,7 @@ class Machine:
         assert log.next_offset == want.next_offset
         assert log.term == want.term
         assert log.voted_for == want.voted_for
+        assert log.descriptor == want.descriptor
         assert log.committed_index <= committed, (
             f"{log.committed_index} is in segments, only {committed} committed"
         )
@@ -250,7 +253,13 @@ class Machine:
 
     def turn(self, *, everything: bool = False) -> None:
         """Perform a turn: hand out effects, take some answers, commit what became durable."""
-        for effect in self.store.turn_effects():
+        effects = self.store.turn_effects()
+        for taking in self.store.moving.imports.values():
+            group = taking.parcel.group
+            if taking.lsn and group in self.taking:
+                self._logged(taking.lsn, group, Taken(self.taking.pop(group)))
+                self.held.committed[group] = self.groups[group].last_index
+        for effect in effects:
             self.driver.submit(effect, self.arena)
         for done in self.driver.completions(everything=everything):
             self._take(self.store.on_done(done))
@@ -310,6 +319,8 @@ class Machine:
         match op:
             case Own():
                 self.groups[group] = GroupModel(op.descriptor)
+            case Taken():
+                self.groups[group] = op.group.copy(op.group.descriptor.revision)
             case Drop():
                 del self.groups[group]
             case _:
@@ -336,6 +347,45 @@ class Machine:
         """Drop a group."""
         lsn = self.store.wal.next_lsn
         self.store.drop_group(log)
+        self._logged(lsn, log.group, Drop())
+        del self.durable[log.group]
+
+    def export(self, log: GroupLog, done: Callable[[Parcel | None], None]) -> None:
+        """Pack a group; the parcel has gone over a wire when *done* hears of it."""
+        assert self.durable[log.group] == log.last_index
+
+        def exported(parcel: Parcel | None) -> None:
+            done(None if parcel is None else Parcel.decode(parcel.encode()))
+
+        self.store.export_group(log, exported)
+
+    def take(
+        self, parcel: Parcel, source: CoreId, group: GroupModel, done: Callable[[str], None]
+    ) -> None:
+        """Import a group that is *group* at its source."""
+
+        def imported(log: GroupLog | None, why: str) -> None:
+            if log is None:
+                self.taking.pop(parcel.group, None)
+                done(why)
+                return
+            assert log.group not in self.taking
+            log.segment_bytes = self.profile.segment_bytes
+            self.durable[log.group] = log.last_index
+            self.held.acked_lsn = max(self.held.acked_lsn, log.last_lsn)
+            self.check_log(log)
+            done("")
+
+        revision = parcel.descriptor.revision + 1
+        self.taking[parcel.group] = group.copy(revision)
+        fold = (Index(group.last_index), group.fold(group.last_index))
+        self.store.import_group(parcel, revision, fold, source, imported)
+
+    def release(self, log: GroupLog) -> None:
+        """Give up a group that another core has."""
+        lsn = self.store.wal.next_lsn
+        self.store.release_group(log)
+        assert not self.store.dropping.is_waiting
         self._logged(lsn, log.group, Drop())
         del self.durable[log.group]
 

@@ -1,6 +1,7 @@
 """What a core's log should be: a list of operations, and what they add up to."""
 
 import struct
+from dataclasses import replace
 
 from corelane.model.ids import GroupId, Lsn, NodeId, RecordKind, TopicId
 from corelane.model.record import record
@@ -71,10 +72,17 @@ class Cut:
 
 @record
 class Drop:
-    """A group was dropped."""
+    """A group was dropped, or released to another core."""
 
 
-Op = Own | Entry | Vote | Cut | Drop
+@record
+class Taken:
+    """A group came from another core, as it was there."""
+
+    group: "GroupModel"
+
+
+Op = Own | Entry | Vote | Cut | Drop | Taken
 
 
 @record
@@ -94,6 +102,13 @@ class GroupModel:
         self.entries: list[Entry] = []
         self.term = 0
         self.voted_for = -1
+
+    def copy(self, revision: int) -> "GroupModel":
+        """Return the same group as another core has it."""
+        twin = GroupModel(replace(self.descriptor, revision=revision))
+        twin.entries = [*self.entries]
+        twin.term, twin.voted_for = self.term, self.voted_for
+        return twin
 
     @property
     def last_index(self) -> int:
@@ -159,6 +174,9 @@ def replay(history: list[Logged]) -> dict[GroupId, GroupModel]:
         match logged.op:
             case Own():
                 groups[logged.group] = GroupModel(logged.op.descriptor)
+            case Taken():
+                taken = logged.op.group
+                groups[logged.group] = taken.copy(taken.descriptor.revision)
             case Drop():
                 del groups[logged.group]
             case _:
