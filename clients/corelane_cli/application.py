@@ -4,7 +4,7 @@ import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 import click
@@ -36,6 +36,7 @@ class Application(click.Group):
         except CommandError as error:
             code = show(error, wants_json)
         except (click.Abort, KeyboardInterrupt):
+            _leave_stopped_reader()
             code = exits.INTERRUPTED
         except _ReaderGoneError:
             code = _leave_pipe()
@@ -136,3 +137,12 @@ def _leave_pipe() -> int:
     os.dup2(null, sys.stdout.fileno())
     os.close(null)
     return exits.READER_GONE
+
+
+def _leave_stopped_reader() -> None:
+    """Drop what nobody takes: the interpreter would wait for that at its end."""
+    import select
+
+    with suppress(OSError, ValueError):  # a test's stream has no descriptor
+        if not select.select([], [sys.stdout.fileno()], [], 0)[1]:
+            _leave_pipe()

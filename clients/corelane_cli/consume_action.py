@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from corelane.model.record import record
+from corelane_cli.interruption import blocking
 from corelane_cli.layout import FormatError
 from corelane_cli.offsets import Extent, GrammarError, Range, parse, resolve, times_ms
 from corelane_cli.progress import Progress
@@ -97,8 +98,10 @@ async def _print(
     out = sys.stdout.buffer
     count = 0
     while records := (await consumer.read())[:left]:
-        out.write(b"".join(map(printed, records)))
-        out.flush()
+        text = b"".join(map(printed, records))
+        with blocking():
+            out.write(text)
+            out.flush()
         count += len(records)
         progress.show(count)
         if left is not None:

@@ -11,6 +11,7 @@ from corelane_cli import exits
 from corelane_cli.exits import CommandError
 from corelane_cli.input_format import InputFormat
 from corelane_cli.input_source import InputError
+from corelane_cli.interruption import blocking
 from corelane_cli.layout import FormatError
 from corelane_cli.output import counted, show_json
 from corelane_cli.produce_input import messages
@@ -120,7 +121,9 @@ def _told(wish: Wish, tally: Tally, message: Message, printed: Part) -> Callable
         if isinstance(outcome, Delivery):
             place = (outcome.topic, outcome.partition, outcome.offset, outcome.timestamp_ms)
             made = Record(*place, message.key, message.value, message.headers, origin)
-            sys.stdout.buffer.write(printed(made))
+            text = printed(made)
+            with blocking():
+                sys.stdout.buffer.write(text)
 
     return tell
 

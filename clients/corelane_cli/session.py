@@ -1,6 +1,5 @@
 """Runs a command's conversation with a cluster and says its errors as the command line does."""
 
-import signal
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -8,6 +7,7 @@ import trio
 
 from corelane_cli import catalogue, exits
 from corelane_cli.exits import CommandError
+from corelane_cli.interruption import Interruption
 from corelane_client.address import AddressError
 from corelane_client.errors import (
     AnswerTimeoutError,
@@ -28,38 +28,25 @@ DELIVERY_TIMEOUT_MS: Final = 30_000
 
 
 def run(conversation: Callable[[], Awaitable[T]]) -> T:
-    """Return what *conversation* returns. Raises CommandError, KeyboardInterrupt and OSError.
-
-    Ctrl-C cancels it instead of raising in whichever task happens to run: what that task was
-    about to clean up would be told to others as errors, and theirs be shown instead.
-    """
-    interruptions: list[int] = []
+    """Return what *conversation* returns. Raises CommandError, KeyboardInterrupt and OSError."""
+    interruption = Interruption()
 
     async def until_interrupted() -> T:
-        with trio.CancelScope() as scope:
-            trio.lowlevel.spawn_system_task(_watch, scope, interruptions)
+        with interruption.cancelling():
             return await conversation()
         raise KeyboardInterrupt
 
-    try:
-        return trio.run(until_interrupted)
-    except BaseException as error:
-        if interruptions:
-            raise KeyboardInterrupt from error
-        if isinstance(error, BaseExceptionGroup):
-            raise _said(_only(error)) from error
-        if isinstance(error, ClientError | AddressError):
-            raise _said(error) from error
-        raise
-
-
-async def _watch(scope: trio.CancelScope, interruptions: list[int]) -> None:
-    """Cancel *scope* at the first Ctrl-C; later ones raise as usual, should it hang."""
-    with trio.open_signal_receiver(signal.SIGINT) as signals:
-        async for number in signals:
-            interruptions.append(number)
-            scope.cancel()
-            return
+    with interruption.heeded():
+        try:
+            return trio.run(until_interrupted)
+        except BaseException as error:
+            if interruption.has_struck:
+                raise KeyboardInterrupt from error
+            if isinstance(error, BaseExceptionGroup):
+                raise _said(_only(error)) from error
+            if isinstance(error, ClientError | AddressError):
+                raise _said(error) from error
+            raise
 
 
 def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -3,11 +3,15 @@
 The broker is Corelane, or the one that CORELANE_BOOTSTRAP names.
 """
 
+import fcntl
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
+import termios
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +23,7 @@ from corelane_cli import exits
 from tests.integration import broker as brokers
 
 CORELANE = str(Path(sys.executable).with_name("corelane"))
+PIPE_BYTES_FULL = 60 * 1024
 
 
 class Shell:
@@ -61,6 +66,13 @@ def topic(shell: Shell) -> str:
     name = f"cli-{uuid.uuid4().hex[:12]}"
     assert shell.text("topic", "create", name, "--partitions", "3") == f"created topic {name}\n"
     return name
+
+
+def pipe_bytes(descriptor: int) -> int:
+    """Return how much a pipe holds."""
+    (count,) = struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))
+    assert isinstance(count, int)
+    return count
 
 
 def test_the_lines_of_the_readme(shell: Shell, topic: str) -> None:
@@ -159,8 +171,26 @@ def test_an_interrupted_consumer_has_printed_what_there_was(shell: Shell, topic:
     assert process.stdout is not None
     assert [process.stdout.readline() for _ in range(2)] == [b"a\n", b"b\n"]
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err.strip()) == (exits.INTERRUPTED, b"", b"")
+
+
+def test_a_consumer_whose_reader_stopped_can_be_interrupted(shell: Shell, topic: str) -> None:
+    """As `less` does: it stops reading when it has enough, and stays."""
+    shell.text("produce", topic, "-p", "0", data=b"".join(b"%099d\n" % n for n in range(10_000)))
+    env = {key: value for key, value in shell.environment.items() if key != "PYTHONUNBUFFERED"}
+    command = [CORELANE, "consume", topic, "-p", "0"]
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    while pipe_bytes(process.stdout.fileno()) < PIPE_BYTES_FULL:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == exits.INTERRUPTED
+    assert process.stderr.read().strip() == b""
+    process.stdout.close()
+    process.stderr.close()
 
 
 def test_a_pipe_that_closes_ends_the_consumer_quietly(shell: Shell, topic: str) -> None:

@@ -1,11 +1,16 @@
 """The command line's own manners: help, errors, exit codes, pipes; nothing that needs a broker."""
 
+import fcntl
 import json
+import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
+import time
 from pathlib import Path
 
 import click
@@ -216,6 +221,29 @@ def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:
     assert done.stderr == ""
 
 
+def test_ctrl_c_ends_a_command_whose_reader_has_stopped_reading() -> None:
+    """The interpreter would wait at its end for the little that was not taken."""
+    script = (
+        "import click, sys\nfrom corelane_cli.application import Application\n"
+        "@click.group(cls=Application)\ndef cli(): pass\n"
+        "@cli.command()\ndef flood():\n"
+        "    while True:\n        sys.stdout.write('x' * 99)\n        sys.stdout.flush()\n"
+        "cli.main(['flood'])\n"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=env)
+    assert process.stdout is not None
+    held_bytes = 0
+    while held_bytes < 60 * 1024:
+        assert process.poll() is None
+        time.sleep(0.01)
+        held = fcntl.ioctl(process.stdout, termios.FIONREAD, bytes(4))
+        (held_bytes,) = struct.unpack("i", held)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == exits.INTERRUPTED
+    process.stdout.close()
+
+
 def test_ctrl_c_ends_a_command_quietly() -> None:
     """A listener that never answers keeps the command waiting."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -224,7 +252,7 @@ def test_ctrl_c_ends_a_command_quietly() -> None:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         with listener.accept()[0]:
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=10)
+            out, err = process.communicate(timeout=30)
     assert process.returncode == exits.INTERRUPTED
     assert (out, err.strip()) == (b"", b"")
 
