@@ -5,9 +5,10 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
-from typing import assert_never
+from typing import NoReturn, assert_never
 
 from corelane.runtime import data_directory, messages
 from corelane.runtime.failures import StartError
@@ -36,17 +37,19 @@ class EchoCore:
     """Sends back what its clients send, until told to stop."""
 
     def __init__(
-        self, spawn: Spawn, control: socket.socket, listener: socket.socket | None
+        self, spawn: Spawn, control: socket.socket, listeners: list[socket.socket]
     ) -> None:
         self.control = control
-        self.listener = listener
+        self.listeners = {listener.fileno(): listener for listener in listeners}
         self.pipes: dict[int, tuple[int, int]] = {}
         """From and to each sibling."""
         self.poll = select.poll()
         self.poll.register(control, select.POLLIN)
-        if listener is not None:
+        for listener in listeners:
             self.poll.register(listener, select.POLLIN)
         self.connections: dict[int, socket.socket] = {}
+        self.doors: dict[int, str] = {}
+        """How each connection came in."""
         self.served = 0
         cpus = os.sched_getaffinity(0)
         self.tell(Ready(os.getpid(), 0, min(cpus) if len(cpus) == 1 else -1))
@@ -57,12 +60,14 @@ class EchoCore:
     def serve(self) -> int:
         """Serve until told to stop; returns the exit code."""
         while True:
-            for descriptor, _ in self.poll.poll(HEARTBEAT_MS):
+            # One at a time: it may close what another one is about.
+            for descriptor, _ in self.poll.poll(HEARTBEAT_MS)[:1]:
                 if descriptor == self.control.fileno():
                     if not self.obey():
                         return 0
-                elif self.listener is not None and descriptor == self.listener.fileno():
-                    self.add(self.listener.accept()[0])
+                elif descriptor in self.listeners:
+                    number = [*self.listeners].index(descriptor)
+                    self.add(self.listeners[descriptor].accept()[0], f"own port of {number}")
                 elif descriptor in self.connections:
                     self.echo(self.connections[descriptor])
                 else:
@@ -80,7 +85,7 @@ class EchoCore:
         match message:
             case Connections():
                 for descriptor in descriptors:
-                    self.add(socket.socket(fileno=descriptor))
+                    self.add(socket.socket(fileno=descriptor), f"bootstrap of {message.listener}")
                 return True
             case StatsRequest(request=request):
                 values = {"requests/Echo/NONE": float(self.served)}
@@ -92,6 +97,7 @@ class EchoCore:
                 self.poll.register(descriptors[0], select.POLLIN)
                 return True
             case Operate():
+                sys.stderr.write(f"asked to {message.verb} {message.arguments}\n")
                 told = {**message.arguments, "pid": str(os.getpid())}
                 self.tell(Operated(message.number, "", message.verb, told))
                 return True
@@ -99,6 +105,12 @@ class EchoCore:
                 return False
             case _:
                 assert_never(message)
+
+    def be_stubborn(self) -> NoReturn:
+        """Show signs of life, and nothing else."""
+        while True:
+            self.tell(Heartbeat(0, 0, 0))
+            time.sleep(HEARTBEAT_MS / 1000)
 
     def unlink(self, sibling: int) -> None:
         """Leave the pipes from and to a sibling's life."""
@@ -116,17 +128,20 @@ class EchoCore:
         else:
             self.unlink(sibling)
 
-    def ask_siblings(self) -> bytes:
+    def ask_siblings(self, only: list[int]) -> bytes:
         """Return the process of each sibling, as it says over its pipe: core:pid, core:pid."""
         words = []
         for core, (read_end, write_end) in sorted(self.pipes.items()):
+            if only and core not in only:
+                continue
             with contextlib.suppress(BrokenPipeError):
                 os.write(write_end, QUESTION)
             ready, _, _ = select.select([read_end], [], [], 5)
             words.append(f"{core}:{os.read(read_end, 100).decode() if ready else 'silent'}")
         return ", ".join(words).encode() + b"\n"
 
-    def add(self, connection: socket.socket) -> None:
+    def add(self, connection: socket.socket, door: str) -> None:
+        self.doors[connection.fileno()] = door
         connection.setblocking(False)
         self.connections[connection.fileno()] = connection
         self.poll.register(connection, select.POLLIN)
@@ -136,8 +151,10 @@ class EchoCore:
             data = connection.recv(4096)
         except ConnectionResetError:
             data = b""
-        if data == b"siblings\n":
-            connection.send(self.ask_siblings())
+        if data.startswith(b"siblings"):
+            connection.send(self.ask_siblings([int(word) for word in data.split()[1:]]))
+        elif data == b"door\n":
+            connection.send(self.doors[connection.fileno()].encode())
         elif data == b"pid\n":
             connection.send(f"{os.getpid()}\n".encode())
         elif data == b"hang\n":
@@ -156,20 +173,22 @@ class EchoCore:
 def echo(directory: Path) -> CoreMain:
     """Return a core that echoes, with a lock as a real one has.
 
-    A retired one says that it is empty unless there is a file `owned` in its directory, and one
-    with a file `damaged` cannot start.
+    Files in its directory change that: a retired one says at once that it is empty, but not with
+    `owned`; with `damaged` it cannot start, and with `stubborn` it does not stop.
     """
 
-    def core_main(spawn: Spawn, control: socket.socket, listener: socket.socket | None) -> int:
+    def core_main(spawn: Spawn, control: socket.socket, listeners: list[socket.socket]) -> int:
         own = data_directory.core_directory(directory, spawn.core)
         own.mkdir(exist_ok=True)
         assert data_directory.lock_file(own / "lock") is not None
         if (own / "damaged").exists():
             why = StartError(f"cannot start core {spawn.core}", "it is damaged", "Mend it.", 73)
-            return failing(why, is_permanent=True)(spawn, control, listener)
-        core = EchoCore(spawn, control, listener)
-        if listener is None and not (own / "owned").exists():
+            return failing(why, is_permanent=True)(spawn, control, listeners)
+        core = EchoCore(spawn, control, listeners)
+        if not listeners and not (own / "owned").exists():
             core.tell(Empty())
+        if (own / "stubborn").exists():
+            core.be_stubborn()
         return core.serve()
 
     return core_main
@@ -178,7 +197,7 @@ def echo(directory: Path) -> CoreMain:
 def failing(error: StartError, *, is_permanent: bool) -> CoreMain:
     """Return a core that cannot start and says why."""
 
-    def core_main(spawn: Spawn, control: socket.socket, listener: socket.socket | None) -> int:
+    def core_main(spawn: Spawn, control: socket.socket, listeners: list[socket.socket]) -> int:
         failed = Failed(error.what, error.why, error.next_step, error.code, is_permanent)
         control.send(messages.encode(failed))
         return error.code
@@ -186,22 +205,19 @@ def failing(error: StartError, *, is_permanent: bool) -> CoreMain:
     return core_main
 
 
-def dying(spawn: Spawn, control: socket.socket, listener: socket.socket | None) -> int:
+def dying(spawn: Spawn, control: socket.socket, listeners: list[socket.socket]) -> int:
     """Die without a word, before serving."""
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
 
 
-def stubborn(spawn: Spawn, control: socket.socket, listener: socket.socket | None) -> int:
+def stubborn(spawn: Spawn, control: socket.socket, listeners: list[socket.socket]) -> int:
     """Serve, and do not stop when told to."""
-    core = EchoCore(spawn, control, listener)
-    while True:
-        core.tell(Heartbeat(0, 0, 0))
-        time.sleep(HEARTBEAT_MS / 1000)
+    EchoCore(spawn, control, listeners).be_stubborn()
 
 
-def silent(spawn: Spawn, control: socket.socket, listener: socket.socket | None) -> int:
+def silent(spawn: Spawn, control: socket.socket, listeners: list[socket.socket]) -> int:
     """Get ready, and never be heard of again."""
-    EchoCore(spawn, control, listener)
+    EchoCore(spawn, control, listeners)
     time.sleep(3600)
     return 0
