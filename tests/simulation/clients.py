@@ -4,6 +4,7 @@ import struct
 from collections import deque
 
 from corelane.model.errors import ERRORS, ErrorCode
+from corelane.model.limits import BATCH_HEADER_BYTES
 from corelane.wire.compiler import Message, message_type
 from corelane.wire.compression import Compression
 from corelane.wire.frame import decode_response, encode_request
@@ -19,7 +20,7 @@ from corelane_client.records import (
 from tests.simulation.history import History, Partition
 from tests.simulation.simulator import WALL_START_MS, Link, Node
 
-PRODUCE, FETCH, CREATE_TOPICS, INIT_PRODUCER_ID = 0, 1, 19, 22
+PRODUCE, FETCH, LIST_OFFSETS, CREATE_TOPICS, INIT_PRODUCER_ID = 0, 1, 2, 19, 22
 IN_FLIGHT_MAX = 5
 SEQUENCE_SPAN = 2**31
 
@@ -228,6 +229,7 @@ class ProducerClient(Client):
             value = f"{self.name}/{self.number}".encode()
             values.append(value)
             timestamp_ms = WALL_START_MS + self.simulator.now_us // 1000
+            self.history.times_ms[value] = timestamp_ms
             builder.append(timestamp_ms, value, value + b"\0" + padding, ())
         sent = Sent(builder.payload(rng.choice(list(Compression))), values, self.sequence)
         self.sequence = (self.sequence + len(values)) % SEQUENCE_SPAN
@@ -255,10 +257,12 @@ class ConsumerClient(Client):
         super().__init__(node, history, name)
         self.partition = partition
         self.offset = 0
-        self.asked = -1
         self.high_watermark = -1
+        # Per request under way: the offset, and what was known of the log's start when it was sent.
+        self.asked: deque[tuple[int, int]] = deque()
 
     def connected(self) -> None:
+        self.asked.clear()
         self._fetch()
 
     def rewind(self) -> None:
@@ -270,7 +274,7 @@ class ConsumerClient(Client):
         if self.link is None or not self.link.is_open:
             return
         rng = self.simulator.random
-        self.asked = self.offset
+        self.asked.append((self.offset, self.history.starts[self.partition]))
         partition = message_type("FetchRequest.FetchPartition")(
             partition=self.partition[1],
             fetch_offset=self.offset,
@@ -287,18 +291,50 @@ class ConsumerClient(Client):
         )
         self.ask(FETCH, rng.choice((4, 7, 11, 12)), request)
 
+    def _ask_start(self, offset: int) -> None:
+        """Ask where the log begins: *offset* is gone."""
+        self.asked.append((offset, self.history.starts[self.partition]))
+        partition = message_type("ListOffsetsRequest.ListOffsetsPartition")(
+            partition_index=self.partition[1], timestamp=-2
+        )
+        topic = message_type("ListOffsetsRequest.ListOffsetsTopic")(
+            name=self.partition[0], partitions=[partition]
+        )
+        self.ask(LIST_OFFSETS, 5, message_type("ListOffsetsRequest")(replica_id=-1, topics=[topic]))
+
+    def _begins_at(self, row: Message, asked: int, told: int) -> None:
+        if row.error_code:
+            assert ERRORS[row.error_code].is_retriable, f"{self.name}: {row.error_code}"
+        else:
+            self._note_start(row.offset, told)
+            assert row.offset > asked, f"{asked} is there, but was out of range"
+            self.offset = max(self.offset, row.offset)
+        self.simulator.after(1_000, self._fetch)
+
+    def _note_start(self, offset: int, told: int) -> None:
+        now_ms = WALL_START_MS + self.simulator.now_us // 1000
+        self.history.note_start(self.partition, offset, told, now_ms)
+
     def answered(self, key: int, message: Message) -> None:
-        del key
+        asked, told = self.asked.popleft()
+        if key == LIST_OFFSETS:
+            self._begins_at(message.topics[0].partitions[0], asked, told)
+            return
         row = message.responses[0].partitions[0]
+        if row.error_code == ErrorCode.OFFSET_OUT_OF_RANGE:
+            self._ask_start(asked)
+            return
         if row.error_code:
             assert ERRORS[row.error_code].is_retriable, f"{self.name}: {row.error_code}"
             self.simulator.after(5_000, self._fetch)
             return
         self.history.note_watermark(self.partition, row.high_watermark)
-        if self.asked != self.offset:  # rewound while the answer was on its way
+        if asked != self.offset:  # rewound while the answer was on its way
             self._fetch()
             return
         self.high_watermark = row.high_watermark
+        if row.log_start_offset >= 0:  # from version 5 on
+            self._note_start(row.log_start_offset, told)
         for batch in split_batches(bytes(row.records or b"")):
             for found in batch_records(batch, *self.partition):
                 if found.offset < self.offset:
@@ -306,8 +342,10 @@ class ConsumerClient(Client):
                 assert found.offset == self.offset, f"a gap at {self.offset}: {found.offset}"
                 assert found.offset < row.high_watermark
                 assert found.key is not None
-                self.history.note_read(self.partition, found.offset, found.key)
+                self.history.note_read(self.partition, found.offset, found.key, told)
                 self.offset += 1
+            size_bytes = BATCH_HEADER_BYTES + len(batch.records)
+            self.history.note_batch(self.partition, batch.base_offset, size_bytes)
         if self.simulator.random.random() < 0.01:
             self.offset = self.simulator.random.randrange(self.offset + 1)
         self.simulator.after(self.simulator.random.choice((0, 1_000, 20_000)), self._fetch)

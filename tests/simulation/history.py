@@ -8,15 +8,29 @@ H4. A batch of a plain producer is there at most once for each time it was sent.
 H5. Offsets are dense: a reader finds no gap.
 H6. Nothing is read that nobody sent.
 H7. The high watermark a client sees never goes back.
+H8. What lies below a log start that a client was told is never read by who asks afterwards, and
+    nobody is told of an earlier start.
+H9. Nothing is trimmed but what somebody asked to delete, or what is older than the topic keeps;
+    and where a topic keeps a size, at least that much is left.
 """
 
 from collections import defaultdict
+
+from corelane.model.record import record
 
 Partition = tuple[str, int]
 
 
 class HistoryError(AssertionError):
     """A rule was broken."""
+
+
+@record
+class Keeps:
+    """What a topic keeps whatever happens; -1: all but what is deleted by request."""
+
+    age_ms: int = -1
+    size_bytes: int = -1
 
 
 class History:
@@ -28,6 +42,11 @@ class History:
         self.acknowledged: dict[tuple[Partition, int], bytes] = {}
         self.read: dict[tuple[Partition, int], bytes] = {}
         self.watermarks: dict[Partition, int] = defaultdict(int)
+        self.starts: dict[Partition, int] = defaultdict(int)
+        self.asked_to_delete: dict[Partition, int] = defaultdict(int)
+        self.keeps: dict[str, Keeps] = {}
+        self.times_ms: dict[bytes, int] = {}
+        self.batch_bytes: dict[tuple[Partition, int], int] = {}
 
     def note_sent(self, value: bytes, producer: str | None, number: int) -> None:
         """Count one sending; *producer* is named for idempotent ones."""
@@ -43,8 +62,10 @@ class History:
                 f"{partition} offset {offset} acknowledged twice: {before!r} {value!r}"
             )
 
-    def note_read(self, partition: Partition, offset: int, value: bytes) -> None:
-        """Take a record that was read (H2, H6)."""
+    def note_read(self, partition: Partition, offset: int, value: bytes, start: int) -> None:
+        """Take a record that was read (H2, H6) by who was told before of that *start* (H8)."""
+        if offset < start:
+            raise HistoryError(f"{partition} offset {offset} was read, below the start {start}")
         if value not in self.sent:
             raise HistoryError(f"{partition} offset {offset} holds {value!r}, which nobody sent")
         before = self.read.setdefault((partition, offset), value)
@@ -57,18 +78,54 @@ class History:
             raise HistoryError(f"{partition}: {self.watermarks[partition]} went back to {offset}")
         self.watermarks[partition] = offset
 
+    def note_start(self, partition: Partition, offset: int, told: int, now_ms: int) -> None:
+        """Take a log start, from an answer to who was *told* of another when it asked (H8, H9)."""
+        if offset < told:
+            raise HistoryError(f"{partition}: the start {told} went back to {offset}")
+        known = self.starts[partition]
+        if offset <= known:
+            return
+        keeps = self.keeps.get(partition[0], Keeps())
+        if keeps.age_ms >= 0:
+            for gone in range(known, offset):
+                value = self.acknowledged.get((partition, gone))
+                if value is not None and self.times_ms[value] + keeps.age_ms >= now_ms:
+                    raise HistoryError(f"{partition} offset {gone} is gone and still young")
+        elif keeps.size_bytes < 0 and offset > self.asked_to_delete[partition]:
+            raise HistoryError(f"{partition} begins at {offset}, which nobody asked for")
+        self.starts[partition] = offset
+
+    def note_deleting(self, partition: Partition, offset: int) -> None:
+        """Somebody asks to delete everything below *offset*."""
+        self.asked_to_delete[partition] = max(self.asked_to_delete[partition], offset)
+
+    def note_batch(self, partition: Partition, offset: int, size_bytes: int) -> None:
+        """Take a batch that was read."""
+        self.batch_bytes[partition, offset] = size_bytes
+
+    def check_size(self, partition: Partition, end: int) -> None:
+        """Check that a trimmed log has as much as its topic keeps (H9)."""
+        start = self.starts[partition]
+        size_bytes = self.keeps.get(partition[0], Keeps()).size_bytes
+        if start == 0 or size_bytes < 0:
+            return
+        left = [self.batch_bytes.get((partition, offset), 0) for offset in range(start, end)]
+        if sum(left) < size_bytes:
+            raise HistoryError(f"{partition}: {sum(left)} bytes are left of {size_bytes}")
+
     def check_end(self, ends: dict[Partition, int]) -> None:
-        """Check everything, after each partition was read from 0 to its end."""
+        """Check everything, after each partition was read from its start to its end."""
         for (partition, offset), value in self.acknowledged.items():
             found = self.read.get((partition, offset))
-            if found != value:
+            if found != value and offset >= self.starts[partition]:
                 raise HistoryError(
                     f"{partition} offset {offset}: {value!r} was acknowledged, {found!r} is there"
                 )
         seen: dict[bytes, int] = defaultdict(int)
         order: dict[tuple[Partition, str], int] = {}
         for partition, end in ends.items():
-            for offset in range(end):
+            self.check_size(partition, end)
+            for offset in range(self.starts[partition], end):
                 there = self.read.get((partition, offset))
                 if there is None:
                     raise HistoryError(f"{partition} has no record at {offset} below {end}")

@@ -4,14 +4,19 @@ A seed that once failed stays in seeds.txt with the bug it found.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from corelane.api.produce_append import RowAppend
-from corelane.model.ids import Index
+from corelane.model.ids import Index, Offset
 from corelane.producers.sequences import ACCEPT, ProducerTable
-from corelane.shard import groups
+from corelane.shard import groups, retention
+from corelane.storage import checkpoint
+from corelane.storage import retention as storage_retention
+from corelane.storage.checkpoint import GroupImage
 from corelane.storage.effects import DiskDone, WalWrite
 from corelane.storage.group_log import GroupLog
 from tests.simulation.sim_disk import Queue, SimDisk
@@ -27,9 +32,11 @@ def known_seeds() -> list[int]:
     return [int(line.split()[0]) for line in lines if line and not line.startswith("#")]
 
 
+@pytest.mark.parametrize("trims", [False, True])
 @pytest.mark.parametrize("seed", known_seeds())
-def test_a_seed_that_found_a_bug_stays_good(seed: int) -> None:
-    run_seed(seed)
+def test_a_seed_that_found_a_bug_stays_good(seed: int, *, trims: bool) -> None:
+    """Most were found before there were trims."""
+    run_seed(seed, trims=trims)
 
 
 @pytest.mark.parametrize("first", range(100, 100 + SEEDS_PER_RUN, 10))
@@ -47,8 +54,8 @@ def answer_early(patch: pytest.MonkeyPatch) -> None:
     """Answer a produce when its batch was appended, not when it is durable."""
     append = RowAppend._append
 
-    def early(self: RowAppend, address: int, max_timestamp_ms: int, keyless: int) -> None:
-        append(self, address, max_timestamp_ms, keyless)
+    def early(self: RowAppend, *arguments: Any) -> None:
+        append(self, *arguments)
         for waits in (self.partition.commit_waits, self.partition.sync_waits):
             if waits and waits[-1][1] is self:
                 waits.pop()
@@ -94,12 +101,40 @@ def show_uncommitted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(GroupLog, "load", visible)
 
 
+def keep_too_little(patch: pytest.MonkeyPatch) -> None:
+    """Trim by size until less is left than the topic keeps."""
+    patch.setattr(retention, "start_by_size", lambda log, _bytes_min: log.committed_offset)
+
+
+def take_the_young(patch: pytest.MonkeyPatch) -> None:
+    """Trim by age what is not old enough."""
+    start_by_time = storage_retention.start_by_time
+    patch.setattr(
+        retention, "start_by_time", lambda log, before_ms: start_by_time(log, before_ms + 100)
+    )
+
+
+def forget_the_start(patch: pytest.MonkeyPatch) -> None:
+    """Let a checkpoint name the start of the first segment for the log's."""
+    encode_image = checkpoint.encode_image
+
+    def forgetful(image: GroupImage) -> bytes:
+        segments = image.segments
+        start = Offset(segments[0].base_offset) if segments else image.state.start_offset
+        return encode_image(replace(image, state=replace(image.state, start_offset=start)))
+
+    patch.setattr(checkpoint, "encode_image", forgetful)
+
+
 BUGS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "answer early": answer_early,
     "never sync": never_sync,
     "forget producers": forget_producers,
     "take duplicates": take_duplicates,
     "show uncommitted": show_uncommitted,
+    "keep too little": keep_too_little,
+    "take the young": take_the_young,
+    "forget the start": forget_the_start,
 }
 
 

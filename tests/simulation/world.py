@@ -5,6 +5,7 @@ python -m tests.simulation.world --count 1000         a hunt from --seed (defaul
 """
 
 import argparse
+import random
 import sys
 import traceback
 from functools import partial
@@ -13,22 +14,26 @@ from corelane.storage.effects import CheckpointWrite, SegmentWrite, Sync, WalPre
 from corelane.storage.layout import LayoutError
 from corelane.storage.wal_scan import CorruptWalError
 from tests.simulation.clients import Client, ConsumerClient, Creator, ProducerClient
-from tests.simulation.history import History, Partition
+from tests.simulation.history import History, Keeps, Partition
 from tests.simulation.simulator import Node, Simulator
+from tests.simulation.trimmer import Trimmer
 
 FAULT_US = 1_500_000
 HEAL_US = 60_000_000
 TRACE_LINES_MAX = 60
+TRIMS_OFTEN = '"log.retention.check.interval.ms" = 40'
 
 
 class World:
     """A run of one seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, trims: bool = True) -> None:
         self.seed = seed
         self.simulator = Simulator(seed)
-        self.node = Node(self.simulator, seed)
+        self.node = Node(self.simulator, seed, TRIMS_OFTEN if trims else "")
         self.history = History()
+        self.trims = random.Random(seed) if trims else None
+        self.trimmers: list[Trimmer] = []
         self.producers: list[ProducerClient] = []
         self.consumers: list[ConsumerClient] = []
         self.creators: list[Creator] = []
@@ -42,6 +47,7 @@ class World:
             count = rng.randrange(1, 4)
             configs = {"internal.segment.bytes": str(rng.choice((100_000, 1_000_000)))}
             topic = f"topic-{number}"
+            configs |= self._keep(topic, count)
             self.creators.append(Creator(self.node, self.history, topic, count, configs))
             partitions += [(topic, partition) for partition in range(count)]
         self._begin(self.creators)
@@ -58,7 +64,7 @@ class World:
         for number, partition in enumerate(partitions):
             name = f"consumer-{number}"
             self.consumers.append(ConsumerClient(self.node, self.history, name, partition))
-        self._begin([*self.producers, *self.consumers])
+        self._begin([*self.producers, *self.consumers, *self.trimmers])
         end_us = self.simulator.now_us + FAULT_US
         self._plan_faults(end_us)
         self.simulator.run(end_us)
@@ -67,6 +73,25 @@ class World:
     def _begin(self, clients: "list[Creator] | list[Client]") -> None:
         for client in clients:
             self.simulator.after(self.simulator.random.randrange(20_000), client.connect)
+
+    def _keep(self, topic: str, partitions: int) -> dict[str, str]:
+        """Decide what becomes of a topic's records, and return the configurations that say so."""
+        rng = self.trims
+        fate = rng.choice(("kept", "deleted", "sized", "aged")) if rng is not None else "kept"
+        if rng is None or fate == "kept":
+            return {}
+        if fate == "deleted":
+            for number in range(partitions):
+                requests = rng.randrange(1, 30)
+                self.trimmers.append(Trimmer(self.node, self.history, (topic, number), requests))
+            return {}
+        if fate == "sized":
+            keeps = Keeps(size_bytes=rng.choice((0, 50_000, 300_000)))
+            self.history.keeps[topic] = keeps
+            return {"retention.bytes": str(keeps.size_bytes)}
+        keeps = Keeps(age_ms=rng.choice((20, 200, 1_000)))
+        self.history.keeps[topic] = keeps
+        return {"retention.ms": str(keeps.age_ms), "segment.ms": str(rng.choice((10, 300)))}
 
     def _plan_faults(self, end_us: int) -> None:
         rng = self.simulator.random
@@ -92,6 +117,8 @@ class World:
     def _heal(self) -> None:
         """No more faults: everything must be answered, and then be there."""
         until_us = self.simulator.now_us + HEAL_US
+        for trimmer in self.trimmers:
+            trimmer.left = 0
         self.simulator.run(until_us, lambda: all(p.is_done for p in self.producers))
         waiting = [p.name for p in self.producers if not p.is_done]
         assert not waiting, f"never answered: {waiting}"
@@ -110,9 +137,9 @@ class World:
         self.history.check_end(ends)
 
 
-def run_seed(seed: int) -> World:
+def run_seed(seed: int, *, trims: bool = True) -> World:
     """Run one seed; a failure's message has the trace and the command that replays it."""
-    world = World(seed)
+    world = World(seed, trims=trims)
     try:
         world.run()
     except (AssertionError, MemoryError, CorruptWalError, LayoutError) as failure:
@@ -130,7 +157,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1)
     arguments = parser.parse_args()
     failed = []
-    crashes = checkpoints = acknowledged = 0
+    crashes = checkpoints = acknowledged = trimmed = 0
     for seed in range(arguments.seed, arguments.seed + arguments.count):
         try:
             world = run_seed(seed)
@@ -141,9 +168,10 @@ def main() -> int:
         crashes += world.node.crashes
         checkpoints += world.node.checkpoints + world.node.shard.store.checkpointing.count
         acknowledged += len(world.history.acknowledged)
+        trimmed += sum(world.history.starts.values())
     print(
         f"{arguments.count} seeds, {len(failed)} failed {failed[:20]}; {crashes} crashes, "
-        f"{checkpoints} checkpoints, {acknowledged} acknowledged records"
+        f"{checkpoints} checkpoints, {acknowledged} acknowledged records, {trimmed} trimmed"
     )
     return 1 if failed else 0
 

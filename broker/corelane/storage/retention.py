@@ -96,12 +96,9 @@ def _active_bytes_at_most(log: GroupLog) -> int:
 
 def _active_bytes(log: GroupLog) -> int:
     items = log.segments.items
-    total = 0
-    if items and not items[-1].is_sealed and log.flushed_offset > log.start_offset:
-        total = items[-1].log.size_bytes
+    segment_bytes = items[-1].log.size_bytes if items and not items[-1].is_sealed else 0
     unflushed = log.tail[log.flushed_index + 1 - log.tail_first :]
-    batches = [e for e in unflushed if e.kind == RecordKind.BATCH]
-    return total + sum(e.size_bytes for e in batches if e.next_offset > log.start_offset)
+    return segment_bytes + sum(e.size_bytes for e in unflushed if e.kind == RecordKind.BATCH)
 
 
 def _behind_all(log: GroupLog, start: Offset) -> Offset:

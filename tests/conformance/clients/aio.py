@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
@@ -131,6 +131,15 @@ class Aiokafka:
             return earliest[where], latest[where]
 
         return _run(ask())
+
+    def delete_records(self, topic: str, partition: int, before: int) -> int:
+        where = TopicPartition(topic, partition)
+
+        async def delete() -> int:
+            async with self._admin() as admin:
+                return int((await admin.delete_records({where: RecordsToDelete(before)}))[where])
+
+        return _run(delete())
 
     def offset_at(self, topic: str, partition: int, timestamp_ms: int) -> int | None:
         where = TopicPartition(topic, partition)

@@ -90,6 +90,9 @@ class Client(Protocol):
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """Return (earliest, latest) offset."""
 
+    def delete_records(self, topic: str, partition: int, before: int) -> int:
+        """Delete records below *before* (-1: all) and return the low watermark; ClientError."""
+
     def offset_at(self, topic: str, partition: int, timestamp_ms: int) -> int | None:
         """Return the offset of the first record at or after *timestamp_ms*, if there is one."""
 

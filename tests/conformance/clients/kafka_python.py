@@ -92,6 +92,11 @@ class KafkaPython:
             earliest = consumer.beginning_offsets([where])[where]
             return earliest, consumer.end_offsets([where])[where]
 
+    def delete_records(self, topic: str, partition: int, before: int) -> int:
+        where = kafka.TopicPartition(topic, partition)
+        with self._admin() as admin, _errors():
+            return int(admin.delete_records({where: before})[where]["low_watermark"])
+
     def offset_at(self, topic: str, partition: int, timestamp_ms: int) -> int | None:
         where = kafka.TopicPartition(topic, partition)
         with self._consumer() as consumer, _errors():

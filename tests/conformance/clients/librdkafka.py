@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from confluent_kafka import (
+    OFFSET_END,
     TIMESTAMP_LOG_APPEND_TIME,
     Consumer,
     KafkaError,
@@ -108,6 +109,12 @@ class Librdkafka:
             found = consumer.get_watermark_offsets(TopicPartition(topic, partition), TIMEOUT_S)
         assert found is not None
         return found
+
+    def delete_records(self, topic: str, partition: int, before: int) -> int:
+        asked = TopicPartition(topic, partition, OFFSET_END if before < 0 else before)
+        with _errors():
+            (future,) = self._admin.delete_records([asked]).values()
+            return int(future.result(TIMEOUT_S).low_watermark)
 
     def offset_at(self, topic: str, partition: int, timestamp_ms: int) -> int | None:
         with self._consumer() as consumer, _errors():

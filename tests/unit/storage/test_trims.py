@@ -57,6 +57,16 @@ def test_a_trim_of_everything_frees_the_last_segment_too() -> None:
     assert core.machine.store.groups[log.group].next_offset == log.next_offset
 
 
+def test_what_is_not_flushed_yet_does_not_keep_the_files_below_it() -> None:
+    core = Core()
+    log = filled(core, 20_000)
+    flushed = log.flushed_index
+    core.fill(log, 30_000)  # several segments more, not written: there is no need yet
+    assert log.flushed_index == flushed < log.committed_index
+    trim(core, log, log.committed_offset)
+    assert [segment.base_offset for segment in log.segments.items] == [log.start_offset]
+
+
 def test_a_log_of_less_than_a_block_has_no_file_to_roll() -> None:
     core = Core()
     log = core.log()
