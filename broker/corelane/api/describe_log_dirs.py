@@ -26,7 +26,9 @@ def handle(shard: Shard, call: Call) -> None:
         partition = None if topic is None else topic.partition(number)
         if partition is not None:
             log = partition.log
-            size_bytes = sum(segment.log.size_bytes for segment in log.segments.items)
+            on_disk_bytes = sum(segment.log.size_bytes for segment in log.segments.items)
+            # What is committed and not in a segment yet lies in the write-ahead log.
+            size_bytes = on_disk_bytes + log.unflushed_bytes
             row = PartitionRow(partition_index=number, partition_size=size_bytes)
             rows.setdefault(name, []).append(row)
     call.answer(_response(shard, rows))

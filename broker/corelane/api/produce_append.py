@@ -11,11 +11,18 @@ from corelane.api.produce_response import ProducedPartition
 from corelane.model.errors import ErrorCode
 from corelane.model.limits import REQUEST_BYTES_MAX
 from corelane.producers.sequences import ACCEPT, Duplicate, Pending, Refuse
-from corelane.shard.append import fault_of_batch, fault_of_time, needs_decompression
+from corelane.shard.append import (
+    codec_wanted,
+    fault_of_batch,
+    fault_of_time,
+    needs_decompression,
+)
 from corelane.shard.events import WorkDone
 from corelane.shard.partition import Batch, Partition
 from corelane.storage.wal import WalFullError
 from corelane.wire.batch import RecordsFault, check_compressed
+from corelane.wire.compression import Compression
+from corelane.wire.recompress import recompress
 from corelane_native import BATCH_REASONS, ProduceRow
 
 if TYPE_CHECKING:
@@ -54,9 +61,11 @@ class RowAppend:
         row = self.row
         queue = self.partition.append_queue
         settings = self.partition.topic.settings
-        looks_inside = row[3] == 0 and needs_decompression(settings, row[8])
-        if not queue and not looks_inside:
-            self._append(frame_address + row[5], row[13], row[14])
+        is_worked = row[3] == 0 and (
+            needs_decompression(settings, row[8]) or codec_wanted(settings, row[8]) is not None
+        )
+        if not queue and not is_worked:
+            self._append(frame_address + row[5], row[6], row[13], row[14])
             return
         self.data = native.bytes_at(frame_address + row[5], row[6])
         queue.append(self)
@@ -74,18 +83,44 @@ class RowAppend:
                 self._looked_inside,
             )
             return
-        self._append(native.address_of(self.data), self.row[13], self.row[14])
-        self._next()
+        self._recompress(self.row[13], self.row[14])
 
     def _looked_inside(self, done: WorkDone) -> None:
-        assert self.data is not None
         found = done.value
-        if isinstance(found, RecordsFault):
-            self._refuse(ErrorCode.INVALID_RECORD, found.sentence)
-        elif isinstance(found, int):
-            self._append(native.address_of(self.data), found, 0)
+        if isinstance(found, int):
+            self._recompress(found, 0)
         else:
-            self._refuse(ErrorCode.INVALID_RECORD, f"the records are unreadable: {done.failure}")
+            self._unreadable(done)
+
+    def _recompress(self, max_timestamp_ms: int, keyless: int) -> None:
+        """Append the batch, in the codec that the topic wants."""
+        assert self.data is not None
+        settings = self.partition.topic.settings
+        codec = codec_wanted(settings, self.row[8])
+        if self.row[3] or codec is None:
+            self._append(native.address_of(self.data), self.row[6], max_timestamp_ms, keyless)
+            self._next()
+            return
+
+        def recompressed(done: WorkDone) -> None:
+            if not isinstance(done.value, bytes):
+                self._unreadable(done)
+                return
+            self.data = done.value
+            address = native.address_of(self.data)
+            self._append(address, len(self.data), max_timestamp_ms, keyless)
+            self._next()
+
+        level = settings.compression_level
+        arguments = (self.data, Compression(codec), level, DECOMPRESSED_BYTES_MAX)
+        self.wait.shard.work(recompress, arguments, recompressed)
+
+    def _unreadable(self, done: WorkDone) -> None:
+        found = done.value
+        sentence = f"the records are unreadable: {done.failure}"
+        if isinstance(found, RecordsFault):
+            sentence = found.sentence
+        self._refuse(ErrorCode.INVALID_RECORD, sentence)
         self._next()
 
     def _next(self) -> None:
@@ -96,7 +131,7 @@ class RowAppend:
             assert isinstance(head, RowAppend)
             self.wait.shard.todo.append(head.proceed)
 
-    def _append(self, address: int, max_timestamp_ms: int, keyless: int) -> None:
+    def _append(self, address: int, size_bytes: int, max_timestamp_ms: int, keyless: int) -> None:
         """Append the checked batch, or refuse it (the order of the checks is Kafka's)."""
         partition, out, row = self.partition, self.out, self.row
         shard = self.wait.shard
@@ -108,7 +143,7 @@ class RowAppend:
         if row[3]:
             self._refuse(row[3], BATCH_REASONS[row[4]])
             return
-        fault = fault_of_batch(settings, row[6], row[8], keyless)
+        fault = fault_of_batch(settings, max(row[6], size_bytes), row[8], keyless)
         if fault is None and settings.bounds_timestamps:
             fault = fault_of_time(settings, max_timestamp_ms, shard.wall_ms)
         if fault is not None:
@@ -124,7 +159,14 @@ class RowAppend:
                 return
         append_time_ms = shard.wall_ms if settings.is_log_append_time else -1
         batch = Batch(
-            address, row[6], row[7], max_timestamp_ms, append_time_ms, producer_id, row[10], row[11]
+            address,
+            size_bytes,
+            row[7],
+            max_timestamp_ms,
+            append_time_ms,
+            producer_id,
+            row[10],
+            row[11],
         )
         try:
             index, out.base_offset = partition.append(batch)
@@ -137,7 +179,12 @@ class RowAppend:
         out.log_append_time_ms = append_time_ms
         shard.counts.batches_appended += 1
         partition.topic.counts.records_in += row[7]
-        partition.topic.counts.bytes_in += row[6]
+        partition.topic.counts.bytes_in += size_bytes
+        if settings.is_write_caching and len(partition.log.descriptor.voters) == 1:
+            # Only this answer comes early, from the memory of the quorum, which is this core:
+            # the high watermark and what consumers see wait for the disk as ever (DESIGN §6).
+            self._settled()
+            return
         waits = partition.sync_waits if self.wait.acks == 1 else partition.commit_waits
         waits.append((index, self))
 

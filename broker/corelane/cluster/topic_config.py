@@ -44,6 +44,8 @@ class TopicSettings:
     """Records need keys."""
     min_insync_replicas: int
     compression_type: str
+    compression_level: int
+    """Of the codec in `compression_type`; 0 where it has none."""
     is_log_append_time: bool
     timestamp_before_max_ms: int
     timestamp_after_max_ms: int
@@ -96,6 +98,7 @@ def effective(overrides: Mapping[str, str], config: Config) -> TopicSettings:
     timestamps = values.text("message.timestamp.type", log.timestamp_type)
     segment_bytes = values.integer("segment.bytes", log.segment_bytes)
     message_bytes_max = values.integer("max.message.bytes", log.message_bytes_max)
+    compression_type = values.text("compression.type", log.compression_type)
     return TopicSettings(
         message_bytes_max=min(message_bytes_max, config.network.request_bytes_max),
         segment_bytes=values.integer("internal.segment.bytes", segment_bytes),
@@ -108,7 +111,8 @@ def effective(overrides: Mapping[str, str], config: Config) -> TopicSettings:
         is_deleted="delete" in policies,
         is_compacted="compact" in policies,
         min_insync_replicas=values.integer("min.insync.replicas", log.replicas_in_sync_min),
-        compression_type=values.text("compression.type", log.compression_type),
+        compression_type=compression_type,
+        compression_level=_level(values, compression_type),
         is_log_append_time=timestamps == "LogAppendTime",
         timestamp_before_max_ms=values.integer(
             "message.timestamp.before.max.ms", log.timestamp_before_max_ms
@@ -119,6 +123,12 @@ def effective(overrides: Mapping[str, str], config: Config) -> TopicSettings:
         is_strict=values.flag("corelane.strict.validation", default=log.strict_validation),
         is_write_caching=values.flag("write.caching", default=False),
     )
+
+
+def _level(values: "_Values", codec: str) -> int:
+    """Return the level a codec is used with; Kafka has a setting for three of them."""
+    row = BY_NAME.get(f"compression.{codec}.level")
+    return 0 if row is None else values.integer(row.name, int(row.default))
 
 
 class _Values:

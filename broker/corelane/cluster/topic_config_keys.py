@@ -60,18 +60,18 @@ TOPIC_CONFIGS: Final = (
         "What becomes of old records: delete trims by age and size, compact keeps the last"
         " record of each key and refuses records without one, both do both, none keeps all.",
         choices=("compact", "delete")),
-    TopicConfig("compression.gzip.level", _INT, "-1", "compression.gzip.level", False,
-        "The level used when this broker compresses with gzip; it does not.",
+    TopicConfig("compression.gzip.level", _INT, "-1", "compression.gzip.level", True,
+        "The level used when compression.type is gzip and a batch comes in another codec.",
         -1, 9),
-    TopicConfig("compression.lz4.level", _INT, "9", "compression.lz4.level", False,
-        "The level used when this broker compresses with lz4; it does not.",
+    TopicConfig("compression.lz4.level", _INT, "9", "compression.lz4.level", True,
+        "The level used when compression.type is lz4 and a batch comes in another codec.",
         1, 17),
-    TopicConfig("compression.type", _STRING, "producer", "compression.type", False,
-        "The codec batches are stored with. Batches keep the codec of their producer, whatever"
-        " this says.",
+    TopicConfig("compression.type", _STRING, "producer", "compression.type", True,
+        "The codec batches are stored with: their producer's, or this one. A batch in another"
+        " codec is compressed again when it arrives, which costs CPU.",
         choices=("uncompressed", "zstd", "lz4", "snappy", "gzip", "producer")),
-    TopicConfig("compression.zstd.level", _INT, "3", "compression.zstd.level", False,
-        "The level used when this broker compresses with zstd; it does not.",
+    TopicConfig("compression.zstd.level", _INT, "3", "compression.zstd.level", True,
+        "The level used when compression.type is zstd and a batch comes in another codec.",
         -131_072, 22),
     TopicConfig("delete.retention.ms", _LONG, _DAY_MS, "log.cleaner.delete.retention.ms", False,
         "How long the mark of a deleted key stays readable after compaction.",
@@ -185,9 +185,9 @@ TOPIC_CONFIGS: Final = (
     # Ours.
     TopicConfig("corelane.strict.validation", _BOOLEAN, "false", "corelane.strict.validation", True,
         "Decompress batches to check every record in them; uncompressed ones always are."),
-    TopicConfig("write.caching", _BOOLEAN, "false", "", False,
-        "Answer a producer when a majority has the record in memory: faster, and a power cut on"
-        " several machines at once can lose acknowledged records."),
+    TopicConfig("write.caching", _BOOLEAN, "false", "", True,
+        "Answer a producer when a majority has the record in memory: faster, and what a majority"
+        " loses at once (with one replica: a crash of its core) is gone although acknowledged."),
 )
 # fmt: on
 

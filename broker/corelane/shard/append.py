@@ -53,6 +53,15 @@ def fault_of_time(settings: TopicSettings, max_timestamp_ms: int, wall_ms: int) 
     return None
 
 
+_CODECS = {"uncompressed": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+
+
+def codec_wanted(settings: TopicSettings, attributes: int) -> int | None:
+    """Return the codec the batch must be stored in, None where its own will do."""
+    wanted = _CODECS.get(settings.compression_type)  # "producer" is none of them
+    return None if wanted == attributes & _CODEC_MASK else wanted
+
+
 def needs_decompression(settings: TopicSettings, attributes: int) -> bool:
     """Whether the records must be looked at although they are compressed.
 

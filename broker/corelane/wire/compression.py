@@ -34,21 +34,25 @@ class CompressionError(ValueError):
     """The bytes are not what their codec makes, or unpack to more than is allowed."""
 
 
-def compress(codec: Compression, data: bytes) -> bytes:
-    """Return *data* as a Java client would compress it."""
+LEVELS_DEFAULT: Final = {Compression.GZIP: -1, Compression.LZ4: 9, Compression.ZSTD: 3}
+"""What Kafka's `compression.*.level` are by default; snappy has none."""
+
+
+def compress(codec: Compression, data: bytes, level: int | None = None) -> bytes:
+    """Return *data* as a Java client would compress it; *level* None: the library's own."""
     match codec:
         case Compression.NONE:
             return data
         case Compression.GZIP:
-            packer = zlib.compressobj(wbits=_GZIP_WINDOW)
+            packer = zlib.compressobj(-1 if level is None else level, wbits=_GZIP_WINDOW)
             return packer.compress(data) + packer.flush()
         case Compression.SNAPPY:
             return _compress_xerial(data)
         case Compression.LZ4:
             # Java reads independent blocks only.
-            return bytes(lz4.frame.compress(data, block_linked=False))
+            return bytes(lz4.frame.compress(data, block_linked=False, compression_level=level or 0))
         case Compression.ZSTD:
-            return zstandard.compress(data)
+            return zstandard.compress(data, 3 if level is None else level)
 
 
 def decompress(codec: Compression, data: bytes, bytes_max: int = DECOMPRESSED_BYTES_MAX) -> bytes:

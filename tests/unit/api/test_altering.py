@@ -206,5 +206,5 @@ def test_sizes_on_disk(world: World) -> None:
         (topic,) = result.topics
         (partition,) = topic.partitions
         assert (topic.name, partition.partition_index, partition.offset_lag) == ("t", 0, 0)
-        assert 0 <= partition.partition_size <= 20 * len(batch)
+        assert partition.partition_size >= 20 * len(batch)
         assert result.log_dir

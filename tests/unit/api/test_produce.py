@@ -21,6 +21,19 @@ def world() -> World:
     return made
 
 
+def test_write_caching_answers_from_memory_and_shows_nothing_before_it_is_durable() -> None:
+    world = World()
+    world.create_topic("t", write_caching="true")
+    world.create_topic("safe")
+    world.holds_disk = True
+    assert world.produce("t", batch_of(3)).base_offset == 0
+    assert world.fetch("t", 0).high_watermark == 0
+    world.send(produce_request("safe", batch_of()), 9, conn=2)
+    assert world.receive(0, 9, conn=2) is None, "other topics wait for the disk"
+    world.release_disk()
+    assert world.fetch("t", 0).high_watermark == 3
+
+
 def resealed(batch: bytes, at: int, layout: str, value: int) -> bytes:
     """Return *batch* with a field overwritten and its checksum made right again."""
     raw = bytearray(batch)
