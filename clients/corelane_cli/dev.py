@@ -50,7 +50,7 @@ def dev(overrides: Mapping[str, Value], error_format: str = "text") -> int:
 def _print_lines(supervisor: Supervisor) -> None:
     sockets = supervisor.plan.sockets
     lines = LINES.format(
-        address=f"{sockets.host}:{port_of(sockets.bootstrap)}",
+        address=f"{sockets.host}:{sockets.listeners[0].ports().bootstrap}",
         admin=f"{sockets.host}:{port_of(sockets.admin)}",
         path=supervisor.plan.directory.path,
     )

@@ -220,9 +220,7 @@ def with_dynamic(config: Config, dynamic: Mapping[str, str]) -> Config:
     _read(dict(dynamic), chosen, [], is_strict=False)
     if not chosen:
         return config
-    return Config(
-        **_build(values(config) | chosen), listeners=config.listeners, given=config.given
-    )
+    return Config(**_build(values(config) | chosen), listeners=config.listeners, given=config.given)
 
 
 def values(config: Config) -> dict[str, Value]:

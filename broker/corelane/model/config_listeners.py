@@ -23,13 +23,14 @@ CORE_PORTS_AFTER: Final = 10_000
 """How far the port of core 0 is from the bootstrap port when nobody says."""
 CORE_PORTS_APART: Final = 1_000
 """How much farther with each further listener: those of two neighbouring ports never meet."""
+LISTENERS_MAX: Final = 16
 WILDCARDS: Final = ("0.0.0.0", "::")  # noqa: S104 (compared, not bound)
 
 assert CORE_PORTS_APART > limits.CORES_MAX
 
 _LISTENERS: Final = "listeners"
 _ADVERTISED: Final = "advertised.listeners"
-_BASES: Final = "corelane.core.port.bases"
+CORE_PORT_BASES: Final = "corelane.core.port.bases"
 _ADVERTISED_BASES: Final = "corelane.advertised.core.port.bases"
 _HOST: Final = "corelane.advertised.host"
 
@@ -77,17 +78,19 @@ class Faults:
 def resolve(network: "NetworkConfig", faults: Faults) -> list[Listener]:
     """Return the listeners in their order; what is wrong goes to *faults*."""
     addresses = _addresses(_LISTENERS, network.listeners, faults)
+    if len(addresses) > LISTENERS_MAX:
+        faults.add(_LISTENERS, f"there are {len(addresses)}; at most {LISTENERS_MAX} can be")
     if network.listeners:
         _refuse_shorthand(network, faults)
     else:
         _check_shorthand(network, faults)
         addresses = {LISTENER_DEFAULT: (network.bind_host, network.port)}
     advertised = _addresses(_ADVERTISED, network.advertised_listeners, faults)
-    bases = _ports(_BASES, network.core_port_bases, faults)
+    bases = _ports(CORE_PORT_BASES, network.core_port_bases, faults)
     advertised_bases = _ports(_ADVERTISED_BASES, network.advertised_core_port_bases, faults)
     for key, named in (
         (_ADVERTISED, advertised),
-        (_BASES, bases),
+        (CORE_PORT_BASES, bases),
         (_ADVERTISED_BASES, advertised_bases),
     ):
         for name in named.keys() - addresses.keys():
@@ -115,7 +118,11 @@ def port_faults(
 ) -> None:
     """Look for ports of one node that meet, or that do not exist, with so many cores."""
     bootstrap_key = _LISTENERS if network.listeners else "corelane.port"
-    base_key = _BASES if network.listeners or network.core_port_bases else "corelane.core.port.base"
+    base_key = (
+        CORE_PORT_BASES
+        if network.listeners or network.core_port_bases
+        else "corelane.core.port.base"
+    )
     used: dict[int, str] = {}
 
     def use(port: int, what: str, key: str) -> None:
@@ -236,7 +243,7 @@ def _check_shorthand(network: "NetworkConfig", faults: Faults) -> None:
     if fault is not None:
         faults.add(_HOST, fault)
     if network.core_port_bases and network.core_port_base >= 0:
-        faults.add("corelane.core.port.base", f"{_BASES} says it too; keep one of them")
+        faults.add("corelane.core.port.base", f"{CORE_PORT_BASES} says it too; keep one of them")
     if network.advertised_listeners and network.advertised_host != KEYS_BY_NAME[_HOST].default:
         faults.add(_HOST, f"{_ADVERTISED} says it in another way; keep one of them")
 

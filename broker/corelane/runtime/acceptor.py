@@ -1,4 +1,4 @@
-"""Takes connections on the bootstrap port and hands each to the live core with the fewest."""
+"""Takes connections on the bootstrap ports and hands each to the live core with the fewest."""
 
 import logging
 import socket
@@ -24,33 +24,41 @@ _log = logging.getLogger(__name__)
 class Acceptor:
     """Owns accepted connections for the moment until a core has them."""
 
-    def __init__(self, listener: socket.socket, cores: Sequence[Core], bell: Bell) -> None:
-        self.listener = listener
+    def __init__(
+        self, listeners: Sequence[socket.socket], cores: Sequence[Core], bell: Bell
+    ) -> None:
+        self.listeners = listeners
         self.cores = cores
         self.accepted = 0
-        self.refused = 0
+        self.refused = [0] * len(listeners)
+        """By listener."""
         self._bell = bell
         self._throttle = Throttle()
 
     async def serve(self) -> None:
         """Accept in batches, for ever; ends when cancelled."""
+        async with trio.open_nursery() as nursery:
+            for number in range(len(self.listeners)):
+                nursery.start_soon(self._serve, number)
+
+    async def _serve(self, listener: int) -> None:
         while True:
-            await trio.lowlevel.wait_readable(self.listener)
+            await trio.lowlevel.wait_readable(self.listeners[listener])
             with trio.move_on_after(WAIT_FOR_CORE_S_MAX):
                 await self._some_core_up()
-            batch = await self._accept_batch()
+            batch = await self._accept_batch(self.listeners[listener])
             if batch:
-                await self._hand_over(batch)
+                await self._hand_over(listener, batch)
 
     async def _some_core_up(self) -> None:
         while not any(core.state is CoreState.UP for core in self.cores):
             await self._bell.wait()
 
-    async def _accept_batch(self) -> list[tuple[socket.socket, str]]:
+    async def _accept_batch(self, listener: socket.socket) -> list[tuple[socket.socket, str]]:
         batch: list[tuple[socket.socket, str]] = []
         while len(batch) < DESCRIPTORS_MAX:
             try:
-                connection, address = self.listener.accept()
+                connection, address = listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 break
             except OSError as error:
@@ -62,12 +70,12 @@ class Acceptor:
         self.accepted += len(batch)
         return batch
 
-    async def _hand_over(self, batch: list[tuple[socket.socket, str]]) -> None:
+    async def _hand_over(self, listener: int, batch: list[tuple[socket.socket, str]]) -> None:
         """Give each core a fair part of the batch; whatever no core takes is closed."""
         try:
             with trio.move_on_after(FULL_S_MAX):
                 while batch:
-                    share = self._share(batch)
+                    share = self._share(listener, batch)
                     if share is None:
                         await trio.sleep(RETRY_S)
                         continue
@@ -75,12 +83,12 @@ class Acceptor:
                         connection.close()
         finally:
             for connection, peer in batch:
-                self.refused += 1
+                self.refused[listener] += 1
                 connection.close()
                 self._say(f"refused {peer}", "no core can take it now")
 
     def _share(
-        self, batch: list[tuple[socket.socket, str]]
+        self, listener: int, batch: list[tuple[socket.socket, str]]
     ) -> list[tuple[socket.socket, str]] | None:
         """Send the next part of *batch* to the best core and take it out; None if none takes it."""
         up = [core for core in self.cores if core.state is CoreState.UP and core.life is not None]
@@ -91,7 +99,8 @@ class Acceptor:
             if rank + 1 < len(up):
                 count = min(count, max(1, _load(up[rank + 1]) - _load(core)))
             part = batch[:count]
-            if core.hand_over([peer for _, peer in part], [sock.fileno() for sock, _ in part]):
+            peers = [peer for _, peer in part]
+            if core.hand_over(listener, peers, [sock.fileno() for sock, _ in part]):
                 del batch[:count]
                 return part
         return None

@@ -73,7 +73,7 @@ class CoreControl:
                     # Without descriptors the kernel dropped some, and the rest were closed.
                     if len(descriptors) == len(message.peers):
                         for descriptor, peer in zip(descriptors, message.peers, strict=True):
-                            self._loop.add_connection(descriptor, peer)
+                            self._loop.add_connection(descriptor, peer, message.listener)
                 case StatsRequest():
                     await self._answer_stats(message.request)
                 case Link():

@@ -58,8 +58,9 @@ POLL_US_MAX: Final = limits.TURN_MS_MAX * 1000
 BURST_NS_MAX: Final = 5_000_000
 """How long the loop stays out of trio: timers, control messages and work wait so long."""
 
-CORE_LISTENER: Final = 0
-BOOTSTRAP_LISTENER: Final = 1
+CORE_DOOR: Final = 0
+BOOTSTRAP_DOOR: Final = 1
+"""How a connection came in; its listener token is 2 * (number of the listener) + this."""
 
 _NS_PER_MS: Final = 1_000_000
 FAR_NS: Final = 1 << 62
@@ -112,7 +113,7 @@ class CoreLoop:
         self._peers: dict[ConnId, str] = {}
         self._links: dict[ConnId, CoreId] = {}
         self.told: Callable[[OperatorAnswer | Emptied], None] = _unheard
-        self._listener: int | None = None
+        self._listening: list[int] = []
         self._refused = 0
         self._is_called = True  # the first step has no events
         self.work: WorkBench | None = None
@@ -154,17 +155,17 @@ class CoreLoop:
         if self._rest is not None:
             self._rest.cancel()
 
-    def listen(self, descriptor: int) -> None:
-        """Accept on this core's own listening socket from now on, until `stop`."""
-        assert self._listener is None
-        self._listener = descriptor
-        self.net.listen(descriptor, CORE_LISTENER)
+    def listen(self, descriptor: int, listener: int) -> None:
+        """Accept on this core's own socket of a listener from now on, until `stop`."""
+        self._listening.append(descriptor)
+        self.net.listen(descriptor, 2 * listener + CORE_DOOR)
 
-    def add_connection(self, descriptor: int, peer: str) -> None:
+    def add_connection(self, descriptor: int, peer: str, listener: int) -> None:
         """Take over a connection accepted elsewhere; its descriptor is ours from now on."""
-        conn = ConnId(self.net.add(descriptor, BOOTSTRAP_LISTENER))
+        token = 2 * listener + BOOTSTRAP_DOOR
+        conn = ConnId(self.net.add(descriptor, token))
         if conn >= 0:  # There was no room otherwise; `look_after` tells of it.
-            self._opened(conn, BOOTSTRAP_LISTENER, peer, self._mail)
+            self._opened(conn, token, peer, self._mail)
             self.wake()
 
     def link(self, core: CoreId, boot: int, pipes: tuple[int, int], *, is_retired: bool) -> None:
@@ -181,9 +182,8 @@ class CoreLoop:
 
     def stop(self) -> None:
         """Begin a clean stop; `serve` ends when it is done."""
-        if self._listener is not None:
-            self.net.unlisten(self._listener)
-            self._listener = None
+        while self._listening:
+            self.net.unlisten(self._listening.pop())
         self.shard.stop()
         self._is_called = True
         self.wake()

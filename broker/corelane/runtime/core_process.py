@@ -13,7 +13,7 @@ import trio
 
 from corelane.api.table import API_TABLE
 from corelane.model.config import Config, fit_memory
-from corelane.model.ids import CONTROLLER_GROUP, CoreId, NodeId, core_broker_id, node_broker_id
+from corelane.model.ids import CONTROLLER_GROUP, CoreId, NodeId
 from corelane.model.record import record
 from corelane.runtime import (
     data_directory,
@@ -24,6 +24,7 @@ from corelane.runtime import (
     messages,
     processes,
 )
+from corelane.runtime.advertise import listener_brokers
 from corelane.runtime.control import ControlSocket
 from corelane.runtime.core_control import CoreControl
 from corelane.runtime.core_loop import CoreLoop
@@ -34,7 +35,7 @@ from corelane.runtime.forkserver import CoreMain
 from corelane.runtime.messages import Failed, Spawn
 from corelane.runtime.wal_place import place_wal
 from corelane.runtime.work import WorkBench
-from corelane.shard.config import Advertised, ListenerBrokers, ShardConfig
+from corelane.shard.config import ShardConfig
 from corelane.shard.events import DiskSpace
 from corelane.shard.shard import Shard
 from corelane.storage.disk import OsDisk
@@ -65,9 +66,9 @@ class _Parts:
 def core_main(config: Config) -> CoreMain:
     """Return the life of a core; called in the fork server, run in its children."""
 
-    def main(spawn: Spawn, control: socket.socket, listener: socket.socket | None) -> int:
+    def main(spawn: Spawn, control: socket.socket, listeners: list[socket.socket]) -> int:
         log.set_up(f"core {spawn.core}: ")
-        return _Core(config, spawn, control, listener).live()
+        return _Core(config, spawn, control, listeners).live()
 
     return main
 
@@ -76,12 +77,12 @@ class _Core:
     """One process's life. Everything that can fail with a sentence happens before it is ready."""
 
     def __init__(
-        self, config: Config, spawn: Spawn, control: socket.socket, listener: socket.socket | None
+        self, config: Config, spawn: Spawn, control: socket.socket, listeners: list[socket.socket]
     ) -> None:
         self.config = config
         self.spawn = spawn
         self.control = control
-        self.listener = listener
+        self.listeners = listeners
         self.directory = data_directory.core_directory(
             Path(config.node.data_dir).absolute(), spawn.core
         )
@@ -125,7 +126,7 @@ class _Core:
                 failures.EXIT_IN_USE,
             )
         place_wal(self.directory, self.config.storage.wal_dir, self.spawn.cluster_uuid)
-        process_count = len(self.spawn.core_ports) + len(self.spawn.retired)
+        process_count = self.spawn.core_count + len(self.spawn.retired)
         plan = fit_memory(self.config, memory.limit_bytes(), process_count)
         arena = Arena(plan.arena_bytes)
         disk = NativeDisk(self.directory, arena, self.die)
@@ -147,24 +148,15 @@ class _Core:
 
     def _shard(self, arena: Arena, arena_bytes: int) -> Shard:
         """Recover what this core owns and make its world."""
-        spawn, network = self.spawn, self.config.network
-        node = NodeId(self.config.node.id)
-        rack = self.config.node.rack or None
-        host = network.advertised_host
-        if network.advertise == "node":
-            brokers = [Advertised(node_broker_id(node), host, spawn.bootstrap_port, rack)]
-        else:
-            brokers = [
-                Advertised(core_broker_id(node, CoreId(core)), host, port, rack)
-                for core, port in enumerate(spawn.core_ports)
-            ]
+        spawn = self.spawn
+        is_node = self.config.network.advertise == "node"
         config = ShardConfig(
-            node=node,
+            node=NodeId(self.config.node.id),
             core=CoreId(spawn.core),
-            core_count=len(spawn.core_ports),
+            core_count=spawn.core_count,
             cluster_id=uuid.UUID(spawn.cluster_uuid).bytes,
-            listeners=[ListenerBrokers("PLAINTEXT", brokers)],
-            self_broker=0 if network.advertise == "node" else min(spawn.core, len(brokers) - 1),
+            listeners=listener_brokers(self.config, spawn.listeners),
+            self_broker=0 if is_node else min(spawn.core, spawn.core_count - 1),
             config=self.config,
             random=random.Random(os.urandom(32)),  # noqa: S311 - ids, not secrets
             retired=tuple(map(CoreId, spawn.retired)),
@@ -236,8 +228,8 @@ class _Core:
 
     async def _serve(self, parts: _Parts) -> None:
         loop = CoreLoop(parts.shard, parts.net, parts.arena, parts.disk, self.die)
-        if self.listener is not None:
-            loop.listen(self.listener.fileno())
+        for number, listener in enumerate(self.listeners):
+            loop.listen(listener.fileno(), number)
         loop.work = WorkBench(loop.post, self.allowed_cpus)
         stats = CoreStats(parts.shard, parts.net, parts.disk, parts.arena)
         control = CoreControl(ControlSocket(self.control), loop, stats)

@@ -25,6 +25,7 @@ from corelane.runtime.messages import (
     FromCore,
     Heartbeat,
     Kill,
+    ListenerPorts,
     Operate,
     Operated,
     Ready,
@@ -67,20 +68,20 @@ class CorePlan:
     core: int
     cpu: int
     directory: Path
-    listener: socket.socket | None
-    core_ports: list[int]
-    bootstrap_port: int
+    sockets: list[socket.socket]
+    """Its own on each listener; none for a retired one."""
+    listeners: list[ListenerPorts]
     cluster_uuid: str
 
     @property
     def is_retired(self) -> bool:
         """Whether this core is of an earlier start, and only hands its groups over."""
-        return self.core >= len(self.core_ports)
+        return self.core >= len(self.listeners[0].cores)
 
     @property
     def port(self) -> int:
-        """Return where this core listens; 0 for a retired one."""
-        return 0 if self.is_retired else self.core_ports[self.core]
+        """Return where this core listens on the first listener; 0 for a retired one."""
+        return 0 if self.is_retired else self.listeners[0].cores[self.core]
 
 
 SendToForkServer = Callable[[ToForkServer, list[int]], Awaitable[None]]
@@ -190,16 +191,13 @@ class Core:
             core=plan.core,
             boot=life.boot,
             cpu=plan.cpu,
-            core_ports=plan.core_ports,
-            bootstrap_port=plan.bootstrap_port,
+            listeners=plan.listeners,
             cluster_uuid=plan.cluster_uuid,
             retired=self._node.retired(),
         )
         self._set_state(CoreState.STARTING)
         with theirs:
-            descriptors = [theirs.fileno()]
-            if plan.listener is not None:
-                descriptors.append(plan.listener.fileno())
+            descriptors = [theirs.fileno(), *(each.fileno() for each in plan.sockets)]
             await self._node.to_fork_server(spawn, descriptors)
         self._node.begun(self)
         return life
@@ -370,13 +368,13 @@ class Core:
         """Begin no new life."""
         self._stopping.set()
 
-    def hand_over(self, peers: list[str], descriptors: list[int]) -> bool:
-        """Give accepted connections to the core; False when it cannot take them now."""
+    def hand_over(self, listener: int, peers: list[str], descriptors: list[int]) -> bool:
+        """Give accepted connections of a listener to the core; False when it can't take them."""
         life = self.life
         if self.state is not CoreState.UP or life is None:
             return False
         try:
-            is_sent = life.control.send_now(Connections(peers), descriptors)
+            is_sent = life.control.send_now(Connections(listener, peers), descriptors)
         except PeerGoneError:
             return False
         if is_sent:

@@ -19,8 +19,8 @@ from corelane.model.record import record
 from corelane.runtime import failures, messages, processes
 from corelane.runtime.messages import Exited, Forked, Kill, Spawn
 
-CoreMain = Callable[[Spawn, socket.socket, socket.socket | None], int]
-"""The life of a core: what to be, control socket, listening socket (None: retired) -> exit code."""
+CoreMain = Callable[[Spawn, socket.socket, list[socket.socket]], int]
+"""The life of a core: what to be, its control socket, its listening sockets -> exit code."""
 LoadCoreMain = Callable[[], CoreMain]
 """Does the imports of a core; called once, in the fork server."""
 
@@ -112,7 +112,7 @@ class _Server:
         message = messages.to_fork_server.decode(packet)
         match message:
             case Spawn():
-                assert len(descriptors) in {1, 2}
+                assert len(descriptors) in {1, 1 + len(message.listeners)}
                 self.spawn(message, descriptors)
             case Kill():
                 assert not descriptors
@@ -122,7 +122,7 @@ class _Server:
         return True
 
     def spawn(self, spawn: Spawn, descriptors: list[int]) -> None:
-        """Fork one core and hand it its two sockets."""
+        """Fork one core and hand it its sockets."""
         assert all(child.core != spawn.core for child in self.children.values())
         own_pid = os.getpid()
         try:
@@ -150,8 +150,8 @@ class _Server:
             self.channel.close()
             for pidfd in self.children:
                 os.close(pidfd)
-            control, *listeners = (socket.socket(fileno=descriptor) for descriptor in descriptors)
-            code = self.core_main(spawn, control, listeners[0] if listeners else None)
+            control, *listeners = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+            code = self.core_main(spawn, control, listeners)
         except BaseException:  # noqa: BLE001 - the border of a process: nothing above could say it.
             _log.exception("core %d failed", spawn.core)
         finally:

@@ -23,6 +23,7 @@ class Address:
     """0: any free one."""
     purpose: str
     option: str
+    host_option: str = "--bind-host"
 
 
 def bind(where: Address, backlog: int) -> socket.socket:
@@ -39,7 +40,10 @@ def bind(where: Address, backlog: int) -> socket.socket:
         )
     except socket.gaierror as error:
         raise StartError(
-            what, f"{host} is no address: {error.strerror}", "Correct --bind-host.", EXIT_CONFIG
+            what,
+            f"{host} is no address: {error.strerror}",
+            f"Correct {where.host_option}.",
+            EXIT_CONFIG,
         ) from error
     family, kind, protocol, _, address = rows[0]
     listener = socket.socket(family, kind, protocol)
@@ -52,7 +56,8 @@ def bind(where: Address, backlog: int) -> socket.socket:
         why = _REASONS.get(error.errno or 0, error.strerror or "the system refused")
         next_step = f"Stop that program, or choose another port with {where.option}."
         if error.errno != errno.EADDRINUSE:
-            next_step = f"Correct --bind-host or {where.option}."
+            options = dict.fromkeys((where.host_option, where.option))
+            next_step = f"Correct {' or '.join(options)}."
         raise StartError(what, why, next_step, EXIT_PORT) from error
     listener.setblocking(False)
     return listener

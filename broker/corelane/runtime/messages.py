@@ -17,8 +17,16 @@ DESCRIPTORS_MAX: Final = 64
 """Descriptors in one packet; the kernel allows 253 (SCM_MAX_FD)."""
 
 
+class ListenerPorts(msgspec.Struct, frozen=True):
+    """Where one listener of this node really listens."""
+
+    bootstrap: int
+    cores: list[int]
+    """Of each core; its own is the one at its number."""
+
+
 class Spawn(msgspec.Struct, frozen=True, tag="spawn"):
-    """Fork core *core*; its control socket comes with the packet, and its listening socket.
+    """Fork core *core*; its control socket comes with the packet, and its listening sockets.
 
     A retired core has none: nobody connects to it.
     """
@@ -28,12 +36,16 @@ class Spawn(msgspec.Struct, frozen=True, tag="spawn"):
     """Counts the lives of this core since the supervisor started; never used twice."""
     cpu: int
     """-1: not bound to one."""
-    core_ports: list[int]
-    """Where each core of this node listens; its own is the one at *core*."""
-    bootstrap_port: int
+    listeners: list[ListenerPorts]
+    """In the order of the configuration; the core has a listening socket of each."""
     cluster_uuid: str
     retired: list[int] = []
     """Cores of an earlier start that hand their groups over to those that serve."""
+
+    @property
+    def core_count(self) -> int:
+        """Return how many cores of this node serve clients."""
+        return len(self.listeners[0].cores)
 
 
 class Kill(msgspec.Struct, frozen=True, tag="kill"):
@@ -100,6 +112,8 @@ class StatsAnswer(msgspec.Struct, frozen=True, tag="stats"):
 class Connections(msgspec.Struct, frozen=True, tag="connections"):
     """Accepted client connections; one descriptor for each peer comes with the packet."""
 
+    listener: int
+    """Which of the listeners they came through, all by its bootstrap port."""
     peers: list[str]
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ import trio
 
 from corelane.model import limits
 from corelane.model.config import Config, ConfigError, check_ports, fit_memory
+from corelane.model.config_listeners import CORE_PORT_BASES, Listener
 from corelane.runtime import (
     cpus,
     data_directory,
@@ -25,7 +27,7 @@ from corelane.runtime import (
 from corelane.runtime.failures import StartError
 from corelane.runtime.forkserver import LoadCoreMain
 from corelane.runtime.listener import Address
-from corelane.runtime.supervisor import Sockets, Supervisor, SupervisorPlan
+from corelane.runtime.supervisor import ListenerSockets, Sockets, Supervisor, SupervisorPlan
 
 Announce = Callable[[Supervisor], None]
 """Called when the node serves."""
@@ -188,29 +190,42 @@ def _cpus(config: Config, core_count: int, device: int) -> Sequence[int]:
 
 
 def _bind(config: Config, core_count: int) -> Sockets:
+    """Bind every port, or none: a node that is half there would be a riddle."""
     network = config.network
-    host, backlog = network.bind_host, network.listen_backlog
     admin_port = network.admin_port
-    if network.port == 0 and "corelane.admin.port" not in config.given:
+    is_free = all(each.port == 0 for each in config.listeners)
+    if is_free and "corelane.admin.port" not in config.given:
         admin_port = 0
-    base = config.listeners[0].core_port_base
-    addresses = [
-        Address(host, network.port, "clients", "--port"),
-        Address(host, admin_port, "the admin pages", "--admin-port"),
-    ]
-    for core in range(core_count):
-        port = base + core if base else 0
-        addresses.append(Address(host, port, f"core {core}", "--core-port-base"))
-    bound = []
+    bound: list[socket.socket] = []
+
+    def bind(address: Address) -> socket.socket:
+        bound.append(listener.bind(address, network.listen_backlog))
+        return bound[-1]
+
     try:
-        for address in addresses:
-            bound.append(listener.bind(address, backlog))  # noqa: PERF401 (closed on failure)
+        listeners = [_bind_listener(config, each, core_count, bind) for each in config.listeners]
+        admin = Address(network.bind_host, admin_port, "the admin pages", "--admin-port")
+        return Sockets(listeners, bind(admin))
     except StartError:
         for each in bound:
             each.close()
         raise
-    bootstrap, admin, *cores = bound
-    return Sockets(host, bootstrap, admin, cores)
+
+
+def _bind_listener(
+    config: Config, wish: Listener, core_count: int, bind: Callable[[Address], socket.socket]
+) -> ListenerSockets:
+    is_short = not config.network.listeners
+    of = "" if is_short else f" ({wish.name})"
+    host_option = "--bind-host" if is_short else "listeners"
+    options = ("--port", "--core-port-base") if is_short else ("listeners", CORE_PORT_BASES)
+    host, base = wish.bind_host, wish.core_port_base
+    bootstrap = bind(Address(host, wish.port, f"clients{of}", options[0], host_option))
+    cores = [
+        bind(Address(host, base + core if base else 0, f"core {core}{of}", options[1], host_option))
+        for core in range(core_count)
+    ]
+    return ListenerSockets(wish.name, host, bootstrap, cores)
 
 
 class _Announcement:
@@ -239,7 +254,7 @@ class _Announcement:
             "corelane %s serves clients on %s:%d after %.2f s; %s; http://%s:%d/health",
             version,
             host,
-            listener.port_of(plan.sockets.bootstrap),
+            plan.sockets.listeners[0].ports().bootstrap,
             seconds,
             cores,
             host,

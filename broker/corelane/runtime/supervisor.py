@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Final, assert_never
 
+import msgspec
 import trio
 
 from corelane.model.record import record
@@ -19,7 +20,7 @@ from corelane.runtime.data_directory import DataDirectory
 from corelane.runtime.failures import StartError
 from corelane.runtime.forkserver import ForkServer
 from corelane.runtime.mesh import Mesh
-from corelane.runtime.messages import Exited, Forked, Operated, ToForkServer
+from corelane.runtime.messages import Exited, Forked, ListenerPorts, Operated, ToForkServer
 
 if TYPE_CHECKING:
     from corelane.runtime.exporter import Exporter
@@ -36,35 +37,56 @@ _log = logging.getLogger(__name__)
 
 
 @record
+class ListenerSockets:
+    """One way in: the bootstrap port and a port for each core."""
+
+    name: str
+    host: str
+    bootstrap: socket.socket
+    cores: list[socket.socket]
+
+    def ports(self) -> ListenerPorts:
+        """Return where it really listens."""
+        cores = [listener.port_of(core) for core in self.cores]
+        return ListenerPorts(listener.port_of(self.bootstrap), cores)
+
+
+@record
 class Sockets:
     """Everything the broker listens on. The supervisor keeps all of them for its whole life.
 
     A core's clients wait in the kernel's queue while that core restarts, on the same port.
     """
 
-    host: str
-    bootstrap: socket.socket
+    listeners: list[ListenerSockets]
     admin: socket.socket
-    cores: list[socket.socket]
+
+    @property
+    def host(self) -> str:
+        """Return where the first listener listens."""
+        return self.listeners[0].host
 
     def ports(self) -> dict[str, object]:
-        """Return the content of ports.json."""
-        return {
-            "host": self.host,
-            "bootstrap": listener.port_of(self.bootstrap),
-            "cores": [listener.port_of(core) for core in self.cores],
-            "admin": listener.port_of(self.admin),
-        }
+        """Return the content of ports.json; the first listener is told of at the top too."""
+        rows = [
+            {"name": each.name, "host": each.host, **msgspec.to_builtins(each.ports())}
+            for each in self.listeners
+        ]
+        top = {key: value for key, value in rows[0].items() if key != "name"}
+        return {**top, "admin": listener.port_of(self.admin), "listeners": rows}
 
     def stop_listening(self) -> None:
         """Refuse new connections, also on the copies that cores hold."""
-        for each in (self.bootstrap, *self.cores):
-            listener.stop_listening(each)
+        for each in self.listeners:
+            for one in (each.bootstrap, *each.cores):
+                listener.stop_listening(one)
 
     def close(self) -> None:
         """Close what is still open."""
-        for each in (self.bootstrap, *self.cores, self.admin):
-            each.close()
+        for each in self.listeners:
+            for one in (each.bootstrap, *each.cores):
+                one.close()
+        self.admin.close()
 
 
 @record
@@ -93,13 +115,14 @@ class Supervisor:
             self._to_fork_server, self.bell, self._begun, self._retired_numbers, self._others_serve
         )
         self.cores = [
-            Core(self._core_plan(number, cpu, plan.sockets.cores[number]), node)
-            for number, cpu in enumerate(plan.cpus)
+            Core(self._core_plan(number, cpu), node) for number, cpu in enumerate(plan.cpus)
         ]
-        self.retired = [Core(self._core_plan(number, -1, None), node) for number in plan.retired]
+        self.retired = [Core(self._core_plan(number, -1), node) for number in plan.retired]
         """Those of an earlier start that are still there."""
         self._mesh = Mesh(len(self.cores) + len(self.retired))
-        self.acceptor = Acceptor(plan.sockets.bootstrap, self.cores, self.bell)
+        self.acceptor = Acceptor(
+            [each.bootstrap for each in plan.sockets.listeners], self.cores, self.bell
+        )
         self._exporter: Exporter | None = None
         self.is_draining = False
         self._was_up = False
@@ -126,15 +149,14 @@ class Supervisor:
         """Return every core, those that serve first."""
         return [*self.cores, *self.retired]
 
-    def _core_plan(self, core: int, cpu: int, own: socket.socket | None) -> CorePlan:
-        plan = self.plan
+    def _core_plan(self, core: int, cpu: int) -> CorePlan:
+        plan, listeners = self.plan, self.plan.sockets.listeners
         return CorePlan(
             core=core,
             cpu=cpu,
             directory=data_directory.core_directory(plan.directory.path, core),
-            listener=own,
-            core_ports=[listener.port_of(each) for each in plan.sockets.cores],
-            bootstrap_port=listener.port_of(plan.sockets.bootstrap),
+            sockets=[each.cores[core] for each in listeners if core < len(each.cores)],
+            listeners=[each.ports() for each in listeners],
             cluster_uuid=plan.directory.identity.cluster_uuid,
         )
 
@@ -297,7 +319,8 @@ class Supervisor:
 
     def refused(self) -> dict[str, int]:
         """Return how many connections no core could take, by the name of the listener."""
-        return {"PLAINTEXT": self.acceptor.refused}
+        names = [each.name for each in self.plan.sockets.listeners]
+        return dict(zip(names, self.acceptor.refused, strict=True))
 
     async def _health(self) -> Page:
         identity = self.plan.directory.identity

@@ -218,6 +218,11 @@ def test_the_default_core_ports_of_neighbours_never_meet() -> None:
     check_ports(parse(TWO + TOLD), 998)
 
 
+def test_more_listeners_than_can_be_are_refused() -> None:
+    many = ",".join(f"L{number}://h:{number + 1}" for number in range(17))
+    assert faults(f'listeners = "{many}"') == {"listeners": "there are 17; at most 16 can be"}
+
+
 def test_a_port_above_the_highest_is_refused() -> None:
     bases = 'corelane.advertised.core.port.bases = "OUTSIDE:65535"'
     check_ports(parse(TWO + TOLD + bases), 1)

@@ -31,15 +31,15 @@ def core_main(kind: str, directory: Path) -> CoreMain:
             raise AssertionError(kind)
 
 
-def main(directory: str, kind: str, cores: int = 1) -> int:
-    """Run the node until it ends."""
+def main(directory: str, kind: str, cores: int = 1, settings: str = "") -> int:
+    """Run the node until it ends; *settings* are TOML."""
     overrides: dict[str, Value] = {
         "corelane.data.dir": directory,
-        "corelane.port": 0,
+        **({} if settings else {"corelane.port": 0}),
         "corelane.cores": cores,
         "corelane.pin.cores": cores == 1,
     }
-    config = configuration.parse("", overrides)
+    config = configuration.parse(settings, overrides)
     try:
         return start.serve(config, load=lambda: core_main(kind, Path(directory)))
     except StartError as error:

@@ -12,7 +12,7 @@ import trio
 
 from corelane.model.ids import ChunkId, ConnId, JobId, Lsn, Position
 from corelane.model.metrics import ShardCounts
-from corelane.runtime.core_loop import BOOTSTRAP_LISTENER, CoreLoop
+from corelane.runtime.core_loop import BOOTSTRAP_DOOR, CoreLoop
 from corelane.runtime.disk import NativeDisk
 from corelane.runtime.work import WorkBench
 from corelane.shard.effects import Close, Effect, LogLine, Part, Send, Stopped, Work
@@ -109,7 +109,7 @@ class Bench:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.setblocking(False)
         self.loop = CoreLoop(self.shard, self.net, self.arena, self.disk, self.deaths.append)
-        self.loop.listen(self.listener.fileno())
+        self.loop.listen(self.listener.fileno(), 0)
 
     async def connect(self) -> trio.SocketStream:
         stream = await trio.open_tcp_stream(*self.listener.getsockname())
@@ -172,13 +172,13 @@ async def test_a_connection_accepted_elsewhere_is_served(tmp_path: Path) -> None
     async with running(tmp_path) as bench:
         ours, theirs = socket.socketpair()
         with ours:
-            bench.loop.add_connection(theirs.detach(), "10.0.0.1:5")
+            bench.loop.add_connection(theirs.detach(), "10.0.0.1:5", 3)
             ours.sendall(frame(ECHO, 7))
             await bench.until(lambda: sum(map(len, bench.shard.steps)) >= 2)
             assert ours.recv(100) == frame(ECHO, 7)
             opened = next(event for events in bench.shard.steps for event in events)
             assert isinstance(opened, Opened)
-            assert (opened.listener, opened.peer) == (BOOTSTRAP_LISTENER, "10.0.0.1:5")
+            assert (opened.listener, opened.peer) == (6 + BOOTSTRAP_DOOR, "10.0.0.1:5")
 
 
 async def test_a_connection_closed_by_the_shard_is_told_of_once(tmp_path: Path) -> None:
