@@ -105,6 +105,37 @@ def test_offsets_of_partitions_on_several_cores(node: Node) -> None:
     assert [each.offset for each in rows] == [5, 5, -1, 5]
 
 
+def test_records_are_deleted_on_several_cores(node: Node) -> None:
+    node[0].call(produce_all(5), 9)
+    wishes = {5: 4, 0: -1, 9: 0, 3: 6}
+    part = message_type("DeleteRecordsRequest.DeleteRecordsPartition")
+    row = message_type("DeleteRecordsRequest.DeleteRecordsTopic")(
+        name="t",
+        partitions=[part(partition_index=each, offset=offset) for each, offset in wishes.items()],
+    )
+    request = message_type("DeleteRecordsRequest")(topics=[row], timeout_ms=5000)
+    rows = node[1].call(request, 2).topics[0].partitions
+    assert [(each.partition_index, each.error_code, each.low_watermark) for each in rows] == [
+        (5, 0, 4),
+        (0, 0, 5),
+        (9, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, -1),
+        (3, ErrorCode.OFFSET_OUT_OF_RANGE, -1),
+    ]
+
+
+def test_epochs_of_partitions_on_several_cores(node: Node) -> None:
+    node[0].call(produce_all(5), 9)
+    part = message_type("OffsetForLeaderEpochRequest.OffsetForLeaderPartition")
+    wanted = [part(partition=each, leader_epoch=1) for each in (3, 0, 9, 5)]
+    row = message_type("OffsetForLeaderEpochRequest.OffsetForLeaderTopic")(
+        topic="t", partitions=wanted
+    )
+    request = message_type("OffsetForLeaderEpochRequest")(topics=[row])
+    rows = node[1].call(request, 4).topics[0].partitions
+    assert [each.partition for each in rows] == [3, 0, 9, 5]
+    assert [each.end_offset for each in rows] == [5, 5, -1, 5]
+
+
 def test_acks_0_is_appended_everywhere_and_not_answered(node: Node) -> None:
     node[0].send(produce_all(1, acks=0), 9)
     assert node[0].receive(0, 9) is None
