@@ -1,5 +1,6 @@
 """Nodes as their operator sees them: processes, a directory, ports, a log on stderr."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +132,24 @@ def is_running(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return stat.rsplit(")", 1)[1].split()[0] not in ("Z", "X")
+
+
+def pipes(pid: int) -> Counter[str]:
+    """Return the pipes that a process has open, and how many ends of each."""
+    found: Counter[str] = Counter()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            target = str(link.readlink())
+            if target.startswith("pipe:"):
+                found[target] += 1
+    return found
+
+
+def check_pipes(node: Node, cores: list[int]) -> None:
+    """Check that each pair of cores has a pipe each way, and nobody else holds any end (M1)."""
+    supervisor, fork_server = node.descendants()[:2]
+    assert pipes(supervisor) == pipes(fork_server) == Counter()
+    ends = sum((pipes(pid) for pid in cores), Counter[str]())
+    assert len(ends) == len(cores) * (len(cores) - 1)
+    assert set(ends.values()) == {2}
+    assert all(set(pipes(pid).values()) == {1} for pid in cores), "no core holds both ends"

@@ -4,14 +4,13 @@ import os
 import signal
 import socket
 import time
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.processes import Node, wait_gone
+from tests.processes import Node, check_pipes, wait_gone
 from tests.unit.runtime import node as nodes
 
 QUICK = "from corelane.runtime import cores\ncores.SILENT_S_MAX = 0.5\n"
@@ -56,26 +55,6 @@ def wait_joined(node: Node, core_count: int) -> list[int]:
 
     wait_for(is_joined)
     return pids(node)
-
-
-def pipes(pid: int) -> Counter[str]:
-    """Return the pipes that a process has open, and how many ends of each."""
-    found: Counter[str] = Counter()
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        target = str(link.readlink()) if link.is_symlink() else ""
-        if target.startswith("pipe:"):
-            found[target] += 1
-    return found
-
-
-def check_pipes(node: Node, cores: list[int]) -> None:
-    """Check that each pair of cores has a pipe each way, and nobody else holds any end (M1)."""
-    supervisor, fork_server = node.descendants()[:2]
-    assert pipes(supervisor) == pipes(fork_server) == Counter()
-    ends = sum((pipes(pid) for pid in cores), Counter[str]())
-    assert len(ends) == len(cores) * (len(cores) - 1)
-    assert set(ends.values()) == {2}
-    assert all(set(pipes(pid).values()) == {1} for pid in cores), "no core holds both ends"
 
 
 def test_every_core_talks_to_every_other(tmp_path: Path) -> None:
