@@ -45,7 +45,16 @@ class _Pending:
     done: Done
 
 
-async def connect_tcp(address: Address) -> trio.abc.Stream:
+@record
+class _Unanswered:
+    """A request that gets no answer; it is done when so many frames have been sent."""
+
+    frames: int
+    deadline_s: float
+    done: Done
+
+
+async def connect_tcp(address: Address) -> trio.abc.HalfCloseableStream:
     """Open a TCP connection."""
     return await trio.open_tcp_stream(address.host, address.port)
 
@@ -67,14 +76,16 @@ class Connection:
         self._connect = connect
         self._pending: deque[_Pending] = deque()
         self._outgoing: list[bytes] = []
-        self._unanswered: deque[tuple[int, Done]] = deque()
-        """Who waits only for the request to be sent, with the number of frames up to it."""
+        self._unanswered: deque[_Unanswered] = deque()
         self._submitted = 0
+        self._is_finishing = False
         self._has_outgoing = trio.Event()
         self._next_correlation_id = 0
         self._scope = trio.CancelScope()
         self._failure: ClientError | None = None
         self._is_open = False
+        self.ended = trio.Event()
+        """Nothing is sent or received any more."""
 
     @property
     def is_open(self) -> bool:
@@ -89,6 +100,15 @@ class Connection:
     def close(self) -> None:
         """Cut the connection; what is pending gets a ConnectError."""
         self._fail(ConnectError(f"the connection to {self.address} was closed"))
+
+    def finish(self) -> None:
+        """Have it end as soon as the broker has read everything submitted, and no sooner.
+
+        To be cut before an answer has come would reset it, and the system would throw away what
+        the broker has not read: that matters where no answer tells (acks=0).
+        """
+        self._is_finishing = True
+        self._has_outgoing.set()
 
     def version_of(self, api: Api, version_max: int | None = None) -> int:
         """Return the highest version both sides know, at most *version_max*.
@@ -111,19 +131,16 @@ class Connection:
             )
         return top
 
-    def submit(
-        self, api: Api, version: int, body: object, done: Done, timeout_ms: int = 0
-    ) -> None:
+    def submit(self, api: Api, version: int, body: object, done: Done, timeout_ms: int = 0) -> None:
         """Send a request after all submitted before it; *done* gets the outcome.
 
         *timeout_ms* is added to the request timeout, for requests that ask the broker to wait.
         The connection must be open.
         """
         correlation_id = self._queue(api, version, body)
-        wait_s = (self._settings.request_timeout_ms + timeout_ms) / 1000
-        deadline_s = trio.current_time() + wait_s
+        deadline_s = self._deadline_s(timeout_ms)
         self._pending.append(_Pending(correlation_id, api, version, deadline_s, done))
-        self._scope.deadline = self._pending[0].deadline_s
+        self._watch_deadlines()
 
     def submit_unanswered(self, api: Api, version: int, body: object, done: Done) -> None:
         """Send a request that gets no answer (Produce with acks=0), after all before it.
@@ -132,7 +149,16 @@ class Connection:
         broker unless the network or the broker fails, also when this connection is closed next.
         """
         self._queue(api, version, body)
-        self._unanswered.append((self._submitted, done))
+        self._unanswered.append(_Unanswered(self._submitted, self._deadline_s(0), done))
+        self._watch_deadlines()
+
+    def _deadline_s(self, timeout_ms: int) -> float:
+        return trio.current_time() + (self._settings.request_timeout_ms + timeout_ms) / 1000
+
+    def _watch_deadlines(self) -> None:
+        """Have the reader woken when the first request of either kind is overdue."""
+        firsts = [each[0].deadline_s for each in (self._pending, self._unanswered) if each]
+        self._scope.deadline = min(firsts, default=math.inf)
 
     def _queue(self, api: Api, version: int, body: object) -> int:
         """Have a request sent; return its correlation id."""
@@ -187,11 +213,11 @@ class Connection:
             self._fail(ConnectError(f"the connection to {self.address} was closed"))
             await trio.aclose_forcefully(stream)
 
-    async def _open(self) -> trio.abc.Stream:
+    async def _open(self) -> trio.abc.HalfCloseableStream:
         """Return a new byte stream to the broker."""
         try:
             with trio.fail_after(self._settings.connect_timeout_ms / 1000):
-                stream: trio.abc.Stream = await self._connect(self.address)
+                stream: trio.abc.HalfCloseableStream = await self._connect(self.address)
         except OSError as error:
             raise ConnectError(
                 f"cannot connect to {self.address}: {_why(error)}",
@@ -253,7 +279,7 @@ class Connection:
             ) from error
         return protocol.decode_api_versions(version, received)
 
-    async def _write(self, stream: trio.abc.Stream) -> None:
+    async def _write(self, stream: trio.abc.HalfCloseableStream) -> None:
         """Send what is submitted, small requests of one turn together."""
         try:
             while True:
@@ -265,10 +291,18 @@ class Connection:
                     frames = [b"".join(frames)]
                 for frame in frames:
                     await stream.send_all(frame)
-                while self._unanswered and self._unanswered[0][0] <= upto:
-                    self._unanswered.popleft()[1](None)
+                self._sent(upto)
+                if self._is_finishing and not self._outgoing:
+                    await stream.send_eof()
+                    return
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._fail(self._lost("it was cut while sending"))
+
+    def _sent(self, upto: int) -> None:
+        """Tell those who wait only for that: so many frames were sent."""
+        while self._unanswered and self._unanswered[0].frames <= upto:
+            self._unanswered.popleft().done(None)
+        self._watch_deadlines()
 
     async def _read(self, stream: trio.abc.Stream, cutter: FrameCutter) -> None:
         """Hand out answers until the connection ends or the oldest answer is overdue."""
@@ -290,15 +324,18 @@ class Connection:
                 self._fail(error)
         if self._is_open:
             assert self._scope.cancelled_caught
-            oldest = self._pending[0]
-            # Answers come in order, so nothing behind the overdue one can come either.
-            self._fail(
-                AnswerTimeoutError(
-                    f"{self.address} did not answer {oldest.api.title} in time",
-                    "Check that the broker is healthy, or allow more time.",
-                    retriable=True,
-                )
-            )
+            self._fail(self._overdue())
+
+    def _overdue(self) -> AnswerTimeoutError:
+        """Return what the broker did not do in time. Answers come in order, and so is sent: what
+        is behind the overdue request can neither be answered nor sent.
+        """
+        if self._pending and self._pending[0].deadline_s == self._scope.deadline:
+            sentence = f"{self.address} did not answer {self._pending[0].api.title} in time"
+        else:
+            sentence = f"{self.address} takes nothing more"
+        next_step = "Check that the broker is healthy, or allow more time."
+        return AnswerTimeoutError(sentence, next_step, retriable=True)
 
     def _answered(self, frame: bytes) -> None:
         """Give an answer to the request it belongs to, the oldest."""
@@ -313,7 +350,7 @@ class Connection:
             )
         answer = protocol.decode(oldest.api, oldest.version, frame)
         self._pending.popleft()
-        self._scope.deadline = self._pending[0].deadline_s if self._pending else math.inf
+        self._watch_deadlines()
         oldest.done(answer)
 
     def _fail(self, error: ClientError) -> None:
@@ -322,11 +359,10 @@ class Connection:
             self._failure = error
         self._is_open = False
         self._scope.cancel()
+        self.ended.set()
         pending, self._pending = self._pending, deque()
-        for each in pending:
-            each.done(self._failure)
         unanswered, self._unanswered = self._unanswered, deque()
-        for _number, done in unanswered:
+        for done in [each.done for each in pending] + [each.done for each in unanswered]:
             done(self._failure)
 
     def _lost(self, how: str) -> ConnectError:

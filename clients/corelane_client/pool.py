@@ -109,6 +109,15 @@ class Pool:
             connection.close()
         await self._background.__aexit__(kind, error, traceback)
 
+    async def finish(self) -> None:
+        """Wait until the brokers have read all that was sent, as long as an answer may take."""
+        connections = [each for each in self._connections.values() if each.is_open]
+        for connection in connections:
+            connection.finish()
+        with trio.move_on_after(self.settings.request_timeout_ms / 1000):
+            for connection in connections:
+                await connection.ended.wait()
+
     def leader_of(self, topic: str, partition: int) -> int:
         """Return the broker that leads a partition as far as is known, or -1."""
         known = self.topics.get(topic)

@@ -89,6 +89,8 @@ class Producer:
         try:
             if error is None:
                 await self.flush()
+                if self._settings.acks == "0":
+                    await self._pool.finish()
         finally:
             self._is_closed = True
             await self._pool.__aexit__(kind, error, traceback)

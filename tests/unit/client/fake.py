@@ -173,6 +173,7 @@ class Cluster:
                     if not await self._answer(broker_id, stream, frame):
                         await stream.aclose()
                         return
+            await stream.aclose()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
 

@@ -158,6 +158,54 @@ async def test_who_waits_for_no_answer_hears_when_nothing_was_sent(cluster: Clus
     assert isinstance(outcome, ConnectError)
 
 
+async def test_a_broker_that_takes_nothing_more_is_given_up(
+    cluster: Cluster, clock: MockClock
+) -> None:
+    """Also where no answer is awaited: who waits for the sending would wait for ever."""
+
+    async def connect(_address: Address) -> trio.abc.Stream:
+        client, server = trio.testing.lockstep_stream_pair()
+        cluster.nursery.start_soon(cluster.serve, 0, server)
+        return client
+
+    connection = Connection(ADDRESS, SETTINGS, connect)
+    await cluster.nursery.start(connection.run)
+    cluster.script(Api.METADATA, always(SILENCE))
+    outcomes: list[object] = []
+    connection.submit_unanswered(Api.METADATA, 12, metadata(), outcomes.append)
+    await wait_all_tasks_blocked()
+    assert outcomes == [None]
+    connection.submit_unanswered(Api.METADATA, 12, metadata(), outcomes.append)
+    await trio.sleep(4.9)
+    assert outcomes == [None]
+    await trio.sleep(0.2)
+    assert isinstance(outcomes[1], AnswerTimeoutError)
+    assert outcomes[1].retriable
+    assert "takes nothing" in outcomes[1].sentence
+    assert not connection.is_open
+
+
+async def test_what_was_taken_in_time_is_overdue_never(cluster: Cluster, clock: MockClock) -> None:
+    connection = await connected(cluster)
+    cluster.script(Api.METADATA, always(SILENCE))
+    outcomes: list[object] = []
+    connection.submit_unanswered(Api.METADATA, 12, metadata(), outcomes.append)
+    await trio.sleep(100)
+    assert outcomes == [None]
+    assert connection.is_open
+
+
+async def test_a_finished_connection_ends_when_the_broker_has_read_all(cluster: Cluster) -> None:
+    connection = await connected(cluster)
+    outcomes: list[object] = []
+    for _ in range(3):
+        connection.submit(Api.METADATA, 12, metadata(), outcomes.append)
+    connection.finish()
+    await connection.ended.wait()
+    assert [type(each).__name__ for each in outcomes] == ["MetadataResponse"] * 3
+    assert not connection.is_open
+
+
 async def test_giving_up_an_answer_leaves_the_connection_in_step(cluster: Cluster) -> None:
     connection = await connected(cluster)
     with trio.CancelScope() as scope:

@@ -1,7 +1,8 @@
 """A producer against a cluster that fails in every way the protocol has: in order, once, told."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import pytest
 import trio
@@ -10,6 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from corelane.model.errors import ErrorCode
 from corelane_client.batching import Delivery, Message, Outcome
 from corelane_client.errors import (
+    ClientError,
     ConnectError,
     DeliveryTimeoutError,
     KafkaError,
@@ -246,6 +248,50 @@ async def test_acks_0_leaves_nothing_unsent_behind(cluster: Cluster, clock: Mock
             await producer.send("t", value)
     await wait_all_tasks_blocked()
     assert values(log) == numbered(3)
+
+
+class SlowToTell(Cluster):
+    """Answers about metadata come late, once that is wanted, and what was sent after waits."""
+
+    is_slow = False
+
+    async def send(
+        self, stream: trio.abc.Stream, api: Api, version: int, correlation_id: int, answer: Any
+    ) -> None:
+        if api == Api.METADATA and self.is_slow:
+            await trio.sleep(1)
+        await super().send(stream, api, version, correlation_id, answer)
+
+
+async def test_acks_0_is_not_lost_for_an_answer_that_comes_after_the_end(
+    nursery: trio.Nursery, clock: MockClock
+) -> None:
+    """A connection that is closed before an answer arrives is reset, with what was not read."""
+    cluster = SlowToTell(nursery)
+    (log,) = cluster.topic("t")
+
+    async def ask(producer: Producer) -> None:
+        with suppress(ClientError, trio.ClosedResourceError):
+            await producer.enqueue(Message("unknown", b"x"))
+
+    async with producing(cluster, ProducerSettings(acks="0")) as producer:
+        await producer.send("t", b"first")
+        cluster.is_slow = True
+        nursery.start_soon(ask, producer)
+        await wait_all_tasks_blocked()
+        await producer.send("t", b"second")
+    await trio.sleep(10)
+    assert values(log) == [b"first", b"second"]
+
+
+async def test_acks_0_does_not_wait_for_ever_at_its_end(cluster: Cluster, clock: MockClock) -> None:
+    cluster.topic("t")
+    connection = ConnectionSettings(request_timeout_ms=5000)
+    async with producing(cluster, ProducerSettings(acks="0", connection=connection)) as producer:
+        cluster.script(Api.PRODUCE, always(SILENCE))
+        await producer.send("t", b"first")
+        start_s = trio.current_time()
+    assert trio.current_time() == start_s + 5
 
 
 @pytest.mark.parametrize(
