@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from tests.processes import Node, wait_gone
 
-QUIET = {"corelane.port": 0}
+QUIET = {"corelane.port": 0, "corelane.cores": 1}
 
 
 class Broker(Node):
