@@ -126,12 +126,17 @@ def wait_gone(pids: list[int], seconds_max: float) -> None:
 
 
 def is_running(pid: int) -> bool:
-    """Return whether a process exists and is no zombie."""
+    """Return whether a process exists and is no zombie.
+
+    Its first thread may be one already while others still end and keep what the process held:
+    files, locks, mounts.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
+        threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return stat.rsplit(")", 1)[1].split()[0] not in ("Z", "X")
+    return threads > 1 or stat.rsplit(")", 1)[1].split()[0] not in ("Z", "X")
 
 
 def pipes(pid: int) -> Counter[str]:
