@@ -55,7 +55,7 @@ class Node:
 
     def page(self, path: str) -> bytes:
         """Return a page of the admin port, whatever its status."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.ports["admin"], timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports["admin"], timeout=30)
         try:
             connection.request("GET", path)
             return connection.getresponse().read()
@@ -76,7 +76,7 @@ class Node:
         """Return what the node wrote to stdout and stderr."""
         return self.log.read_text()
 
-    def wait_for_line(self, text: str, seconds_max: float = 5.0) -> None:
+    def wait_for_line(self, text: str, seconds_max: float = 20.0) -> None:
         """Wait for *text* in the log."""
         deadline_s = time.monotonic() + seconds_max
         while text not in self.log_text():
@@ -87,7 +87,7 @@ class Node:
         """Wait for the end of the supervisor and return its exit code."""
         return self.process.wait(seconds_max)
 
-    def stop(self, seconds_max: float = 2.0) -> int:
+    def stop(self, seconds_max: float = 20.0) -> int:
         """Stop it as an operator does and return the exit code."""
         self.process.terminate()
         return self.wait(seconds_max)

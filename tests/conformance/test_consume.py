@@ -10,7 +10,7 @@ from tests.conformance.clients.base import Client, ClientError, Place, Producing
 OFFSET_OUT_OF_RANGE = 1
 # librdkafka's own code for "no offset, and the reset policy is: error".
 LOCAL_AUTO_OFFSET_RESET = -140
-TAIL_S_MAX = 5.0
+TAIL_S_MAX = 30.0
 
 
 def filled(client: Client, topic: str, count: int, partitions: int = 1) -> None:

@@ -11,7 +11,7 @@ INVALID_TOPIC = 17
 TOPIC_ALREADY_EXISTS = 36
 INVALID_PARTITIONS = 37
 INVALID_CONFIG = 40
-GONE_S_MAX = 10.0
+GONE_S_MAX = 30.0
 
 
 def test_a_topic_is_listed_with_its_partitions(client: Client, topic: str) -> None:

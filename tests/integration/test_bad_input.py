@@ -94,7 +94,7 @@ def test_random_bytes_close_their_connection_only(
         client.send(data)
         others.assert_served()
         client.socket.shutdown(socket.SHUT_WR)
-        assert client.is_closed_within(5)
+        assert client.is_closed_within(20)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -108,7 +108,7 @@ def test_random_requests_in_good_frames_harm_nobody(
             body = chance.randbytes(chance.randrange(200))
             client.send(raw_kafka.frame(key, version, 1, body))
             client.socket.shutdown(socket.SHUT_WR)
-            assert client.is_closed_within(5)
+            assert client.is_closed_within(20)
     others.assert_served()
 
 
@@ -118,7 +118,7 @@ def test_an_impossible_length_closes_the_connection(
 ) -> None:
     with connect(broker) as client:
         client.send(struct.pack(">i", size) + b"\0" * 16)
-        assert client.is_closed_within(5)
+        assert client.is_closed_within(20)
     others.assert_served()
     broker.wait_for_line("closed the connection of 127.0.0.1:")
 
@@ -129,7 +129,7 @@ def test_a_two_gib_length_is_refused_before_any_of_it_arrives(
     before = resident_bytes(others.pid)
     with connect(broker) as client:
         client.send(struct.pack(">i", 2**31 - 1) + b"\0\x03\0\x09")
-        assert client.is_closed_within(5)
+        assert client.is_closed_within(20)
     assert resident_bytes(others.pid) - before < 16 << 20
 
 
@@ -164,7 +164,7 @@ def test_unknown_keys_and_versions_close_the_connection(
 ) -> None:
     with connect(broker) as client:
         client.send(raw_kafka.frame(key, version, 1, b""))
-        assert client.is_closed_within(5)
+        assert client.is_closed_within(20)
     broker.wait_for_line("is not served")
 
 
@@ -188,7 +188,7 @@ def test_another_protocol_on_the_plain_port_is_named_in_the_log(
 ) -> None:
     with connect(broker) as client:
         client.send(hello)
-        assert client.is_closed_within(5)
+        assert client.is_closed_within(20)
     broker.wait_for_line("TLS" if hello[0] == 0x16 else "HTTP")
 
 
@@ -278,7 +278,7 @@ def test_thousands_of_connections_opened_and_dropped(broker: Broker, others: Oth
         for connection in opened:
             connection.close()
         others.assert_served(1)
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 30
     while broker.health()["cores"][0]["connections"] > 10:
         assert time.monotonic() < deadline_s, "connections of clients that left are kept"
         time.sleep(0.1)
@@ -310,5 +310,5 @@ def test_bad_clients_are_told_of_in_few_lines(broker: Broker, others: Others) ->
     for _ in range(300):
         with connect(broker) as client:
             client.send(b"GET / HTTP/1.1\r\n\r\n")
-            assert client.is_closed_within(5)
+            assert client.is_closed_within(20)
     assert broker.log_text().count("\n") - before < 10

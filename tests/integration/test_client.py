@@ -128,7 +128,7 @@ async def test_every_acks_is_served(bootstrap: str, acks: str) -> None:
         deliveries = [await producer.send(topic, b"%d" % number) for number in range(3)]
     expected = [-1, -1, -1] if acks == "0" else [0, 1, 2]
     assert [each.offset for each in deliveries] == expected
-    with trio.fail_after(10):  # nobody tells when acks=0 has arrived, so wait for the third
+    with trio.fail_after(30):  # nobody tells when acks=0 has arrived, so wait for the third
         async with Consumer(bootstrap) as consumer:
             await consumer.assign(topic, stop=3)
             assert [record.value async for record in consumer] == [b"0", b"1", b"2"]
@@ -174,7 +174,7 @@ async def test_a_waiting_consumer_gets_records_as_they_come(bootstrap: str) -> N
         await consumer.assign(topic)
         for number in range(5):
             await producer.send(topic, b"%d" % number)
-            with trio.fail_after(5):
+            with trio.fail_after(30):
                 assert (await anext(consumer)).value == b"%d" % number
 
 
