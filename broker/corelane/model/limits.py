@@ -155,6 +155,9 @@ NODE_ID_MAX: Final = 2_000_000
 """Broker ids are node * 1000 + core and must fit 31 bits."""
 
 CORES_MAX: Final = 998
+"""What broker ids have room for."""
+JOINED_CORES_MAX: Final = 256
+"""Each is joined with every other one by two pipes; the net of a core has room for 256 links."""
 ADVERTISED_BROKERS_MAX: Final = 128
 """In advertise=core: clients connect to every broker, and metadata names them all."""
 NODE_GROUPS_MAX: Final = 1_000_000

@@ -14,6 +14,8 @@ from corelane.runtime.throttle import Throttle
 
 WAIT_FOR_CORE_S_MAX: Final = 2.0
 """How long a connection waits in the kernel's queue for a core to be up; then it is closed."""
+QUIET_S_MAX: Final = 2.5
+"""After two heartbeats that did not come, others are preferred."""
 RETRY_S: Final = 0.01
 FULL_S_MAX: Final = 1.0
 OUT_OF_DESCRIPTORS_S: Final = 0.05
@@ -90,9 +92,13 @@ class Acceptor:
     def _share(
         self, listener: int, batch: list[tuple[socket.socket, str]]
     ) -> list[tuple[socket.socket, str]] | None:
-        """Send the next part of *batch* to the best core and take it out; None if none takes it."""
+        """Send the next part of *batch* to the best core and take it out; None if none takes it.
+
+        One that is silent gets none: its clients would wait until it is killed.
+        """
         up = [core for core in self.cores if core.state is CoreState.UP and core.life is not None]
-        up.sort(key=_load)
+        heard = [core for core in up if not core.is_silent(QUIET_S_MAX)]
+        up = sorted(heard or up, key=_load)
         for rank, core in enumerate(up):
             # Give it as many as it lacks to the second best, at least one, all if it is alone.
             count = len(batch)

@@ -364,6 +364,10 @@ class Core:
         self._set_state(CoreState.STOPPING)
         await life.reaped.wait()
 
+    def is_silent(self, seconds: float) -> bool:
+        """Whether nothing was heard of the core for so long."""
+        return self.life is None or trio.current_time() - self.life.heard_s > seconds
+
     def end(self) -> None:
         """Begin no new life."""
         self._stopping.set()

@@ -7,7 +7,7 @@ import pytest
 
 from corelane.model import config as configuration
 from corelane.model.config_keys import Value
-from corelane.runtime import cpus, failures, listener, memory, start
+from corelane.runtime import cpus, failures, listener, memory, processes, start
 from corelane.runtime.failures import StartError
 from corelane.runtime.listener import Address
 from corelane.runtime.restart import Again, GiveUp, RestartPolicy
@@ -127,6 +127,47 @@ def test_more_cores_than_the_cgroup_allows_are_refused(monkeypatch: pytest.Monke
     config = configuration.parse("", {"corelane.cores": 2})
     with pytest.raises(StartError, match=r"may use 1 CPU by its cgroup's limit, one for each core"):
         start.serve(config)
+
+
+def test_more_cores_than_can_be_joined_are_refused() -> None:
+    settings: dict[str, Value] = {
+        "corelane.cores": 257,
+        "corelane.pin.cores": False,
+        "corelane.advertise": "node",
+    }
+    with pytest.raises(StartError, match=r"257 cores: each is joined with every other one"):
+        start.serve(configuration.parse("", settings))
+
+
+def test_retired_cores_that_need_more_memory_than_there_is_are_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "limit_bytes", lambda: 256 << 20)
+    for number in range(8):
+        (tmp_path / f"core-{number:02d}").mkdir()
+    (tmp_path / "cluster.toml").write_text(
+        'cluster_uuid = "0d2ea8a0-0000-4000-8000-000000000000"\nnode_id = 1\nformat_version = 1\n'
+    )
+    settings: dict[str, Value] = {"corelane.cores": 1, "corelane.data.dir": str(tmp_path)}
+    with pytest.raises(StartError) as caught:
+        start.serve(configuration.parse("", settings))
+    assert str(caught.value) == (
+        "cannot start 1 core: 7 cores of an earlier start must hand over what they own, and so many"
+        " processes do not fit into 256 MiB of memory. Start once with more memory, or with as many"
+        " cores as before."
+    )
+
+
+def test_a_core_is_bound_only_to_a_cpu_that_is_there() -> None:
+    allowed = os.sched_getaffinity(0)
+    try:
+        assert not processes.bind_to_cpu(max(allowed), allowed - {max(allowed)})
+        assert not processes.bind_to_cpu(1_000_000, {1_000_000})
+        assert os.sched_getaffinity(0) == allowed
+        assert processes.bind_to_cpu(min(allowed), allowed)
+        assert os.sched_getaffinity(0) == {min(allowed)}
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def test_more_brokers_than_clients_bear_are_refused() -> None:
