@@ -6,7 +6,7 @@ that were created or came here, drops those that were deleted or left.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, assert_never
@@ -50,7 +50,7 @@ from corelane.shard.controller import Controller
 from corelane.shard.member import Member
 from corelane.shard.moves import Moves
 from corelane.shard.partition import Partition, Topic
-from corelane.shard.siblings import Home, Siblings
+from corelane.shard.siblings import Siblings
 from corelane.storage.group_log import GroupLog
 from corelane.storage.layout import Descriptor
 from corelane.storage.news import News
@@ -89,6 +89,7 @@ class Groups:
         self.opening = 0  # partitions that do not lead yet
         self._queued: set[GroupId] = set()  # of those, the ones that wait in `shard.todo`
         self.is_reconciled = False
+        self.is_resized = False  # this start has another number of cores than the last
         self._folds = recovered.folds
         self._damaged = recovered.damaged
         self._waiting_for_ids: deque[IdWaiter] = deque()
@@ -198,7 +199,9 @@ class Groups:
             for broker in listener.brokers
         )
         node = NodeRegistered(config.node, config.config.node.rack, config.core_count, endpoints)
-        if self.cluster.nodes.get(config.node) != node:
+        known = self.cluster.nodes.get(config.node)
+        self.is_resized = known is not None and known.core_count != config.core_count
+        if known != node:
             self.controller.propose(node, _ignored)
         self.siblings.established()
 
@@ -230,11 +233,7 @@ class Groups:
                 self._folds.pop(group, None)
                 shard.store.drop_group(log)
                 continue
-            home = self.siblings.homes[group]
-            if home.core != shard.config.core:
-                assert home.revision > log.descriptor.revision, "two cores own one group"
-                self._folds.pop(group, None)
-                shard.store.release_group(log)  # a move left it behind
+            self._release_former(group)
         for plan in self.cluster.topics.values():
             self._open_topic(plan)
 
@@ -323,18 +322,30 @@ class Groups:
             new = [part.group for part in plan.partitions[first:] if node in part.replicas]
             self.siblings.created(new)
 
-    def rehomed(self, former: dict[GroupId, Home | None]) -> None:
-        """Open the groups that came here; those that left went when their parcel was taken."""
+    def rehomed(self, groups: Iterable[GroupId]) -> None:
+        """Open the groups that came here, and give up what is another core's."""
         if not self.is_reconciled:
             return
-        for group in former:
+        for group in groups:
+            if group in self.members:
+                continue  # one that leaves does so when its parcel was taken
             found = self.cluster.partition_of(group)
-            if found is None or not self._is_home(group) or group in self.members:
+            if found is None or not self._is_home(group):
+                self._release_former(group)
                 continue
             plan, number = found
             topic = self.topics_by_id[plan.topic_id]
             if topic.partitions[number] is None:
                 self._queue_opening(topic, number, group, plan.partitions[number].replicas)
+
+    def _release_former(self, group: GroupId) -> None:
+        """Give up a group in this core's log that another core has at a higher revision (N2)."""
+        log, home = self.shard.store.groups.get(group), self.siblings.homes.get(group)
+        if log is None or home is None or home.core == self.shard.config.core:
+            return  # with no home known, it is being decided
+        assert home.revision > log.descriptor.revision, "two cores own one group"
+        self._folds.pop(group, None)
+        self.shard.store.release_group(log)
 
     def _is_home(self, group: GroupId) -> bool:
         return self.siblings.home_of(group) == self.shard.config.core
@@ -456,10 +467,18 @@ class Groups:
             self.shard.store.drop_group(partition.log)
             partition.fail_waits()
             assert not partition.serves
+        for part in plan.partitions:  # those that are here and were not opened yet
+            log = self.shard.store.groups.get(part.group)
+            if log is not None and part.group not in self._queued:
+                self._folds.pop(part.group, None)
+                self.shard.store.drop_group(log)
 
     def took(self, group: GroupId, fold: tuple[Index, bytes]) -> None:
         """A group came here from a sibling: keep its fold until HOMES has it opened."""
-        self._folds[group] = fold
+        if self.cluster.partition_of(group) is None and group < self.cluster.next_group:
+            self.shard.store.drop_group(self.shard.store.groups[group])  # deleted on its way
+        else:
+            self._folds[group] = fold
 
     # --- producer ids ---
 

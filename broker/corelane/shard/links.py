@@ -67,6 +67,8 @@ class Kind(IntEnum):
     """A group, to be owned by the receiver."""
     TAKEN = 34
     """The group in a parcel is mine now, durably; or why it is not."""
+    ASK_TAKEN = 35
+    """Say TAKEN again, once you know that nothing more comes from that life of its source."""
 
 
 Done = Callable[[bytes | None], None]

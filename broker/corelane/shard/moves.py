@@ -12,6 +12,9 @@ Invariants:
 V1. A source gives its group up only when the target's copy is durable, and serves it again only
     when it is known that the target has none: of a target that died meanwhile, its next HELLO says.
 V2. Nothing is appended to a group between step 1 and its end.
+V3. While it is not known whether a target has a group of a source that died, the group is *frozen*:
+    core 0 names no home for it, so the source's next life does not open it. The target is asked,
+    and answers when nothing of the source's former life can come any more.
 """
 
 from collections import deque
@@ -37,7 +40,8 @@ if TYPE_CHECKING:
 
 UNDER_WAY_MAX: Final = 16
 """Moves at a time: each makes a partition unavailable for two group commits and a sync."""
-CHECK_MS: Final = 2
+CHECK_MS: Final = 2 * limits.TICK_MS
+"""How often a source looks whether everything is answered, beside every commit."""
 
 Told = Callable[[str], None]
 """Hears why a move failed, or "" when it is done."""
@@ -52,22 +56,46 @@ class Wish:
     told: Told
 
 
+RETRY_MS: Final = 5 * limits.TICK_MS
+"""How often to look whether a group that is to leave is served yet."""
+
+
 class Leaving:
     """A group that this core hands over."""
 
-    __slots__ = ("is_done", "is_sent", "moves", "partition", "target")
+    __slots__ = ("is_done", "is_exporting", "is_sent", "moves", "partition", "target")
 
     def __init__(self, moves: "Moves", partition: Partition, target: CoreId) -> None:
         self.moves = moves
         self.partition = partition
         self.target = target
+        self.is_exporting = False
         self.is_sent = False
         self.is_done = False
 
     def expire(self, now_ms: int) -> None:
-        """Look whether everything is committed."""
-        del now_ms
+        """Look whether everything is committed, and again later if it is not."""
         self.moves.look(self)
+        if not self.is_exporting and not self.is_done:
+            self.moves.look_later(self, now_ms + CHECK_MS)
+
+
+class _Retry:
+    """A group that is to leave and is not served yet."""
+
+    __slots__ = ("group", "is_done", "moves", "target")
+
+    def __init__(self, moves: "Moves", group: GroupId, target: CoreId) -> None:
+        self.moves = moves
+        self.group = group
+        self.target = target
+        self.is_done = False
+
+    def expire(self, now_ms: int) -> None:
+        """Try again."""
+        del now_ms
+        self.is_done = True
+        self.moves.leave(self.group, self.target)
 
 
 class Moves:
@@ -79,20 +107,27 @@ class Moves:
         self._leaving: dict[GroupId, Leaving] = {}
         self._planned: deque[Wish] = deque()
         self._under_way: dict[GroupId, Wish] = {}
+        self.frozen: set[GroupId] = set()
+        self._asked: list[tuple[GroupId, CoreId, int]] = []
+        """Of the questions (ASK_TAKEN) that came too early: group, its source, that one's life."""
         self._is_emptied = False
 
     # --- planning, on core 0 ---
 
     def plan(self) -> None:
-        """Empty retired cores, and fill those that are new."""
+        """Empty retired cores; when there are more cores than before, even the groups out.
+
+        Otherwise a start moves nothing: an operator may have put a group where it is.
+        """
         siblings = self._groups.siblings
         core_count = self._shard.config.core_count
         loads = siblings.loads()
+        share = -(-len(siblings.homes) // core_count)
         for group, home in sorted(siblings.homes.items()):
             if home.core >= core_count:
                 target = place_core(group, loads)
-            elif loads[home.core] > 1 and min(loads) == 0:
-                target = CoreId(loads.index(0))
+            elif self._groups.is_resized and loads[home.core] > share:
+                target = CoreId(loads.index(min(loads)))
                 loads[home.core] -= 1
             else:
                 continue
@@ -127,7 +162,7 @@ class Moves:
             return False
         self._under_way[wish.group] = wish
         if source == own:
-            self._leave(wish.group, wish.target)
+            self.leave(wish.group, wish.target)
         else:
             link = siblings.links.to(source)
             assert link is not None
@@ -136,6 +171,9 @@ class Moves:
 
     def _ended(self, group: GroupId, why: str) -> None:
         wish = self._under_way.pop(group, None)
+        if group in self.frozen:
+            self.frozen.discard(group)
+            self._groups.siblings.confirm(group)
         if wish is not None:
             wish.told(why)
         self._begin()
@@ -148,7 +186,10 @@ class Moves:
         reader = Reader(body)
         group = GroupId(reader.uint())
         if kind == Kind.MOVE:
-            self._leave(group, CoreId(reader.uint(limits.CORES_MAX)))
+            self.leave(group, CoreId(reader.uint(limits.CORES_MAX)))
+        elif kind == Kind.ASK_TAKEN:
+            self._asked.append((group, CoreId(reader.uint(limits.CORES_MAX)), reader.uint()))
+            self._answer_asked()
         elif kind == Kind.PARCEL:
             self._take(link, group, reader)
         else:
@@ -156,31 +197,42 @@ class Moves:
 
     # --- the source ---
 
-    def _leave(self, group: GroupId, target: CoreId) -> None:
-        """Begin to hand a group over."""
+    def leave(self, group: GroupId, target: CoreId) -> None:
+        """Begin to hand a group over, as soon as it is served here."""
         partition = self._groups.members.get(group)
         if group in self._leaving:
             return
         if not isinstance(partition, Partition) or not partition.serves:
-            self._tell_controller(group, 0, "the partition is not served by its core now: retry")
+            is_damaged = partition is not None and partition.is_damaged
+            if group in self._shard.store.groups and not is_damaged:
+                # It is being opened, as after a start; its tail commits when it leads.
+                self._shard.deadlines.add(
+                    self._shard.now_ms + RETRY_MS, _Retry(self, group, target)
+                )
+            else:
+                self._tell_controller(group, 0, "the partition is not served by its core")
             return
         leaving = Leaving(self, partition, target)
         self._leaving[group] = leaving
-        partition.leave()
-        self.look(leaving)
+        partition.leave(partial(self.look, leaving))
+        leaving.expire(self._shard.now_ms)
 
     def look(self, leaving: Leaving) -> None:
-        """Go on when everything that was appended is committed; else look again soon."""
+        """Go on when everything that was appended is committed."""
         partition = leaving.partition
-        if leaving.is_done or self._leaving.get(partition.group) is not leaving:
-            return
+        is_over = leaving.is_done or self._leaving.get(partition.group) is not leaving
         log = partition.log
-        if log.committed_index < log.last_index or partition.has_waits:
-            self._shard.deadlines.add(self._shard.now_ms + CHECK_MS, leaving)
+        if is_over or log.committed_index < log.last_index or partition.has_waits:
             return
-        self._shard.store.export_group(log, partial(self._exported, leaving))
+        if not leaving.is_exporting:
+            leaving.is_exporting = True
+            self._shard.store.export_group(log, partial(self._exported, leaving))
 
-    def _exported(self, leaving: Leaving, parcel: "Parcel | None") -> None:
+    def look_later(self, leaving: Leaving, at_ms: int) -> None:
+        """Look again at a time."""
+        self._shard.deadlines.add(at_ms, leaving)
+
+    def _exported(self, leaving: Leaving, parcel: Parcel | None) -> None:
         """Send what the segments do not hold to the target."""
         partition = leaving.partition
         if self._leaving.get(partition.group) is not leaving or partition.is_dropped:
@@ -209,13 +261,15 @@ class Moves:
             else:
                 self._gone(leaving)
         if self._groups.siblings.is_controller:
-            self._settled(core, group, revision, why)
+            if why:
+                self._ended(group, why)
+            else:
+                self.arrived(core, group, revision)
 
-    def _settled(self, core: CoreId, group: GroupId, revision: int, why: str) -> None:
-        """Make the target the home (core 0)."""
-        if not why:
-            self._groups.siblings.moved(group, Home(core, revision))
-        self._ended(group, why)
+    def arrived(self, core: CoreId, group: GroupId, revision: int) -> None:
+        """Make the core that has a group now its home (core 0)."""
+        self._groups.siblings.moved(group, Home(core, revision))
+        self._ended(group, "")
 
     def _gone(self, leaving: Leaving) -> None:
         leaving.is_done = True
@@ -239,15 +293,41 @@ class Moves:
         for leaving in [*self._leaving.values()]:
             if leaving.target == core and not leaving.is_sent:
                 self._resume(leaving, "the other core died")
-        for group, wish in [*self._under_way.items()]:
+        for group in self._under_way:
             home = self._groups.siblings.homes.get(group)
             if home is not None and home.core == core:
-                self._ended(group, "the core that has it died")
-            elif wish.target == core and home is not None and self._knows(home.core):
-                pass  # the source says what became of it
+                self.frozen.add(group)
 
-    def _knows(self, core: CoreId) -> bool:
-        return core == self._shard.config.core or self._groups.siblings.links.to(core) is not None
+    def sibling_up(self, link: Link) -> None:
+        """A sibling's new life can be reached: ask it, or about it, what became of moves (V3)."""
+        siblings = self._groups.siblings
+        for group in [*self.frozen]:
+            wish, home = self._under_way[group], siblings.homes.get(group)
+            if home is None:
+                self._ended(group, "the partition was deleted")
+                continue
+            source = siblings.links.to(home.core)
+            if source is None or link.core not in {home.core, wish.target}:
+                continue
+            if wish.target == self._shard.config.core:
+                self._asked.append((group, home.core, source.boot))
+            elif (target := siblings.links.to(wish.target)) is not None:
+                target.send(Kind.ASK_TAKEN, 0, _numbers(group, home.core, source.boot))
+        self._answer_asked()
+
+    def _answer_asked(self) -> None:
+        """Answer the questions about groups that nothing more is on its way of."""
+        siblings, store = self._groups.siblings, self._shard.store
+        waiting: list[tuple[GroupId, CoreId, int]] = []
+        for group, source, boot in self._asked:
+            link = siblings.links.to(source)
+            if link is None or link.boot < boot or group in store.moving.imports:
+                waiting.append((group, source, boot))
+            elif (log := store.groups.get(group)) is not None:
+                self._answer(source, group, log.descriptor.revision, "")
+            else:
+                self._answer(source, group, 0, "the core that had it died")
+        self._asked = waiting
 
     def sibling_back(self, core: CoreId, owned: dict[GroupId, int]) -> None:
         """A sibling lives again and says what it owns: decide what was left open (V1)."""
@@ -257,10 +337,11 @@ class Moves:
             group = leaving.partition.group
             if owned.get(group, 0) > leaving.partition.log.descriptor.revision:
                 self._gone(leaving)
-                self._tell_controller(group, 0, "")
+                self._tell_controller(group, owned[group], "")
             else:
                 self._resume(leaving, "the other core died")
-        self._begin()
+        if self._groups.siblings.is_controller:
+            self._begin()
 
     def forget(self, groups: Iterable[GroupId]) -> None:
         """The topic is deleted: nothing of it goes anywhere."""
@@ -284,6 +365,7 @@ class Moves:
             if log is not None:
                 self._groups.took(group, fold)
             self._answer(source, group, revision, why)
+            self._answer_asked()
 
         if group in self._shard.store.groups:
             self._answer(source, group, 0, "the core has a group of that number")
@@ -298,13 +380,16 @@ class Moves:
             if core != own and link is not None:
                 link.send(Kind.TAKEN, 0, body)
         if siblings.is_controller:
-            self._settled(own, group, revision, why)
+            if why:
+                self._ended(group, why)
+            else:
+                self.arrived(own, group, revision)
 
     def _tell_controller(self, group: GroupId, revision: int, why: str) -> None:
         """Tell core 0 how a move ended for its source."""
         siblings = self._groups.siblings
         if siblings.is_controller:
-            self._ended(group, why)
+            self._ended(group, why)  # of one that was taken its new core's HELLO tells
             return
         link = siblings.links.to(CoreId(0))
         if link is not None and why:

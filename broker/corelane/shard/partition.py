@@ -87,6 +87,7 @@ class Partition(Member):
         "fetch_waits",
         "is_dropped",
         "is_leaving",
+        "left",
         "number",
         "opened",
         "producers",
@@ -119,6 +120,7 @@ class Partition(Member):
         self.trim_offset = Offset(0)  # the log start that it asks for
         self.is_dropped = False
         self.is_leaving = False  # another core is about to take it over
+        self.left: Callable[[], None] | None = None
 
     @property
     def serves(self) -> bool:
@@ -135,10 +137,14 @@ class Partition(Member):
         """Whether somebody waits for an entry's fate."""
         return bool(self.commit_waits or self.sync_waits or self.twin_waits)
 
-    def leave(self) -> None:
-        """Take nothing more: what is on its way is answered, readers learn to look elsewhere."""
+    def leave(self, committed: Callable[[], None]) -> None:
+        """Take nothing more: what is on its way is answered, readers learn to look elsewhere.
+
+        *committed* is called after each commit until `stay`.
+        """
         assert self.serves
         self.is_leaving = True
+        self.left = committed
         for reader in self.fetch_waits:
             reader.wake()
 
@@ -146,6 +152,7 @@ class Partition(Member):
         """Serve again: nobody took it over."""
         assert self.is_leaving
         self.is_leaving = False
+        self.left = None
 
     def append(self, batch: Batch) -> tuple[Index, Offset]:
         """Append *batch* as the leader; returns its index and the offset of its first record.
@@ -212,6 +219,8 @@ class Partition(Member):
                 waiter.settled(is_lost=False)
         for reader in self.fetch_waits:
             reader.wake()
+        if self.left is not None:
+            self.left()
 
     def became_follower(self) -> None:
         self.fail_waits()

@@ -11,6 +11,8 @@ N1. Core 0 gives out homes only after it heard from every core of the node which
 N2. Of two cores that own a group after a crash, the one with the higher revision is its home; the
     other discards its copy, which the move left behind (storage/FORMAT.md).
 N3. A core opens a group only when HOMES says that it is its home, and after the fold named it.
+N4. A HELLO is final: it is sent only when no group is being taken over, so that who hears it knows
+    what the sender owns and will own.
 """
 
 from collections.abc import Iterable
@@ -62,6 +64,7 @@ class Siblings:
         self._loads = [0] * config.core_count
         self._led: list[tuple[GroupId, Term]] = []
         self._is_asking_ids = False
+        self._to_greet: list[Link] = []
 
     @property
     def is_controller(self) -> bool:
@@ -73,11 +76,9 @@ class Siblings:
     def link_up(self, event: LinkUp) -> None:
         """Tell a sibling's new life everything it has to know of this core."""
         link = self.links.up(event.conn, event.core, event.boot, is_retired=event.is_retired)
-        own = self._groups.owned()
-        out = Writer()
-        _write_pairs(out, own.items())
-        _write_pairs(out, self._groups.led())
-        link.send(Kind.HELLO, 0, bytes(out.data))
+        self._to_greet.append(link)
+        self._greet()
+        self._groups.moves.sibling_up(link)
         if self.is_controller:
             if self._groups.is_established:
                 link.send(Kind.SNAPSHOT, 0, self._groups.cluster.encode())
@@ -86,6 +87,17 @@ class Siblings:
         elif event.core == CONTROLLER_CORE:
             self._is_asking_ids = False
             self._groups.producer_ids_lost()
+
+    def _greet(self) -> None:
+        """Say HELLO where it is due, unless that may change in a moment (N4)."""
+        if self._shard.store.moving.imports:
+            return
+        greeted, self._to_greet = self._to_greet, []
+        for link in greeted:
+            out = Writer()
+            _write_pairs(out, self._groups.owned().items())
+            _write_pairs(out, self._groups.led())
+            link.send(Kind.HELLO, 0, bytes(out.data))
 
     def link_down(self, event: LinkDown) -> None:
         """Take note of a sibling's death."""
@@ -128,7 +140,7 @@ class Siblings:
             case Kind.ASK_IDS:  # it is refused
                 self._is_asking_ids = False
                 self._groups.producer_ids_lost()
-            case Kind.MOVE | Kind.PARCEL | Kind.TAKEN:
+            case Kind.MOVE | Kind.PARCEL | Kind.TAKEN | Kind.ASK_TAKEN:
                 self._groups.moves.link_frame(link, kind, frame.number, _body(frame))
             case _:
                 assert_never(kind)
@@ -202,7 +214,13 @@ class Siblings:
         self._count(home, 1)
         self.homes[group] = home
         self._broadcast_homes({group: home})
-        self._groups.rehomed({group: former})
+        self._groups.rehomed([group])
+
+    def confirm(self, group: GroupId) -> None:
+        """A group stays where it is although it was to move: tell those who could not know."""
+        home = self.homes.get(group)
+        if home is not None:
+            self._broadcast_homes({group: home})
 
     def loads(self) -> list[int]:
         """Return how many groups each serving core is the home of."""
@@ -231,8 +249,10 @@ class Siblings:
             self._settle()
             return
         for group, revision in owned.items():
-            if group in self.homes:  # a move that ended while nobody could be told
-                self.moved(group, Home(link.core, revision))
+            home = self.homes.get(group)
+            if home is not None and home.revision < revision:
+                # A move that ended while nobody could be told.
+                self._groups.moves.arrived(link.core, group, revision)
 
     def _settle(self) -> None:
         """Decide every group's home once everybody has reported (N1, N2)."""
@@ -268,7 +288,9 @@ class Siblings:
             self._settle()
 
     def _send_homes(self, link: Link) -> None:
-        link.send(Kind.HOMES, 0, _encode_homes(self.homes), _FLAG_WHOLE)
+        frozen = self._groups.moves.frozen
+        homes = {group: home for group, home in self.homes.items() if group not in frozen}
+        link.send(Kind.HOMES, 0, _encode_homes(homes), _FLAG_WHOLE)
 
     def _broadcast_homes(self, homes: dict[GroupId, Home]) -> None:
         links = self.links.all()
@@ -285,14 +307,13 @@ class Siblings:
             core = CoreId(reader.uint(limits.CORES_MAX))
             homes[group] = Home(core, reader.uint())
         reader.end()
-        former = self.homes
-        self.homes = homes if is_whole else former | homes
+        self.homes = homes if is_whole else self.homes | homes
         if not self.is_settled:
-            assert is_whole
-            self.is_settled = True
-            self._groups.settled()
+            if is_whole:
+                self.is_settled = True
+                self._groups.settled()
             return
-        self._groups.rehomed({group: former.get(group) for group in homes})
+        self._groups.rehomed(homes)
 
     # --- who leads ---
 
@@ -307,6 +328,8 @@ class Siblings:
 
     def flush(self) -> None:
         """Tell the siblings what changed in this turn; once per turn."""
+        if self._to_greet:
+            self._greet()
         if not self._led:
             return
         led, self._led = self._led, []

@@ -13,6 +13,7 @@ from corelane.shard.effects import Close, Effect, Send
 from corelane.shard.events import Event, LinkDown, LinkFrame, LinkUp, Opened, Request
 from corelane_native import address_of
 from tests.simulation.sim_disk import SimDisk
+from tests.simulation.sim_tree import Tree
 from tests.unit.api.world import WALL_MS, World
 
 LINK_CONNS = 1_000_000
@@ -32,7 +33,7 @@ class Core(World):
         self.mail: list[Event] = []
         self.is_up = False
         self.listener = 0
-        super().__init__(settings, SimDisk(seed=core))
+        super().__init__(settings, SimDisk(core, node.tree, f"core-{core:02d}"))
 
     def shard_config(self) -> ShardConfig:
         node = NodeId(1)
@@ -104,12 +105,18 @@ class Node:
     """Cores and the links between them."""
 
     def __init__(
-        self, core_count: int, settings: str = "", *, retired: tuple[int, ...] = ()
+        self,
+        core_count: int,
+        settings: str = "",
+        *,
+        retired: tuple[int, ...] = (),
+        tree: Tree | None = None,
     ) -> None:
         self.core_count = core_count
         self.retired = retired
         self.settings = settings
         self.now_ms = 1000
+        self.tree = tree or Tree(random.Random(7))
         self.cores: dict[int, Core] = {}
         self.wires: dict[tuple[int, ConnId], tuple[int, ConnId]] = {}
         self.boots: dict[int, int] = {}
