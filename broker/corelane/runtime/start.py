@@ -78,6 +78,7 @@ def serve(
             leaving = retired.retired_cores(directory.path, core_count)
             _check_memory(config, core_count, len(leaving))
             plan = SupervisorPlan(
+                config=config,
                 directory=directory,
                 sockets=_bind(config, core_count),
                 fork_server=fork_server,

@@ -5,15 +5,18 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import Final, assert_never
 
 import msgspec
 import trio
 
+from corelane.model.config import Config
 from corelane.model.record import record
 from corelane.runtime import data_directory, failures, listener, messages, retired
 from corelane.runtime.acceptor import Acceptor
-from corelane.runtime.admin import AdminServer, Page
+from corelane.runtime.admin import AdminServer
+from corelane.runtime.admin_pages import AdminPages, NodeFacts
+from corelane.runtime.advertise import listener_brokers
 from corelane.runtime.control import ControlSocket, PeerGoneError
 from corelane.runtime.cores import Bell, Core, CorePlan, CoreState, Node
 from corelane.runtime.data_directory import DataDirectory
@@ -21,9 +24,7 @@ from corelane.runtime.failures import StartError
 from corelane.runtime.forkserver import ForkServer
 from corelane.runtime.mesh import Mesh
 from corelane.runtime.messages import Exited, Forked, ListenerPorts, Operated, ToForkServer
-
-if TYPE_CHECKING:
-    from corelane.runtime.exporter import Exporter
+from corelane.shard.config import ListenerBrokers
 
 DRAIN_S_MAX: Final = 1.5
 """After a stop signal; a core that is not done then is killed, and the log repairs it."""
@@ -66,12 +67,16 @@ class Sockets:
         """Return where the first listener listens."""
         return self.listeners[0].host
 
-    def ports(self) -> dict[str, object]:
-        """Return the content of ports.json; the first listener is told of at the top too."""
-        rows = [
+    def rows(self) -> list[dict[str, object]]:
+        """Return where each listener listens, for people and programs."""
+        return [
             {"name": each.name, "host": each.host, **msgspec.to_builtins(each.ports())}
             for each in self.listeners
         ]
+
+    def ports(self) -> dict[str, object]:
+        """Return the content of ports.json; the first listener is told of at the top too."""
+        rows = self.rows()
         top = {key: value for key, value in rows[0].items() if key != "name"}
         return {**top, "admin": listener.port_of(self.admin), "listeners": rows}
 
@@ -93,6 +98,7 @@ class Sockets:
 class SupervisorPlan:
     """What a supervisor is made of."""
 
+    config: Config
     directory: DataDirectory
     sockets: Sockets
     fork_server: ForkServer
@@ -123,7 +129,6 @@ class Supervisor:
         self.acceptor = Acceptor(
             [each.bootstrap for each in plan.sockets.listeners], self.cores, self.bell
         )
-        self._exporter: Exporter | None = None
         self.is_draining = False
         self._was_up = False
         self._accepting = trio.CancelScope()
@@ -303,56 +308,28 @@ class Supervisor:
         return all(core.state is CoreState.UP for core in self.cores)
 
     async def _serve_admin(self) -> None:
-        pages = {"/health": self._health, "/metrics": self._metrics}
-        await AdminServer(self.plan.sockets.admin, pages).serve()
+        pages = AdminPages(self, self._facts())
+        await AdminServer(self.plan.sockets.admin, pages.routes()).serve()
 
-    async def _metrics(self) -> Page:
-        if self._exporter is None:
-            # prometheus_client takes longer to import than a core to recover.
-            import importlib.metadata
+    def _facts(self) -> NodeFacts:
+        plan = self.plan
+        identity = plan.directory.identity
+        listeners = [
+            {**bound, "advertised": [f"{each.host}:{each.port}" for each in told.brokers]}
+            for bound, told in zip(plan.sockets.rows(), self._told(), strict=True)
+        ]
+        advertise = plan.config.network.advertise
+        path = plan.directory.path
+        return NodeFacts(identity.node_id, identity.cluster_uuid, advertise, path, listeners)
 
-            from corelane.runtime.exporter import Exporter
-
-            directory = self.plan.directory.path
-            self._exporter = Exporter(self, directory, importlib.metadata.version("corelane"))
-        return Page(200, self._exporter.content_type, await self._exporter.text())
+    def _told(self) -> list[ListenerBrokers]:
+        bound = [each.ports() for each in self.plan.sockets.listeners]
+        return listener_brokers(self.plan.config, bound)
 
     def refused(self) -> dict[str, int]:
         """Return how many connections no core could take, by the name of the listener."""
         names = [each.name for each in self.plan.sockets.listeners]
         return dict(zip(names, self.acceptor.refused, strict=True))
-
-    async def _health(self) -> Page:
-        identity = self.plan.directory.identity
-        is_healthy = self._is_up() and self.groups_offline() == 0
-        body = {
-            "status": "ok" if is_healthy else "degraded",
-            "node_id": identity.node_id,
-            "cluster_uuid": identity.cluster_uuid,
-            "groups_offline": self.groups_offline(),
-            "cores": [self._core_health(core) for core in self.cores],
-        }
-        text = json.dumps(body, indent=2) + "\n"
-        return Page(200 if is_healthy else 503, "application/json", text.encode())
-
-    def groups_offline(self) -> int:
-        """Return how many raft groups the cores said they do not serve."""
-        lives = [core.life for core in self.cores if core.life is not None]
-        return sum(life.heartbeat.groups_offline for life in lives)
-
-    def _core_health(self, core: Core) -> dict[str, object]:
-        life = core.life
-        now_s = trio.current_time()
-        return {
-            "core": core.plan.core,
-            "state": core.state.value,
-            "port": core.plan.port,
-            "cpu": life.cpu if life else -1,
-            "pid": life.pid if life else None,
-            "restarts": core.restarts,
-            "connections": life.connections if life else 0,
-            "up_s": round(now_s - life.ready_s, 3) if life and life.ready_s is not None else None,
-        }
 
 
 def _stop_signals() -> list[signal.Signals]:
