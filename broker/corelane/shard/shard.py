@@ -45,6 +45,7 @@ from corelane.wire.errors import DecodeError
 from corelane_native import Arena
 
 CHORES_PER_TURN_MAX: Final = 64
+FLUSH_ROUNDS_MAX: Final = 2
 INFO: Final = 20
 WARNING: Final = 30
 ERROR: Final = 40
@@ -370,8 +371,13 @@ class Shard:
             self.effects.append(HoldProduce(must_hold))
 
     def _flush(self) -> None:
-        if not self.dirty:
-            return
+        """Send what may leave. The answer to a local share may complete its client's answer."""
+        for _ in range(FLUSH_ROUNDS_MAX):
+            if self.dirty:
+                self._flush_round()
+        assert not self.dirty, "only a local share fills another answer"
+
+    def _flush_round(self) -> None:
         dirty, self.dirty[:] = list(self.dirty), []
         for connection in dirty:
             for slot in connection.slots if not connection.is_closed else ():
@@ -380,4 +386,3 @@ class Shard:
                 self.note_answer(slot)
             for chunk in connection.flush(self.effects):
                 self.arena.release(chunk)
-        assert not self.dirty, "sending fills no answer"

@@ -225,6 +225,19 @@ def test_a_core_that_dies_with_a_share_leaves_its_outcome_open(node: Node, dead:
     assert errors == [lost if home == dead else 0 for home in homes(node)]
 
 
+@pytest.mark.parametrize("slow", [0, 1])
+def test_the_last_share_may_be_anybodys(node: Node, slow: int) -> None:
+    """Found by stock clients: the own share came last, and its answer completed the client's."""
+    node[slow].holds_disk = True
+    node[0].send(produce_all(2), 9)
+    assert node[0].receive(0, 9) is None
+    node[slow].release_disk()
+    answer = node[0].receive(0, 9)
+    assert answer is not None
+    rows = answer[1].responses[0].partition_responses
+    assert [row.error_code for row in rows] == [0] * PARTITIONS
+
+
 def test_a_malformed_request_closes_its_client_only(node: Node) -> None:
     away = next(number for number, home in enumerate(homes(node)) if home != 0)
     whole = produce_request("t", batch_of(), partition=away)
