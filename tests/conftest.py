@@ -1,6 +1,7 @@
-"""What all tests share: how hypothesis searches, so that a failure is found again."""
+"""What all tests share: how hypothesis searches, and that Ctrl-C is what it is for people."""
 
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
 
@@ -10,3 +11,7 @@ settings.register_profile(
 )
 settings.register_profile("long", settings.get_profile("default"), max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+# A shell has it ignored by what it starts in the background; we test what it does.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
