@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from corelane.runtime import failures
@@ -55,16 +55,22 @@ class Writer:
 
 
 def ends(broker: Broker) -> list[int]:
-    """Return the end offset of every partition."""
-    settings = {"bootstrap.servers": broker.bootstrap, "group.id": "none", **QUIET}
-    consumer = Consumer({**settings, "enable.auto.commit": False})
-    try:
-        return [
-            consumer.get_watermark_offsets(TopicPartition(TOPIC, number), timeout=20)[1]
-            for number in range(PARTITIONS)
-        ]
-    finally:
-        consumer.close()
+    """Return the end offset of every partition; one that moves has no leader for a moment."""
+    found: list[int] = []
+    deadline_s = time.monotonic() + 20
+    while len(found) < PARTITIONS:
+        settings = {"bootstrap.servers": broker.bootstrap, "group.id": "none", **QUIET}
+        # A new one each time: it does not ask again for a leader that was not known.
+        consumer = Consumer({**settings, "enable.auto.commit": False})
+        try:
+            partition = TopicPartition(TOPIC, len(found))
+            found.append(consumer.get_watermark_offsets(partition, timeout=20)[1])
+        except KafkaException:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+        finally:
+            consumer.close()
+    return found
 
 
 def core_pids(broker: Broker) -> list[int]:
@@ -158,3 +164,54 @@ def test_one_core_per_cpu_without_a_number(tmp_path: Path) -> None:
     with brokers.started(tmp_path / "data", {"corelane.cores": 0}) as broker:
         bound = [os.sched_getaffinity(pid) for pid in core_pids(broker)]
         assert sorted(cpu for cpus in bound for cpu in cpus) == sorted(os.sched_getaffinity(0))
+
+
+def test_fewer_and_more_cores_than_last_time_keep_everything(tmp_path: Path) -> None:
+    """The log of each core is on another device: that part of a retired one goes, too."""
+    settings = {**THREE, "corelane.wal.dir": str(tmp_path / "fast")}
+    with brokers.started(tmp_path / "data", settings) as broker:
+        writer = Writer(broker)
+        writer.write([*create(broker)])
+        assert broker.stop() == 0
+    for cores in (1, 4, 2):
+        with brokers.started(tmp_path / "data", {**settings, "corelane.cores": cores}) as broker:
+            wait_for_directories(broker, tmp_path, cores)
+            assert ends(broker) == writer.acknowledged
+            again = Writer(broker)
+            again.write([*range(PARTITIONS)])
+            for number, count in enumerate(again.acknowledged):
+                writer.acknowledged[number] += count
+            assert ends(broker) == writer.acknowledged
+            assert broker.stop() == 0, broker.log_text()
+
+
+def test_a_start_with_fewer_cores_that_is_killed_again_and_again_loses_nothing(
+    tmp_path: Path,
+) -> None:
+    settings = {**THREE, "corelane.wal.dir": str(tmp_path / "fast")}
+    with brokers.started(tmp_path / "data", settings) as broker:
+        writer = Writer(broker)
+        writer.write([*create(broker)])
+    fewer = {**settings, "corelane.cores": 1}
+    for number in range(8):
+        with brokers.started(tmp_path / "data", fewer) as broker:
+            time.sleep(0.015 * number)  # It hands over for a tenth of a second or two.
+            broker.kill()
+        if len(list((tmp_path / "data").glob("core-*"))) == 1:
+            break
+    with brokers.started(tmp_path / "data", fewer) as broker:
+        wait_for_directories(broker, tmp_path, 1)
+        assert ends(broker) == writer.acknowledged
+
+
+def wait_for_directories(broker: Broker, root: Path, cores: int) -> None:
+    """Wait until there is a directory for each core, with its log elsewhere, and no more."""
+    expected = [f"core-{number:02d}" for number in range(cores)]
+    deadline_s = time.monotonic() + 20
+    while True:
+        found = sorted(path.name for path in (root / "data").glob("*core-*"))
+        logs = sorted(path.name for path in (root / "fast").glob("*/core-*"))
+        if found == logs == expected:
+            return
+        assert time.monotonic() < deadline_s, f"{found} {logs}\n{broker.log_text()}"
+        time.sleep(0.02)
