@@ -19,14 +19,36 @@ NAMES = ("confluent-kafka", "kafka-python", "aiokafka")
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="session")
-def bootstrap() -> Iterator[Address]:
-    """A broker of our own, or the one that `CORELANE_BOOTSTRAP` names."""
+SHAPES: dict[str, dict[str, object]] = {
+    "one-core": {"corelane.cores": 1},
+    "three-cores": {"corelane.cores": 3, "corelane.pin.cores": False},
+    "three-behind-one": {
+        "corelane.cores": 3,
+        "corelane.pin.cores": False,
+        "corelane.advertise": "node",
+    },
+    "one-behind-one": {"corelane.cores": 1, "corelane.advertise": "node"},
+}
+"""How many brokers clients see, and how many cores are behind them."""
+SHAPES_ALWAYS = 3
+"""The last one differs from the first in its broker id only; `CORELANE_SHAPES=all` has it, too."""
+
+
+def _shapes() -> list[str]:
+    if brokers.environment_bootstrap() is not None:
+        return ["named"]
+    every = os.environ.get("CORELANE_SHAPES") == "all"
+    return [*SHAPES][: len(SHAPES) if every else SHAPES_ALWAYS]
+
+
+@pytest.fixture(scope="session", params=_shapes())
+def bootstrap(request: pytest.FixtureRequest) -> Iterator[Address]:
+    """A broker of our own in each shape, or the one that `CORELANE_BOOTSTRAP` names."""
     named = brokers.environment_bootstrap()
     if named is not None:
         yield named
         return
-    with brokers.corelane() as running:
+    with brokers.corelane(SHAPES[request.param]) as running:
         yield running.bootstrap
 
 
