@@ -1,8 +1,6 @@
 """What the admin port shows and does: health, readiness, metrics, the cores, and moves."""
 
-import base64
 import json
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -13,6 +11,7 @@ import trio
 from corelane.model.ids import CoreId, NodeId, core_broker_id, node_broker_id
 from corelane.model.record import record
 from corelane.runtime.admin import Page, Request, Route, Routes, text
+from corelane.runtime.advertise import cluster_id_text
 from corelane.runtime.cores import Core, CoreState
 from corelane.runtime.messages import Operated
 from corelane.runtime.scrape import Scraper
@@ -152,9 +151,8 @@ class AdminPages:
     async def _cluster(self, request: Request) -> Page:
         node, facts = self._node, self._facts
         numbers = await self._scraper.pull()
-        cluster_id = base64.urlsafe_b64encode(uuid.UUID(facts.cluster_uuid).bytes).rstrip(b"=")
         body = {
-            "cluster_id": cluster_id.decode(),
+            "cluster_id": cluster_id_text(facts.cluster_uuid),
             "node_id": facts.node_id,
             "advertise": facts.advertise,
             "listeners": facts.listeners,

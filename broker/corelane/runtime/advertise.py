@@ -1,5 +1,7 @@
 """What clients of each listener are told: the configuration's words with the ports really bound."""
 
+import base64
+import uuid
 from collections.abc import Sequence
 
 from corelane.model.config import Config
@@ -7,6 +9,11 @@ from corelane.model.config_listeners import Listener
 from corelane.model.ids import CoreId, NodeId, core_broker_id, node_broker_id
 from corelane.runtime.messages import ListenerPorts
 from corelane.shard.config import Advertised, ListenerBrokers
+
+
+def cluster_id_text(cluster_uuid: str) -> str:
+    """Return the cluster's id as clients see it: URL-safe base64 of 16 bytes, as Kafka's is."""
+    return base64.urlsafe_b64encode(uuid.UUID(cluster_uuid).bytes).rstrip(b"=").decode()
 
 
 def listener_brokers(config: Config, bound: Sequence[ListenerPorts]) -> list[ListenerBrokers]:

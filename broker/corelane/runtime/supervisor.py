@@ -12,11 +12,18 @@ import trio
 
 from corelane.model.config import Config
 from corelane.model.record import record
-from corelane.runtime import data_directory, failures, listener, messages, retired
+from corelane.runtime import (
+    data_directory,
+    failures,
+    listener,
+    messages,
+    reachability,
+    retired,
+)
 from corelane.runtime.acceptor import Acceptor
 from corelane.runtime.admin import AdminServer
 from corelane.runtime.admin_pages import AdminPages, NodeFacts
-from corelane.runtime.advertise import listener_brokers
+from corelane.runtime.advertise import cluster_id_text, listener_brokers
 from corelane.runtime.control import ControlSocket, PeerGoneError
 from corelane.runtime.cores import Bell, Core, CorePlan, CoreState, Node
 from corelane.runtime.data_directory import DataDirectory
@@ -265,6 +272,16 @@ class Supervisor:
         path = self.plan.directory.ports_path
         data_directory.write_file_atomically(path, ports.encode())
         self.plan.announce(self)
+        await self._look_at_advertised()
+
+    async def _look_at_advertised(self) -> None:
+        """Say what clients may not be able to connect to."""
+        plan = self.plan
+        if (sentence := reachability.wildcard_warning(plan.config)) is not None:
+            _log.warning("%s", sentence)
+        bound = [each.ports() for each in plan.sockets.listeners]
+        rows = reachability.addresses_to_try(plan.config, bound, self._told())
+        await reachability.warn(rows, cluster_id_text(plan.directory.identity.cluster_uuid))
 
     async def _obey(self, signals: AsyncIterator[int], background: trio.Nursery) -> None:
         """First signal: drain. Second: stop at once."""
