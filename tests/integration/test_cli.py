@@ -14,6 +14,7 @@ import termios
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tests.integration import broker as brokers
 
 CORELANE = str(Path(sys.executable).with_name("corelane"))
 PIPE_BYTES_FULL = 60 * 1024
+COMMAND_S_MAX = 120.0
 
 
 class Shell:
@@ -38,7 +40,7 @@ class Shell:
             input=data,
             env=self.environment,
             capture_output=True,
-            timeout=30,
+            timeout=COMMAND_S_MAX,
             check=False,
         )
 
@@ -66,6 +68,18 @@ def topic(shell: Shell) -> str:
     name = f"cli-{uuid.uuid4().hex[:12]}"
     assert shell.text("topic", "create", name, "--partitions", "3") == f"created topic {name}\n"
     return name
+
+
+@contextmanager
+def consuming(topic: str, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a consumer of partition 0; it is killed if it is still there at the end."""
+    command = [CORELANE, "consume", topic, "-p", "0"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def pipe_bytes(descriptor: int) -> int:
@@ -164,14 +178,11 @@ def test_offsets_as_people_write_them(shell: Shell, topic: str) -> None:
 
 def test_an_interrupted_consumer_has_printed_what_there_was(shell: Shell, topic: str) -> None:
     shell.text("produce", topic, "-p", "0", data=b"a\nb\n")
-    command = [CORELANE, "consume", topic, "-p", "0"]
-    process = subprocess.Popen(
-        command, env=shell.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    assert [process.stdout.readline() for _ in range(2)] == [b"a\n", b"b\n"]
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    with consuming(topic, shell.environment) as process:
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in range(2)] == [b"a\n", b"b\n"]
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=COMMAND_S_MAX)
     assert (process.returncode, out, err.strip()) == (exits.INTERRUPTED, b"", b"")
 
 
@@ -179,25 +190,26 @@ def test_a_consumer_whose_reader_stopped_can_be_interrupted(shell: Shell, topic:
     """As `less` does: it stops reading when it has enough, and stays."""
     shell.text("produce", topic, "-p", "0", data=b"".join(b"%099d\n" % n for n in range(10_000)))
     env = {key: value for key, value in shell.environment.items() if key != "PYTHONUNBUFFERED"}
-    command = [CORELANE, "consume", topic, "-p", "0"]
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    while pipe_bytes(process.stdout.fileno()) < PIPE_BYTES_FULL:
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == exits.INTERRUPTED
-    assert process.stderr.read().strip() == b""
-    process.stdout.close()
-    process.stderr.close()
+    with consuming(topic, env) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        while pipe_bytes(process.stdout.fileno()) < PIPE_BYTES_FULL:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(COMMAND_S_MAX) == exits.INTERRUPTED
+        assert process.stderr.read().strip() == b""
 
 
 def test_a_pipe_that_closes_ends_the_consumer_quietly(shell: Shell, topic: str) -> None:
     shell.text("produce", topic, data=b"".join(b"%099d\n" % number for number in range(20_000)))
     script = f"{CORELANE} consume {topic} | head -1 > /dev/null; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(
-        ["bash", "-c", script], env=shell.environment, capture_output=True, timeout=30, check=True
+        ["bash", "-c", script],
+        env=shell.environment,
+        capture_output=True,
+        timeout=COMMAND_S_MAX,
+        check=True,
     )
     assert (done.stdout, done.stderr) == (b"%d\n" % exits.READER_GONE, b"")
 

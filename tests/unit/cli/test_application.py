@@ -231,17 +231,20 @@ def test_ctrl_c_ends_a_command_whose_reader_has_stopped_reading() -> None:
         "cli.main(['flood'])\n"
     )
     env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=env)
-    assert process.stdout is not None
-    held_bytes = 0
-    while held_bytes < 60 * 1024:
-        assert process.poll() is None
-        time.sleep(0.01)
-        held = fcntl.ioctl(process.stdout, termios.FIONREAD, bytes(4))
-        (held_bytes,) = struct.unpack("i", held)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == exits.INTERRUPTED
-    process.stdout.close()
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=env) as process:
+        try:
+            assert process.stdout is not None
+            held_bytes = 0
+            while held_bytes < 60 * 1024:
+                assert process.poll() is None
+                time.sleep(0.01)
+                held = fcntl.ioctl(process.stdout, termios.FIONREAD, bytes(4))
+                (held_bytes,) = struct.unpack("i", held)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=30) == exits.INTERRUPTED
+        finally:
+            process.kill()
 
 
 def test_ctrl_c_ends_a_command_quietly() -> None:
