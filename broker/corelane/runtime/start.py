@@ -131,6 +131,14 @@ def _core_count(config: Config) -> int:
             f"Start with --cores {allowed_count} or fewer, or with --no-pin-cores.",
             failures.EXIT_CONFIG,
         )
+    if count > limits.JOINED_CORES_MAX:
+        raise StartError(
+            f"cannot start {count} cores",
+            "each is joined with every other one by pipes, and"
+            f" {limits.JOINED_CORES_MAX} are the most that a core has room for",
+            f"Start with --cores {limits.JOINED_CORES_MAX} or fewer.",
+            failures.EXIT_CONFIG,
+        )
     if count > limits.ADVERTISED_BROKERS_MAX and config.network.advertise == "core":
         raise StartError(
             f"cannot start {count} cores with corelane.advertise = core",
