@@ -4,7 +4,9 @@ Each test misbehaves on a connection of its own while an ordinary client produce
 on another; then the broker must be the same process, in bounded memory, with a clear log line.
 """
 
+import contextlib
 import random
+import resource
 import socket
 import struct
 import time
@@ -156,6 +158,30 @@ def test_half_sent_big_frames_stay_within_the_limit(broker: Broker, others: Othe
     others.assert_served(10)
     for client in clients:
         client.socket.close()
+
+
+def test_two_thousand_half_sent_frames_stay_within_the_limit(
+    broker: Broker, others: Others
+) -> None:
+    """All of what they claim would be 20 GB, all of what they send 500 MB."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+    piece = struct.pack(">i", 10 << 20) + b"\0\0\0\x07" + b"\0" * (256 << 10)
+    clients = []
+    try:
+        for number in range(2000):
+            client = socket.create_connection(("127.0.0.1", broker.ports["cores"][0]))
+            clients.append(client)
+            client.setblocking(False)
+            with contextlib.suppress(BlockingIOError, ConnectionResetError, BrokenPipeError):
+                client.send(piece)  # what the kernel takes; the rest would only wait there
+            if number % 500 == 0:
+                others.assert_served(1)
+        others.assert_served(10)
+    finally:
+        for client in clients:
+            client.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize(("key", "version"), [(9999, 0), (-1, 0), (0, 99), (0, -1), (1, 99)])
