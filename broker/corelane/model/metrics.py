@@ -323,7 +323,7 @@ _LOG: Final = (
     Metric("corelane_raft_elections_total", _COUNTER, "elections",
            "Elections begun."),
     Metric("corelane_log_bytes", _GAUGE, "log_bytes",
-           "Bytes of a topic's partitions on disk.", _TOPIC),
+           "Bytes of a topic's partitions, with what is only in the write-ahead log yet.", _TOPIC),
     Metric("corelane_segments", _GAUGE, "segments",
            "Segment files of all partitions."),
     Metric("corelane_log_trims_total", _COUNTER, "trims",

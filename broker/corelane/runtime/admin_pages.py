@@ -1,6 +1,7 @@
 """What the admin port shows and does: health, readiness, metrics, the cores, and moves."""
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -83,6 +84,7 @@ class AdminPages:
         self._facts = facts
         self._scraper = Scraper(node)
         self._exporter: Any = None
+        self._began_s = time.monotonic()
 
     def routes(self) -> Routes:
         """Return what is served."""
@@ -107,7 +109,7 @@ class AdminPages:
         from corelane.runtime.exporter import Exporter
 
         version = importlib.metadata.version("corelane")
-        return Exporter(self._scraper, self._facts.directory, version)
+        return Exporter(self._scraper, self._facts.directory, version, self._began_s)
 
     async def _healthz(self, request: Request) -> Page:
         return _verdict("ok", self._cores_away())

@@ -159,13 +159,10 @@ def _counts_of(topic: Topic) -> list[int]:
 
 
 def log_bytes(topic: Topic) -> int:
-    """Return what this core's partitions of a topic have in segment files."""
-    return sum(
-        segment.log.size_bytes
-        for partition in topic.partitions
-        if partition is not None
-        for segment in partition.log.segments.items
-    )
+    """Return what this core's partitions of a topic hold, as DescribeLogDirs counts it."""
+    logs = [partition.log for partition in topic.partitions if partition is not None]
+    on_disk = sum(segment.log.size_bytes for log in logs for segment in log.segments.items)
+    return on_disk + sum(log.unflushed_bytes for log in logs)
 
 
 def resident_bytes() -> int:

@@ -29,11 +29,12 @@ class Exporter:
 
     content_type = CONTENT_TYPE
 
-    def __init__(self, scraper: Scraper, directory: Path, version: str) -> None:
+    def __init__(self, scraper: Scraper, directory: Path, version: str, began_s: float) -> None:
+        """*began_s* is when the node was started, of the monotonic clock."""
         self._scraper = scraper
         self._directory = directory
         self._version = version
-        self._began_s = time.monotonic()
+        self._began_s = began_s
         self._disk = trio.CapacityLimiter(1)
 
     async def text(self) -> bytes:

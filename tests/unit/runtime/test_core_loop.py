@@ -62,6 +62,7 @@ class EchoShard:
         if isinstance(event, Request):
             if event.api_key == ECHO:
                 effects.append(self.echo(event))
+                self.counts.answered.append((ECHO, 0, self.counts.now_us))
             elif event.api_key == CLOSE:
                 effects.append(Close(event.conn, "it asked for it"))
             elif event.api_key == WORK:
@@ -179,6 +180,20 @@ async def test_a_connection_accepted_elsewhere_is_served(tmp_path: Path) -> None
             opened = next(event for events in bench.shard.steps for event in events)
             assert isinstance(opened, Opened)
             assert (opened.listener, opened.peer) == (6 + BOOTSTRAP_DOOR, "10.0.0.1:5")
+            assert bench.shard.counts.connections_accepted == {3: 1}
+
+
+async def test_what_is_answered_in_a_turn_is_counted_at_its_end(tmp_path: Path) -> None:
+    async with running(tmp_path) as bench:
+        stream = await bench.connect()
+        await stream.send_all(frame(ECHO, 1) + frame(ECHO, 2))
+        await read(stream, 2 * 12)
+        counts = bench.shard.counts
+        await bench.until(lambda: counts.requests == {(ECHO, 0): 2})
+        assert sum(counts.request_us[ECHO].counts) == 2
+        assert counts.now_us > 0
+        assert counts.answered == []
+        assert counts.connections_accepted == {0: 1}
 
 
 async def test_a_connection_closed_by_the_shard_is_told_of_once(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def known(tmp_path: Path) -> dict[str, set[str]]:
             found[row.name + suffix] = {*row.labels, *SCRAPED} | (
                 {"le"} if suffix == "_bucket" else set()
             )
-    exporter = Exporter(Scraper(FakeNode(FakeCore(0, {"partitions": 1.0}))), tmp_path, "1")
+    exporter = Exporter(Scraper(FakeNode(FakeCore(0, {"partitions": 1.0}))), tmp_path, "1", 0.0)
     for line in trio.run(exporter.text).decode().splitlines():
         if line.startswith("#"):
             continue

@@ -45,7 +45,7 @@ async def post(
 
 
 async def text_of(node: FakeNode, path: Path, scraper: Scraper | None = None) -> list[str]:
-    exporter = Exporter(scraper or Scraper(node), path, "1.2.3")
+    exporter = Exporter(scraper or Scraper(node), path, "1.2.3", 0.0)
     return (await exporter.text()).decode().splitlines()
 
 
@@ -139,7 +139,7 @@ async def test_a_disk_that_does_not_answer_is_told_and_asked_by_one_thread_only(
 
     monkeypatch.setattr(exporter, "DISK_S_MAX", 0.05)
     monkeypatch.setattr(os, "statvfs", hang)
-    made = Exporter(Scraper(FakeNode(FakeCore(0, values(6)))), tmp_path, "1")
+    made = Exporter(Scraper(FakeNode(FakeCore(0, values(6)))), tmp_path, "1", 0.0)
     for _ in range(3):
         text = (await made.text()).decode().splitlines()
         assert 'corelane_disk_state{state="silent"} 1.0' in text
