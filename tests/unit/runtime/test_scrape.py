@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import threading
 import uuid
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from corelane.runtime.cores import CoreState
 from corelane.runtime.exporter import Exporter
 from corelane.runtime.messages import Heartbeat, Operated
 from corelane.runtime.scrape import Scraper
+from tests.unit.runtime import node as nodes
 from tests.unit.runtime.fake_node import FakeCore, FakeNode
 
 CLUSTER = uuid.UUID("00112233-4455-6677-8899-aabbccddeeff")
@@ -246,3 +248,23 @@ async def test_a_web_site_cannot_have_a_browser_move_partitions(tmp_path: Path) 
     for content_type in ("text/plain", "", "application/x-www-form-urlencoded"):
         assert (await post(pages_of(node, tmp_path), body, content_type))[0] == 415
     assert node.operated == []
+
+
+def test_a_scrape_of_a_real_node_goes_on_without_a_stopped_core(tmp_path: Path) -> None:
+    with nodes.started(tmp_path / "data", cores=3) as node:
+        ports = node.wait_ready()
+        for port in ports["cores"]:
+            nodes.ask(port, b"x\n")
+        answered = 'corelane_kafka_requests_total{api="Echo",error="NONE"} '
+        assert answered + "3.0" in node.page("/metrics").decode()
+        stopped = node.health()["cores"][1]["pid"]
+        os.kill(stopped, signal.SIGSTOP)
+        nodes.ask(ports["cores"][2], b"x\n")
+        text = node.page("/metrics").decode()
+        os.kill(stopped, signal.SIGCONT)
+        assert answered + "4.0" in text, "what it had said counts on"
+        stale = [f'corelane_shard_stale{{shard="{core}"}}' for core in range(3)]
+        for line in (f"{stale[0]} 0.0", f"{stale[1]} 1.0", f"{stale[2]} 0.0"):
+            assert line in text, line
+        cluster = json.loads(node.page("/v1/cluster"))
+        assert [core["core"] for core in cluster["cores"]] == [0, 1, 2]
