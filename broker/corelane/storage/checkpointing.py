@@ -121,6 +121,12 @@ class Checkpointing:
         assert log.is_dropped
         self._flush_targets.pop(log, None)
 
+    def take_unlinks(self, prefix: str) -> list[str]:
+        """Return, and forget, what is to be removed of a directory that has ended."""
+        taken = [path for path in self._unlinks if path.startswith(prefix)]
+        self._unlinks = [path for path in self._unlinks if not path.startswith(prefix)]
+        return taken
+
     def advance(self) -> None:
         """Do this turn's share."""
         if self.phase is Phase.IDLE:

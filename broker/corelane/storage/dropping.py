@@ -33,11 +33,9 @@ class Dropping:
         self._put_records()
 
     def advance(self) -> None:
-        """Put records that wait, and remove the files of those that are durable."""
+        """Put records that wait."""
         if self._waiting:
             self._put_records()
-        if self._put:
-            self._delete()
 
     @property
     def is_waiting(self) -> bool:
@@ -68,7 +66,8 @@ class Dropping:
         if self._waiting:
             self._store.checkpointing.wanted = True  # it frees files of the WAL
 
-    def _delete(self) -> None:
+    def delete_files(self) -> None:
+        """Remove the files of those whose record is durable, and whose last flush is over."""
         durable = self._store.wal.durable_lsn
         left = []
         for lsn, log in self._put:

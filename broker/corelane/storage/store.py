@@ -191,6 +191,11 @@ class CoreStore:
     def delete_files(self, log: GroupLog) -> None:
         """Remove the directory of a group that ended here (its record is durable)."""
         paths = [p for segment in log.segments.items for p in segment.paths]
+        # Trimmed ones wait for a checkpoint; but no row that counts names them any more.
+        prefix = log.descriptor.directory + "/"
+        paths += [p for p in self.unlinks if p.startswith(prefix)]
+        self.unlinks = [p for p in self.unlinks if not p.startswith(prefix)]
+        paths += self.checkpointing.take_unlinks(prefix)
         self.unlink([*paths, log.descriptor.directory])
 
     def trimmed(self, log: GroupLog) -> None:
@@ -300,6 +305,7 @@ class CoreStore:
             raise StorageFailureError(failure("writing the write-ahead log", done.error))
         write = self.wal.written()
         assert write.lsn_upto == self.wal.durable_lsn
+        self.dropping.delete_files()
         self.moving.durable()
         entries = [(log, *note) for log, note in write.entries.items()]
         return News(entries, write.votes)
@@ -437,12 +443,14 @@ class CoreStore:
         if flush.is_failed:
             log.want_flush()
             self.moving.flushed(log, is_failed=True)
+            self.dropping.delete_files()
             return
         if flush.paths:
             self.has_space(Lack.SEGMENT)
         flushing.finish(flush)
         self.checkpointing.touched(log)
         if log.is_dropped:
+            self.dropping.delete_files()
             return
         self.trimmed(log)  # what was flushed may lie below the start already
         if flush.paths:

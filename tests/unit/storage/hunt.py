@@ -1,13 +1,36 @@
-"""Crashes storage at every step of many scripts: python -m tests.unit.storage.hunt [options]."""
+"""Crashes storage at every step of many scripts: python -m tests.unit.storage.hunt [options].
+
+With --pair groups move between two cores, and each step of either is crashed.
+"""
 
 import argparse
 import sys
 import time
 
 from tests.unit.storage.machine import LARGE, SMALL
+from tests.unit.storage.pair_script import BOTH, PairRun, crash_pair
 from tests.unit.storage.script import Run
 
 PROFILES = {profile.name: profile for profile in (SMALL, LARGE)}
+
+
+def hunt_pairs(options: argparse.Namespace) -> int:
+    """The same for two cores."""
+    end = time.monotonic() + options.seconds
+    runs = 0
+    for seed in range(options.seed, options.seed + options.seeds):
+        count = PairRun(seed, 0)
+        count.first_life(options.actions)
+        for core in BOTH if options.core is None else [options.core]:
+            steps = range(seed % options.stride, count.pair.disks[core].steps, options.stride)
+            for step in steps if options.step is None else [options.step]:
+                if time.monotonic() > end:
+                    print(f"{runs} crashes, time is up at seed {seed}")
+                    return 0
+                crash_pair(seed, core, step, options.actions, options.luck)
+                runs += 1
+    print(f"{runs} crashes, nothing lost")
+    return 0
 
 
 def main() -> int:
@@ -21,7 +44,11 @@ def main() -> int:
     parser.add_argument("--step", type=int, help="only this one: how a failure is replayed")
     parser.add_argument("--luck", type=int, default=0, help="added to the seed of what survives")
     parser.add_argument("--seconds", type=int, default=3600)
+    parser.add_argument("--pair", action="store_true", help="two cores between which groups move")
+    parser.add_argument("--core", type=int, choices=BOTH, help="with --pair and --step: whose")
     options = parser.parse_args()
+    if options.pair:
+        return hunt_pairs(options)
     profile = PROFILES[options.profile]
     end = time.monotonic() + options.seconds
     runs = 0

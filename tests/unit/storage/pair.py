@@ -7,6 +7,7 @@ whose only when the imports that the other one has under way are over.
 
 import random
 from collections.abc import Callable
+from functools import partial
 
 from corelane.model.ids import CoreId, GroupId
 from corelane.storage.group_log import GroupLog
@@ -20,7 +21,7 @@ TURNS_MAX = 5000
 
 
 class Move:
-    """A group on its way."""
+    """A group on its way; what one core tells the other arrives in a later turn."""
 
     def __init__(self, pair: "Pair", group: GroupId, source: int) -> None:
         self.pair = pair
@@ -28,6 +29,7 @@ class Move:
         self.source = source
         self.is_over = False
         self.why = ""
+        self.message: Callable[[], None] | None = None
 
     @property
     def log(self) -> GroupLog:
@@ -40,14 +42,27 @@ class Move:
         if parcel is None:
             self.taken("not packed")
             return
+        self.message = partial(self._take, parcel)
+
+    def _take(self, parcel: Parcel) -> None:
         source = self.pair.machines[self.source]
         target = self.pair.machines[1 - self.source]
-        target.take(parcel, CoreId(self.source), source.groups[self.group], self.taken)
+        model = source.groups[self.group]
+        target.take(parcel, CoreId(self.source), model, self.taken)
 
     def taken(self, why: str) -> None:
         """The import is over: *why* it failed, or ""."""
-        if self.is_over:
-            return  # the source died meanwhile
+        self.message = partial(self._end, why)
+
+    def deliver(self) -> None:
+        """Let what is on its way arrive."""
+        if not self.pair.machines[self.source].has_room():
+            return  # a MOVED record that waits for room is another story
+        message, self.message = self.message, None
+        if message is not None and not self.is_over:
+            message()
+
+    def _end(self, why: str) -> None:
         self.is_over = True
         self.why = why
         if why:
@@ -68,7 +83,9 @@ class Pair:
         self.helds[1].group_last = 1000
         self.moves: list[Move] = []
         self.promised: dict[GroupId, tuple[int, bytes]] = {}
+        self.dropped: set[GroupId] = set()
         self.machines: list[Machine] = []
+        self.rng = random.Random(seed)
 
     def start(self) -> None:
         """Begin the first life of both."""
@@ -85,6 +102,12 @@ class Pair:
 
     def turn(self, *, everything: bool = False) -> None:
         """One turn of each."""
+        earlier: set[GroupId] = set()  # what one core tells the other arrives in order
+        for move in self.moves:
+            if move.group not in earlier and (everything or self.rng.random() < 0.5):
+                move.deliver()
+            if not move.is_over:
+                earlier.add(move.group)
         for machine in self.machines:
             machine.turn(everything=everything)
             machine.commit_all()
@@ -95,7 +118,8 @@ class Pair:
         for machine in self.machines:
             for group, log in machine.store.groups.items():
                 index = log.committed_index
-                if index > self.promised.get(group, (0, b""))[0]:
+                is_news = index > self.promised.get(group, (0, b""))[0]
+                if is_news and group not in self.dropped:
                     self.promised[group] = (index, machine.groups[group].fold(index))
 
     def settle(self, until: Callable[[], bool]) -> None:
@@ -132,24 +156,28 @@ class Pair:
         self.disks[0].crash(power=False)
         self.disks[1].crash(power=True)
 
-    def restart(self, dead: list[int]) -> None:
+    def restart(self, dead: list[int], *, imports_first: bool = False) -> None:
         """Recover the dead ones, and have everybody agree on what is whose."""
+        for move in self.moves:
+            move.is_over = True  # what is not is decided here
+        if imports_first:
+            self.end_imports(dead)
         for core in dead:
             self.machines[core] = self.recover(core)
         self.agree(dead)
 
-    def agree(self, dead: list[int]) -> None:
-        """Compare what was recovered, and leave every group with one core."""
-        alive = [core for core in range(2) if core not in dead]
-        for move in self.moves:
-            move.is_over = True  # what is not is decided here
-        for core in alive:  # who died is told what is whose when this is over
-            machine = self.machines[core]
+    def end_imports(self, dead: list[int]) -> None:
+        """Let those that live end what they have begun."""
+        for core, machine in enumerate(self.machines):
             for _ in range(TURNS_MAX):
-                if not machine.store.moving.imports:
+                if core in dead or not machine.store.moving.imports:
                     break
                 machine.turn(everything=True)
-            assert not machine.store.moving.imports
+            assert core in dead or not machine.store.moving.imports
+
+    def agree(self, dead: list[int]) -> None:
+        """Compare what was recovered, and leave every group with one core."""
+        self.end_imports(dead)  # before who died is told what is whose
         for core in dead:
             self.machines[core].boot()
         owners = self._owners()
@@ -157,12 +185,17 @@ class Pair:
             assert group in owners, f"nobody has group {group}"
             keeper = max(owners[group], key=lambda core: self._revision(group, core))
             model = self.machines[keeper].groups[group]
+            assert model.last_index >= index, f"group {group} ends at {model.last_index}"
             assert model.fold(index) == fold, f"group {group} is not what it was"
         for group, cores in owners.items():
             self._decide(group, cores)
         self.moves = []
 
     def _decide(self, group: GroupId, cores: list[int]) -> None:
+        if group in self.dropped:  # and found again, or left over where it came from
+            for core in cores:
+                self.machines[core].drop(self.machines[core].store.groups[group])
+            return
         revisions = [self._revision(group, core) for core in cores]
         assert len(set(revisions)) == len(revisions), f"group {group} is owned twice"
         keeper = cores[revisions.index(max(revisions))]
@@ -175,6 +208,8 @@ class Pair:
                 model = machine.groups[group]
                 last = model.last_index
                 assert model.fold(last) == self._model(group, keeper).fold(last)
+                while not machine.has_room():  # a live one's log may be full just now
+                    machine.turn(everything=True)
                 machine.release(machine.store.groups[group])
 
     def _model(self, group: GroupId, core: int) -> GroupModel:
@@ -192,6 +227,7 @@ class Pair:
 
     def check(self) -> None:
         """Nothing is owned twice, everything can be read, and nobody's files are left."""
+        self.settle(lambda: all(move.is_over for move in self.moves))
         for group, cores in self._owners().items():
             assert len(cores) == 1, f"group {group} is owned by {cores}"
         for core, machine in enumerate(self.machines):

@@ -35,18 +35,26 @@ class Script:
 
     def run(self, actions: int) -> None:
         """Perform that many actions, a turn after each."""
-        functions = [function for _, function in self.actions]
-        weights = [weight for weight, _ in self.actions]
+        self.begin()
+        for _ in range(actions):
+            self.act()
+
+    def begin(self) -> None:
+        """Make the first groups."""
         while len(self.machine.store.groups) < 3 and self.machine.has_room():
             self._create()
-        for _ in range(actions):
-            self.rng.choices(functions, weights)[0]()
-            self.machine.turn()
-            if self.rng.random() < 0.6:
-                self.machine.commit_all()
+
+    def act(self) -> None:
+        """Perform one action, and a turn."""
+        functions = [function for _, function in self.actions]
+        weights = [weight for weight, _ in self.actions]
+        self.rng.choices(functions, weights)[0]()
+        self.machine.turn()
+        if self.rng.random() < 0.6:
+            self.machine.commit_all()
 
     def _log(self) -> GroupLog | None:
-        logs = list(self.machine.store.groups.values())
+        logs = [log for log in self.machine.store.groups.values() if not log.is_leaving]
         return self.rng.choice(logs) if logs else None
 
     def _append(self) -> None:
