@@ -72,6 +72,7 @@ def _groups(report: Report) -> str:
         (
             group.group,
             f"{group.topic}-{group.partition}" if group.topic else group.directory,
+            group.revision,
             group.term,
             group.start_offset,
             group.flushed_offset,
@@ -81,7 +82,17 @@ def _groups(report: Report) -> str:
         )
         for group in report.groups
     ]
-    head = ("GROUP", "PARTITION", "TERM", "FIRST", "FLUSHED", "SEGMENTS", "BYTES", "STATE")
+    head = (
+        "GROUP",
+        "PARTITION",
+        "REVISION",
+        "TERM",
+        "FIRST",
+        "FLUSHED",
+        "SEGMENTS",
+        "BYTES",
+        "STATE",
+    )
     return table(head, rows)
 
 

@@ -68,6 +68,8 @@ class Dropping:
 
     def delete_files(self) -> None:
         """Remove the files of those whose record is durable, and whose last flush is over."""
+        if not self._put:
+            return
         durable = self._store.wal.durable_lsn
         left = []
         for lsn, log in self._put:

@@ -4,7 +4,7 @@ Nothing here changes anything; `repair.py` does. Values are made of str, int, bo
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +25,11 @@ from corelane.storage.layout import (
     LayoutError,
     Tail,
     WalRecord,
+    decode_descriptor,
+    decode_revision,
+    encode_descriptor,
 )
+from corelane.storage.parcel import Parcel
 from corelane.storage.recovery import WAL_DIRECTORY, Replay, newest_checkpoint, remainder_damage
 from corelane.storage.segments import OFFSET_DIGITS
 from corelane.storage.wal_scan import CorruptWalError, FileHead, file_heads, read_file, record_at
@@ -87,12 +91,13 @@ class SegmentDump:
 
 @record
 class GroupDump:
-    """One group's checkpoint row."""
+    """One group's checkpoint row, or what came with it from another core since."""
 
     group: int
     directory: str
     topic: str
     partition: int
+    revision: int
     term: int
     voted_for: int
     start_offset: int
@@ -197,6 +202,27 @@ def wal_records(data: bytes, head: FileHead) -> Iterator[WalRecord]:
         lsn, at = Lsn(lsn + 1), found.end
 
 
+def _owned(payload: bytes) -> str:
+    descriptor = decode_descriptor(payload)
+    name = f"{descriptor.topic}-{descriptor.partition}"
+    return f"{name if descriptor.topic else descriptor.directory}, revision {descriptor.revision}"
+
+
+def _imported(payload: bytes) -> str:
+    image = Parcel.decode(payload).image
+    name = _owned(encode_descriptor(image.descriptor))
+    count = len(image.segments)
+    return f"{name}, entries up to {image.state.flushed_index}, {count} segments"
+
+
+_NOTES: Final[dict[int, Callable[[bytes], str]]] = {
+    RecordKind.OWN: _owned,
+    RecordKind.IMPORT: _imported,
+    RecordKind.DROP: lambda payload: f"revision {decode_revision(payload)}",
+    RecordKind.MOVED: lambda payload: f"revision {decode_revision(payload)}",
+}
+
+
 def _entry(data: bytes, found: WalRecord) -> WalEntry:
     payload = data[found.payload_at : found.payload_at + found.payload_bytes]
     note = ""
@@ -204,6 +230,11 @@ def _entry(data: bytes, found: WalRecord) -> WalEntry:
         note = f"voted for {int.from_bytes(payload, 'little', signed=True)}"
     elif found.kind == RecordKind.TRIM and len(payload) == _NOTE_BYTES:
         note = f"start offset {int.from_bytes(payload, 'little', signed=True)}"
+    elif found.kind in _NOTES:
+        try:
+            note = _NOTES[found.kind](payload)
+        except LayoutError as fault:
+            note = str(fault)
     return WalEntry(
         found.payload_at - 64, kind_name(found.kind), found.lsn, found.generation,
         found.durable_upto, found.group, found.term, found.index, found.next_offset,
@@ -401,7 +432,11 @@ def verify(disk: Disk) -> Report:
         inspector.run(file_heads(disk, WAL_DIRECTORY))
     except (CorruptWalError, LayoutError) as fault:
         problems.append(str(fault))
-    groups = [_group(disk, image, inspector) for image in start.groups]
+    images = {image.descriptor.group: image for image in start.groups}
+    for group, builder in inspector.builders.items():
+        if builder.image.segments:  # an import may be newer than the checkpoint
+            images[group] = builder.image
+    groups = [_group(disk, image, inspector) for image in images.values()]
     for dump in groups:
         problems += [problem for part in dump.segments for problem in part.problems]
     for builder in inspector.builders.values():
@@ -426,7 +461,7 @@ def _group(disk: Disk, image: GroupImage, inspector: Inspector) -> GroupDump:
     ]
     return GroupDump(
         image.descriptor.group, image.descriptor.directory, image.descriptor.topic,
-        image.descriptor.partition, state.term, state.voted_for, state.start_offset,
-        state.flushed_index, state.flushed_offset, image.applied_index, len(image.blob),
-        image.tail_lsn, image.damage, segments,
+        image.descriptor.partition, image.descriptor.revision, state.term, state.voted_for,
+        state.start_offset, state.flushed_index, state.flushed_offset, image.applied_index,
+        len(image.blob), image.tail_lsn, image.damage, segments,
     )  # fmt: skip

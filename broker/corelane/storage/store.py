@@ -306,7 +306,8 @@ class CoreStore:
         write = self.wal.written()
         assert write.lsn_upto == self.wal.durable_lsn
         self.dropping.delete_files()
-        self.moving.durable()
+        if self.moving.imports:
+            self.moving.durable()
         entries = [(log, *note) for log, note in write.entries.items()]
         return News(entries, write.votes)
 

@@ -230,9 +230,9 @@ class Pair:
         self.settle(lambda: all(move.is_over for move in self.moves))
         for group, cores in self._owners().items():
             assert len(cores) == 1, f"group {group} is owned by {cores}"
-        for core, machine in enumerate(self.machines):
+        for machine in self.machines:
             machine.read_everything()
             machine.check_arena()
             directories = {log.descriptor.directory for log in machine.store.groups.values()}
-            found = {f"partitions/{name}" for name in self.disks[core].names("partitions")}
+            found = {f"partitions/{name}" for name in machine.driver.disk.names("partitions")}
             assert found <= directories, found - directories

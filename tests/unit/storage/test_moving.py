@@ -7,7 +7,7 @@ import pytest
 
 from corelane.model.ids import CoreId, GroupId, Index, NodeId, RecordKind, TopicId
 from corelane.storage.checkpointing import Phase
-from corelane.storage.dump import wal_files
+from corelane.storage.dump import verify, wal_files
 from corelane.storage.effects import LinkFiles, SegmentWrite, Sync, Unlink, WalPrepare, WalWrite
 from corelane.storage.group_log import GroupLog
 from corelane.storage.layout import (
@@ -329,6 +329,30 @@ def test_a_damaged_import_record_stops_the_start() -> None:
     pair.disks[1].flip(*place)
     with pytest.raises(CorruptWalError, match="damaged"):
         pair.recover(1)
+
+
+def test_a_dump_shows_what_moved_and_verifies_it() -> None:
+    pair = started()
+    log = filled(pair, 0, 20)
+    pair.move(log, 0)
+    pair.settle(lambda: all(machine.store.is_idle for machine in pair.machines))
+    notes = {
+        (core, entry.kind): entry.note
+        for core in (0, 1)
+        for file in wal_files(pair.disks[core])
+        for entry in file.records
+        if entry.group == log.group
+    }
+    assert notes[0, "OWN"] == "topic1-0, revision 1"
+    assert notes[0, "MOVED"] == "revision 1"
+    assert notes[1, "IMPORT"] == "topic1-0, revision 2, entries up to 21, 3 segments"
+    report = verify(pair.disks[1])
+    assert report.problems == []
+    (group,) = report.groups
+    assert (group.group, group.revision, group.flushed_index) == (log.group, 2, 21)
+    assert [segment.is_sealed for segment in group.segments] == [True] * 3
+    pair.disks[1].flip(group.segments[1].path + ".log", 100)
+    assert "checksum" in verify(pair.disks[1]).problems[0]
 
 
 def test_thousands_of_groups_are_dropped_with_a_full_log() -> None:

@@ -18,6 +18,8 @@ from corelane.storage.dump import open_core, verify
 from corelane.storage.effects import DiskDone, DiskEffect, WalWrite
 from corelane_native import Arena
 from tests.unit.storage.machine import LARGE, SMALL, Driver, Held, Machine, Profile
+from tests.unit.storage.pair import Pair
+from tests.unit.storage.pair_script import BOTH, PairRun
 from tests.unit.storage.script import Script
 
 WAIT_MS = 10_000
@@ -137,6 +139,50 @@ def test_a_core_abandoned_again_and_again_loses_nothing(root: Path, seed: int) -
     machine.settle()
     machine.check_arena()
     lives.driver.close()
+
+
+class NativePair(Pair):
+    """Two cores on real directories beside one another."""
+
+    def __init__(self, root: Path, seed: int) -> None:
+        super().__init__(SMALL, seed)
+        self.roots = [root / f"core-{core:02d}" for core in BOTH]
+        self.drivers = [NativeDriver(each, seed) for each in self.roots]
+        for each in self.roots:
+            each.mkdir()
+
+    def recover(self, core: int) -> Machine:
+        self.drivers[core] = NativeDriver(self.roots[core], self.seed)
+        return Machine(self.drivers[core], self.profile, self.helds[core], self.seed + core)
+
+    def close(self) -> None:
+        """Abandon both: what was handed over is finished, nobody hears of it."""
+        for driver in self.drivers:
+            driver.close()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_groups_move_between_two_cores_that_are_abandoned_again_and_again(
+    tmp_path: Path, seed: int
+) -> None:
+    pair = NativePair(tmp_path, seed)
+    run = PairRun(seed, 0)
+    run.pair = pair
+    pair.start()
+    for life in range(4):
+        run.live(60, seed + 10 * life)
+        pair.close()
+        pair.restart(BOTH)
+    pair.settle(pair.machines[1].has_room)
+    log = pair.machines[1].create()  # how many moved above depends on the real threads
+    pair.machines[1].vote(log, 1, 1)
+    while not pair.machines[1].append(log, 3000):
+        pair.turn(everything=True)
+    assert pair.move(log, 1).why == ""
+    pair.check()
+    pair.close()
+    for each in pair.roots:
+        assert verify(open_core(each)).problems == []
 
 
 @pytest.mark.parametrize("seed", range(2))
