@@ -45,6 +45,16 @@ static inline void cl_list_remove(cl_link *link)
     link->previous = NULL;
 }
 
+/* Move link from wherever it is to the front of a list. */
+static inline void cl_list_push_front(cl_link *head, cl_link *link)
+{
+    cl_list_remove(link);
+    link->next = head->next;
+    link->previous = head;
+    head->next->previous = link;
+    head->next = link;
+}
+
 static inline cl_link *cl_list_pop(cl_link *head)
 {
     if (cl_list_empty(head))

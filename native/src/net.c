@@ -83,6 +83,7 @@ cl_net *cl_net_new(cl_arena *arena, uint32_t conns_max, uint64_t frame_bytes_max
     cl_list_init(&net->held);
     cl_list_init(&net->served);
     cl_list_init(&net->reports);
+    cl_list_init(&net->flushing);
     for (uint32_t slot = 0; slot < slots_max; slot++)
         net->conns[slot].next_free = slot + 1 < slots_max ? slot + 1 : NO_SLOT;
     *error = net_open(net);
@@ -185,8 +186,8 @@ static void conn_ready(cl_net *net, cl_conn *conn, uint32_t what)
         conn->hung_up = true;
     if (what & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
         conn->readable = true;
-    if ((what & EPOLLOUT) && conn->unsent != NULL)
-        cl_conn_flush(net, conn);
+    if ((what & EPOLLOUT) && conn->unsent != NULL && !cl_linked(&conn->flush))
+        cl_conn_flush(net, conn); /* else its turn comes in this poll anyway */
     if (conn->state != CL_CONN_OPEN)
         return;
     cl_conn_place(net, conn);
@@ -229,12 +230,7 @@ static void serve_ready(cl_net *net, cl_events *events)
         cl_conn_serve(net, conn, events); /* puts itself back, at the end */
     }
     while (!cl_list_empty(&turn)) { /* not served: they stay in front */
-        cl_link *link = turn.previous;
-        cl_list_remove(link);
-        link->next = net->ready.next;
-        link->previous = &net->ready;
-        net->ready.next->previous = link;
-        net->ready.next = link;
+        cl_list_push_front(&net->ready, turn.previous);
     }
 }
 
@@ -267,6 +263,7 @@ static void begin(cl_net *net)
 void cl_net_wake(cl_net *net)
 {
     bool busy = !cl_list_empty(&net->ready) || !cl_list_empty(&net->reports);
+    busy = busy || !cl_list_empty(&net->flushing);
     busy = busy || (!cl_list_empty(&net->starved) && !cl_list_empty(&net->served));
     if (!busy || net->wake_set)
         return;
@@ -298,7 +295,9 @@ uint32_t cl_net_poll(cl_net *net, uint64_t timeout_us, cl_event *events, uint32_
         begin(net);
         report(net, &found);
         bool busy = found.count > 0 || !cl_list_empty(&net->ready);
+        busy = busy || !cl_list_empty(&net->flushing);
         bool signalled = !take_ready(net, busy ? 0 : end_us - now_us, &found);
+        cl_flush_turns(net);
         serve_ready(net, &found);
         report(net, &found);
         if (found.count > 0 || timeout_us == 0 || signalled)

@@ -19,7 +19,7 @@
 #define CL_TURN_FRAMES_MAX 64u
 #define CL_LINK_FRAMES_MAX 256u /* one link stands for many clients */
 #define CL_LINKS_MAX 256u
-#define CL_TURN_BYTES_MAX (1024u * 1024u)
+#define CL_TURN_BYTES_MAX (1024u * 1024u) /* each way */
 #define CL_POLL_BYTES_MAX (8 * 1024 * 1024) /* of all connections: then the turn goes on */
 #define CL_BACKLOG_BYTES_MAX (1024u * 1024u) /* above, a connection is not read */
 #define CL_LOWAT_BYTES_MAX (256u * 1024u)
@@ -48,6 +48,7 @@ typedef struct {
     cl_link ready;  /* in net.ready, net.starved or net.held */
     cl_link served; /* in net.served */
     cl_link report; /* in net.reports */
+    cl_link flush;  /* in net.flushing */
 
     cl_buffer buffer;
     uint64_t start; /* received bytes start..end are not cut into frames yet */
@@ -102,6 +103,7 @@ struct cl_net {
     cl_link held;
     cl_link served;
     cl_link reports;
+    cl_link flushing; /* have more to send than their turn allowed, and a socket that may take it */
     cl_source sources[CL_SOURCES_MAX];
     cl_net_stats stats;
     uint32_t free_slot;
@@ -189,8 +191,11 @@ void cl_grantee_check(cl_net *net);
 
 /* ---- net_send.c */
 
-/* Send what waits; closes the connection if it is broken. */
+/* Send what waits, within a turn's limit; closes the connection if it is broken. */
 void cl_conn_flush(cl_net *net, cl_conn *conn);
+
+/* Give each connection that was stopped by its turn's limit another turn. */
+void cl_flush_turns(cl_net *net);
 
 /* Free what waits. */
 void cl_unsent_drop(cl_net *net, cl_conn *conn);

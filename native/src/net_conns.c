@@ -125,6 +125,7 @@ void cl_conn_close(cl_net *net, cl_conn *conn, int reason)
     cl_unsent_drop(net, conn);
     cl_list_remove(&conn->ready);
     cl_list_remove(&conn->report);
+    cl_list_remove(&conn->flush);
     if (reason != 0)
         cl_list_push(&net->reports, &conn->report);
     if (!cl_linked(&conn->served))

@@ -126,14 +126,25 @@ static void unsent_advance(cl_net *net, cl_conn *conn, uint64_t sent)
 void cl_conn_flush(cl_net *net, cl_conn *conn)
 {
     assert(conn->state == CL_CONN_OPEN);
+    cl_list_remove(&conn->flush);
     if (conn->unsent == NULL)
         return;
+    uint64_t allowed = CL_TURN_BYTES_MAX;
     while (conn->unsent != NULL) {
+        if (allowed == 0) {
+            cl_list_push(&net->flushing, &conn->flush);
+            break;
+        }
         struct iovec vector[VECTOR_FLUSH_MAX];
         size_t count = 0;
-        for (cl_unsent *piece = conn->unsent; piece != NULL && count < VECTOR_FLUSH_MAX;
-             piece = piece->next, count++)
-            vector[count] = (struct iovec){(void *)(uintptr_t)piece->at, piece->size};
+        uint64_t offered = 0;
+        for (cl_unsent *piece = conn->unsent;
+             piece != NULL && count < VECTOR_FLUSH_MAX && offered < allowed;
+             piece = piece->next, count++) {
+            uint64_t size = piece->size < allowed - offered ? piece->size : allowed - offered;
+            vector[count] = (struct iovec){(void *)(uintptr_t)piece->at, size};
+            offered += size;
+        }
         int64_t sent = transmit(net, conn, vector, count);
         if (sent < 0) {
             cl_conn_close(net, conn, CL_CLOSED_RESET);
@@ -141,6 +152,7 @@ void cl_conn_flush(cl_net *net, cl_conn *conn)
         }
         if (sent == 0)
             break;
+        allowed -= (uint64_t)sent;
         unsent_advance(net, conn, (uint64_t)sent);
     }
     if (conn->unsent == NULL && !conn->drained) {
@@ -148,6 +160,20 @@ void cl_conn_flush(cl_net *net, cl_conn *conn)
         cl_list_push(&net->reports, &conn->report);
     }
     cl_conn_place(net, conn);
+}
+
+void cl_flush_turns(cl_net *net)
+{
+    cl_link turn;
+    cl_list_init(&turn);
+    for (cl_link *link = cl_list_pop(&net->flushing); link != NULL;
+         link = cl_list_pop(&net->flushing))
+        cl_list_push(&turn, link);
+    int64_t bytes_end = net->stats.bytes_out + CL_TURN_BYTES_MAX;
+    while (!cl_list_empty(&turn) && net->stats.bytes_out < bytes_end) /* the rest: next poll */
+        cl_conn_flush(net, CL_ITEM(cl_list_pop(&turn), cl_conn, flush)); /* back at the end */
+    while (!cl_list_empty(&turn)) /* not served: they stay in front */
+        cl_list_push_front(&net->flushing, turn.previous);
 }
 
 /* ---- Sending */
@@ -189,18 +215,31 @@ static void outgoing_advance(const cl_net *net, outgoing *out, uint64_t sent)
     assert(sent == 0);
 }
 
-/* Send until the socket is full or all is sent. */
+/* Send until the socket is full, all is sent, or the turn's limit is reached. */
 static int send_now(cl_net *net, cl_conn *conn, outgoing *out)
 {
     struct iovec vector[VECTOR_MAX];
+    uint64_t allowed = CL_TURN_BYTES_MAX;
     while (out->at < out->count) {
+        if (allowed == 0) {
+            cl_list_push(&net->flushing, &conn->flush);
+            return 0;
+        }
         size_t count = 0;
+        uint64_t offered = 0;
         int64_t chunk;
-        for (uint32_t at = out->at; at < out->count && count < VECTOR_MAX; at++)
-            vector[count++] = outgoing_piece(net, out, at, &chunk);
+        for (uint32_t at = out->at; at < out->count && count < VECTOR_MAX && offered < allowed;
+             at++) {
+            struct iovec piece = outgoing_piece(net, out, at, &chunk);
+            if (piece.iov_len > allowed - offered)
+                piece.iov_len = allowed - offered;
+            offered += piece.iov_len;
+            vector[count++] = piece;
+        }
         int64_t sent = transmit(net, conn, vector, count);
         if (sent < 0)
             return (int)sent;
+        allowed -= (uint64_t)sent;
         outgoing_advance(net, out, (uint64_t)sent);
         if (sent == 0 && out->at < out->count)
             return 0;

@@ -1,10 +1,12 @@
 """Answers over real loopback sockets: order, backlogs, and clients that do not read."""
 
+import random
 import select
 import socket
 import struct
 import threading
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -122,3 +124,28 @@ def test_a_part_outside_of_its_chunk_is_the_callers_bug(bench: Bench) -> None:
     for part in [(chunk, MIB, 1), (chunk, 0, MIB + 1), (chunk + 1, 0, 1), (chunk, 2**63, 2**63)]:
         with pytest.raises(AssertionError):
             bench.net.send(conn, [b"head", part])
+
+
+def test_a_large_answer_goes_out_in_turns_of_a_megabyte(bench: Bench) -> None:
+    """A reader as fast as we are must not keep everyone else waiting until it has it all."""
+    client, conn = bench.client()
+    data = random.Random(1).randbytes(24 * MIB)
+    received = bytearray()
+
+    def read() -> None:
+        while len(received) < len(data):
+            received.extend(client.recv(MIB))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    backlogs = [bench.net.send(conn, [data])]
+    assert backlogs[0] >= len(data) - MIB
+    while backlogs[-1]:
+        bench.poll(0)
+        backlogs.append(bench.net.stats().backlog_bytes)
+    reader.join(10)
+    assert bytes(received) == data
+    # One for the socket that has room again, one for its turn.
+    assert max(before - after for before, after in pairwise(backlogs)) <= 2 * MIB
+    assert bench.other(DRAINED)[1] == conn
+    assert bench.net.poll(0) == [], "nothing is left to do"
