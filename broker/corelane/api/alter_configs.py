@@ -6,6 +6,7 @@ brokers those settings that act at run time: for one node under any of its broke
 the empty name. The operations of a resource stand or fall together, and act when it is answered.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from corelane.api.proposing import propose
@@ -16,9 +17,9 @@ from corelane.cluster.altering import (
     plan_topic_changes,
 )
 from corelane.cluster.commands import Command
-from corelane.cluster.creation import Refusal, plan_configs
+from corelane.cluster.creation import Refusal, plan_configs, topic_name_fault
 from corelane.cluster.describe import topic_rows
-from corelane.cluster.metadata import ALL_NODES
+from corelane.cluster.metadata import ALL_NODES, Topic
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import BROKERS_PER_NODE
 from corelane.shard.call import Call
@@ -63,16 +64,14 @@ def _handle(shard: Shard, call: Call, api: str, plan: Plan) -> None:
     request = call.decode()
     wait = AlterWait(call, message_type(f"{api}Response")())
     row_type = message_type(f"{api}Response.AlterConfigsResourceResponse")
-    seen: set[tuple[int, str]] = set()
+    copies = Counter((row.resource_type, row.resource_name) for row in request.resources)
     for wanted in request.resources:
         row = row_type(resource_type=wanted.resource_type, resource_name=wanted.resource_name)
         wait.response.responses.append(row)
-        resource = (wanted.resource_type, wanted.resource_name)
-        if resource in seen:
-            said = "the request names this resource more than once"
+        if copies[wanted.resource_type, wanted.resource_name] > 1:
+            said = "Each resource must appear at most once."
             _told(row, ErrorCode.INVALID_REQUEST, said)
             continue
-        seen.add(resource)
         _alter(shard, wait, row, plan(shard, wanted), validate_only=request.validate_only)
     wait.settle()
 
@@ -99,9 +98,13 @@ def _whole(shard: Shard, wanted: Message) -> Command | Refusal:
     if len(dict(pairs)) != len(pairs):
         said = "The request names a configuration more than once."
         return Refusal(ErrorCode.INVALID_REQUEST, said)
+    empty = [name for name, value in pairs if value is None]
+    if empty:
+        said = f"Null value not supported for {', '.join(empty)}."
+        return Refusal(ErrorCode.INVALID_REQUEST, said)
     if wanted.resource_type == TOPIC:
-        topic = shard.groups.cluster.topics.get(wanted.resource_name)
-        return _unknown(wanted) if topic is None else plan_configs(topic, pairs, is_whole=True)
+        topic = _topic(shard, wanted.resource_name)
+        return topic if isinstance(topic, Refusal) else plan_configs(topic, pairs, is_whole=True)
     changes = [Change(name, Operation.SET, value) for name, value in pairs]
     return _broker(shard, wanted, changes, is_whole=True)
 
@@ -109,9 +112,9 @@ def _whole(shard: Shard, wanted: Message) -> Command | Refusal:
 def _incremental(shard: Shard, wanted: Message) -> Command | Refusal:
     changes = [Change(row.name, row.config_operation, row.value) for row in wanted.configs]
     if wanted.resource_type == TOPIC:
-        topic = shard.groups.cluster.topics.get(wanted.resource_name)
-        if topic is None:
-            return _unknown(wanted)
+        topic = _topic(shard, wanted.resource_name)
+        if isinstance(topic, Refusal):
+            return topic
         rows = topic_rows({}, shard.config.config, {}, None)
         defaults = {row.name: row.value for row in rows}
         return plan_topic_changes(topic, defaults, changes)
@@ -138,9 +141,17 @@ def node_of(broker: str) -> int | None:
     return int(broker) // BROKERS_PER_NODE if broker.isascii() and broker.isdigit() else None
 
 
-def _unknown(wanted: Message) -> Refusal:
-    said = f"There is no topic {wanted.resource_name}."
-    return Refusal(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, said)
+def _topic(shard: Shard, name: str) -> Topic | Refusal:
+    topic = shard.groups.cluster.topics.get(name)
+    if topic is not None:
+        return topic
+    if not name:
+        said = "Default topic resources are not allowed."
+        return Refusal(ErrorCode.INVALID_REQUEST, said)
+    fault = topic_name_fault(name)
+    if fault is not None:
+        return Refusal(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Topic name is invalid: {fault}")
+    return Refusal(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{name}' does not exist.")
 
 
 def _told(row: Message, error: int, sentence: str) -> None:

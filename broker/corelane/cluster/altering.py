@@ -13,7 +13,7 @@ from corelane.cluster.commands import AlterBrokerConfig, AlterTopicConfig
 from corelane.cluster.creation import Refusal, plan_configs
 from corelane.cluster.metadata import Cluster, Topic
 from corelane.cluster.topic_config_keys import BY_NAME, ConfigKind
-from corelane.model.config import Config, dynamic_fault, is_dynamic
+from corelane.model.config import Config, dynamic_fault, is_dynamic, values
 from corelane.model.config_keys import KEYS_BY_NAME
 from corelane.model.errors import ErrorCode
 from corelane.model.record import record
@@ -56,29 +56,42 @@ def plan_topic_changes(
 def plan_broker_changes(
     cluster: Cluster, config: Config, node: int, changes: Sequence[Change], *, is_whole: bool
 ) -> AlterBrokerConfig | Refusal:
-    """Return the command that changes the settings of a node's brokers, or of all (node 0)."""
+    """Return the command that changes the settings of a node's brokers, or of all (node 0).
+
+    *config* is the broker's as it was started.
+    """
     for change in changes:
-        refusal = _broker_refusal(change.name)
+        refusal = _broker_refusal(change.name, change.operation)
         if refusal is not None:
             return refusal
     present = cluster.broker_configs.get(node, {})
-    resolved = _resolved(changes, present, _BROKER_LISTS)
+    of_file = values(config)
+    current = {name: str(of_file[name]) for name in _BROKER_LISTS} | present
+    resolved = _resolved(changes, current, _BROKER_LISTS)
     if isinstance(resolved, Refusal):
         return resolved
-    values = {name: value.strip() for name, value in resolved if value is not None}
+    wanted = {name: value.strip() for name, value in resolved if value is not None}
     removed = {name for name, value in resolved if value is None}
     if is_whole:
-        removed |= present.keys() - values.keys()
-    result = {n: v for n, v in (present | values).items() if n not in removed}
+        removed |= present.keys() - wanted.keys()
+    # What another version stored is neither judged nor in the way of what this one knows.
+    result = {
+        name: value
+        for name, value in (present | wanted).items()
+        if name not in removed and name in KEYS_BY_NAME
+    }
     fault = dynamic_fault(config, result)
     if fault is not None:
+        # Kafka's code for it, where a topic's value has INVALID_CONFIG (KAFKA-13609).
         sentence = f"Invalid value for {fault.key}: {fault.sentence}"
-        return Refusal(ErrorCode.INVALID_CONFIG, sentence)
-    return AlterBrokerConfig(node, values, tuple(sorted(removed & present.keys())))
+        return Refusal(ErrorCode.INVALID_REQUEST, sentence)
+    return AlterBrokerConfig(node, wanted, tuple(sorted(removed & present.keys())))
 
 
-def _broker_refusal(name: str) -> Refusal | None:
+def _broker_refusal(name: str, operation: int) -> Refusal | None:
     if name not in KEYS_BY_NAME:
+        if operation == Operation.DELETE:
+            return None  # another version may have stored it
         return Refusal(ErrorCode.INVALID_CONFIG, f"Unknown broker config name: {name}")
     if not is_dynamic(name):
         return Refusal(

@@ -10,7 +10,6 @@ from typing import Final
 from corelane.cluster import placement, topic_config
 from corelane.cluster.commands import AddPartitions, AlterTopicConfig, CreateTopic, PartitionPlan
 from corelane.cluster.metadata import Cluster, Reservations, Topic, collision_sentence
-from corelane.cluster.topic_config_keys import BY_NAME
 from corelane.model import limits
 from corelane.model.config import Config
 from corelane.model.errors import ErrorCode
@@ -112,9 +111,6 @@ def plan_configs(
     removed = {name for name, value in values if value is None}
     if is_whole:
         removed |= topic.configs.keys() - wanted.keys()
-    unknown = sorted(name for name in removed if name not in BY_NAME)
-    if unknown:
-        return Refusal(ErrorCode.INVALID_CONFIG, f"Unknown topic config name: {unknown[0]}")
     result = {n: v for n, v in (topic.configs | wanted).items() if n not in removed}
     fault = topic_config.fault_of_all(result)
     if fault is not None:
@@ -160,7 +156,7 @@ def _checked_configs(configs: Sequence[tuple[str, str | None]]) -> dict[str, str
         if fault is not None:
             return Refusal(ErrorCode.INVALID_CONFIG, fault)
         assert value is not None
-        checked[name] = value.strip()
+        checked[name] = topic_config.canonical(name, value)
     fault = topic_config.fault_of_all(checked)
     return checked if fault is None else Refusal(ErrorCode.INVALID_CONFIG, fault)
 

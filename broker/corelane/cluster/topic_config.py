@@ -4,6 +4,7 @@ Topics store text, as clients sent it; `effective` turns it, with the broker's s
 defaults, into the one record that hot paths read.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar
 
@@ -74,6 +75,20 @@ def fault_of(name: str, value: str | None) -> str | None:
         shown = value if len(value) <= 100 else value[:100] + "…"
         return f"Invalid value {shown!r} for configuration {name}: it must be {_allowed(config)}"
     return None
+
+
+def canonical(name: str, value: str) -> str:
+    """Return *value*, which has no fault, as it is stored and shown: as Kafka prints what it read.
+
+    A fraction stays as it was written.
+    """
+    parsed = _parse(BY_NAME[name], value)
+    assert parsed is not None
+    if isinstance(parsed, tuple):
+        return ",".join(parsed)
+    if isinstance(parsed, bool):
+        return str(parsed).lower()
+    return str(parsed) if isinstance(parsed, int) else value.strip()
 
 
 def fault_of_all(configs: Mapping[str, str]) -> str | None:
@@ -176,6 +191,8 @@ def _parse(config: TopicConfig, text: str) -> Parsed | None:
     if config.kind is ConfigKind.LIST:
         items = _split(text)
         known = not config.choices or all(item in config.choices for item in items)
+        if config.item_pattern:
+            known = all(re.fullmatch(config.item_pattern, item) for item in items)
         return items if known and len(set(items)) == len(items) else None
     if config.kind is ConfigKind.DOUBLE:
         return _bounded(config, _double(text))
@@ -209,7 +226,7 @@ def _bounded(config: TopicConfig, value: N | None) -> N | None:
         return None
     if config.maximum is not None and not value <= config.maximum:
         return None
-    return value
+    return None if value in config.excluded else value
 
 
 def _allowed(config: TopicConfig) -> str:
@@ -217,11 +234,13 @@ def _allowed(config: TopicConfig) -> str:
     if config.kind is ConfigKind.BOOLEAN:
         return " or ".join(config.choices or ("true", "false"))
     if config.kind is ConfigKind.LIST:
-        items = f"of {', '.join(config.choices)} " if config.choices else ""
+        words = config.item_words or ", ".join(config.choices)
+        items = f"of {words} " if words else ""
         return f"a list {items}with commas between, nothing twice"
     if config.kind is ConfigKind.STRING:
         return "one of " + ", ".join(config.choices)
     number = "a number" if config.kind is ConfigKind.DOUBLE else "a whole number"
     _, most = _INTEGER_RANGES.get(config.kind, (0, 0))
     most = most if config.maximum is None else config.maximum
-    return f"{number} from {config.minimum} to {most}"
+    but = f", but not {', '.join(map(str, config.excluded))}" if config.excluded else ""
+    return f"{number} from {config.minimum} to {most}{but}"

@@ -38,6 +38,11 @@ class TopicConfig:
     minimum: int | None = None
     maximum: int | None = None
     choices: tuple[str, ...] = ()
+    excluded: tuple[int, ...] = ()
+    """Numbers within the bounds that are not allowed all the same."""
+    item_pattern: str = ""
+    """What each item of a list must match, and in words (`item_words`); empty: anything."""
+    item_words: str = ""
     is_hidden: bool = False
     """Accepted, but not described: Kafka has dropped it, or keeps it for tests."""
 
@@ -52,6 +57,8 @@ _LIST = ConfigKind.LIST
 _DAY_MS = str(24 * 60 * 60 * 1000)
 _WEEK_MS = str(7 * 24 * 60 * 60 * 1000)
 _FOREVER = str(limits.INT64_MAX)
+_REPLICA = r"\*|[0-9]+:[0-9]+"
+_REPLICA_WORDS = "PARTITION:BROKER, or *,"
 
 # A table reads best with one configuration a paragraph.
 # fmt: off
@@ -62,7 +69,7 @@ TOPIC_CONFIGS: Final = (
         choices=("compact", "delete")),
     TopicConfig("compression.gzip.level", _INT, "-1", "compression.gzip.level", True,
         "The level used when compression.type is gzip and a batch comes in another codec.",
-        -1, 9),
+        -1, 9, excluded=(0,)),
     TopicConfig("compression.lz4.level", _INT, "9", "compression.lz4.level", True,
         "The level used when compression.type is lz4 and a batch comes in another codec.",
         1, 17),
@@ -87,12 +94,14 @@ TOPIC_CONFIGS: Final = (
         "Time between two syncs. Every acknowledged record is synced here in any case.",
         0),
     TopicConfig("follower.replication.throttled.replicas", _LIST, "", "", False,
-        "Replicas whose catching up is slowed down; here every follower sees to that itself."),
+        "Replicas whose catching up is slowed down; here every follower sees to that itself.",
+        item_pattern=_REPLICA, item_words=_REPLICA_WORDS),
     TopicConfig("index.interval.bytes", _INT, "4096", "log.index.interval.bytes", False,
         "Bytes between two entries of the offset index. Every batch is indexed here.",
         0),
     TopicConfig("leader.replication.throttled.replicas", _LIST, "", "", False,
-        "Replicas whose sending is slowed down; here every follower sees to that itself."),
+        "Replicas whose sending is slowed down; here every follower sees to that itself.",
+        item_pattern=_REPLICA, item_words=_REPLICA_WORDS),
     TopicConfig("local.retention.bytes", _LONG, "-2", "log.local.retention.bytes", False,
         "What stays on local disk with tiered storage, which is not offered.",
         -2),

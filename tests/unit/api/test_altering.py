@@ -24,7 +24,9 @@ def incremental(
     kind: int = TOPIC,
     name: str = "t",
     validate_only: bool = False,
+    copies: int = 1,
 ) -> Message:
+    """Return what is answered for each of *copies* of one resource."""
     config = message_type("IncrementalAlterConfigsRequest.AlterableConfig")
     resource = message_type("IncrementalAlterConfigsRequest.AlterConfigsResource")(
         resource_type=kind,
@@ -32,9 +34,11 @@ def incremental(
         configs=[config(name=n, config_operation=op, value=v) for n, op, v in rows],
     )
     request = message_type("IncrementalAlterConfigsRequest")(
-        resources=[resource], validate_only=validate_only
+        resources=[resource] * copies, validate_only=validate_only
     )
-    answer: Message = world.call(request, 1).responses[0]
+    answers = world.call(request, 1).responses
+    assert all(each == answers[0] for each in answers)
+    answer: Message = answers[-1]
     return answer
 
 
@@ -92,6 +96,8 @@ def test_checking_alone_changes_nothing(world: World) -> None:
     ("kind", "name", "error"),
     [
         (TOPIC, "missing", ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
+        (TOPIC, "no/name", ErrorCode.INVALID_TOPIC_EXCEPTION),
+        (TOPIC, "", ErrorCode.INVALID_REQUEST),
         (BROKER, "2000", ErrorCode.INVALID_REQUEST),
         (BROKER, "one", ErrorCode.INVALID_REQUEST),
         (8, "t", ErrorCode.INVALID_REQUEST),
@@ -103,6 +109,18 @@ def test_what_is_not_there_cannot_be_altered(
     row = incremental(world, ("num.partitions", 0, "5"), kind=kind, name=name)
     assert (row.error_code, row.resource_name) == (error, name)
     assert whole(world, {"num.partitions": "5"}, kind, name).error_code == error
+
+
+def test_a_resource_named_twice_is_not_altered_at_all(world: World) -> None:
+    row = incremental(world, ("retention.ms", 0, "5"), copies=2)
+    assert row.error_code == ErrorCode.INVALID_REQUEST
+    assert described(world, "retention.ms")[1] == 5
+
+
+def test_the_older_way_has_no_word_for_taking_back(world: World) -> None:
+    row = whole(world, {"retention.ms": None})
+    assert row.error_code == ErrorCode.INVALID_REQUEST
+    assert "retention.ms" in row.error_message
 
 
 def test_a_brokers_setting_acts_at_once_and_after_a_restart(world: World) -> None:
@@ -190,7 +208,36 @@ def test_an_election_is_not_needed_where_a_partition_is_led(world: World, kind: 
     unknown = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     assert found == [[ErrorCode.ELECTION_NOT_NEEDED, unknown], [unknown]]
     every = message_type("ElectLeadersRequest")(election_type=kind, topic_partitions=None)
-    assert world.call(every, 2).replica_election_results == []
+    (result,) = world.call(every, 2).replica_election_results
+    assert (result.topic, result.partition_result) == ("t", []), "nothing had to be done"
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        (0, ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE),
+        (1, ErrorCode.ELIGIBLE_LEADERS_NOT_AVAILABLE),
+    ],
+)
+def test_an_election_cannot_help_where_the_only_replica_is_damaged(
+    world: World, kind: int, error: ErrorCode
+) -> None:
+    partition = world.shard.groups.topics[b"t"].partition(0)
+    assert partition is not None
+    partition.is_damaged = True
+    every = message_type("ElectLeadersRequest")(election_type=kind, topic_partitions=None)
+    (result,) = world.call(every, 2).replica_election_results
+    assert [row.error_code for row in result.partition_result] == [error]
+
+
+def test_an_election_of_an_unknown_kind_is_refused(world: World) -> None:
+    row = message_type("ElectLeadersRequest.TopicPartitions")
+    wanted = [row(topic="t", partitions=[0])]
+    request = message_type("ElectLeadersRequest")(election_type=5, topic_partitions=wanted)
+    answer = world.call(request, 2)
+    assert answer.error_code == ErrorCode.INVALID_REQUEST
+    (result,) = answer.replica_election_results
+    assert [part.error_code for part in result.partition_result] == [ErrorCode.INVALID_REQUEST]
 
 
 def test_sizes_on_disk(world: World) -> None:

@@ -209,7 +209,7 @@ def test_an_increment_leaves_the_rest_alone_and_a_whole_does_not() -> None:
 
 def test_an_alteration_is_checked_together_with_what_is_there() -> None:
     topic = with_topic(cluster_of(1), "t", ("max.compaction.lag.ms", "9"))
-    for bad in ([("min.compaction.lag.ms", "10")], [("nonsense", None)], [("flush.ms", "x")]):
+    for bad in ([("min.compaction.lag.ms", "10")], [("nonsense", "1")], [("flush.ms", "x")]):
         assert error(plan_configs(topic, bad, is_whole=False)) is ErrorCode.INVALID_CONFIG
     good = plan_configs(topic, [("min.compaction.lag.ms", "10")], is_whole=True)
     assert isinstance(good, AlterTopicConfig)
