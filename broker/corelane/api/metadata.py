@@ -11,6 +11,7 @@ per version until something about them changes: 100 partitions cost 146 us to en
 
 from corelane.api.cluster_id import cluster_id_text
 from corelane.api.leaders import NO_LEADER, broker_of, brokers_of, lead_of
+from corelane.api.metadata_encoding import Encoded, encode_answer, encode_topic
 from corelane.api.topic_creation import TopicReady, create
 from corelane.cluster.commands import PartitionPlan
 from corelane.cluster.creation import TopicWish, topic_name_fault
@@ -25,6 +26,7 @@ AUTO_CREATE_WAIT_MS = 2_000
 NOT_REQUESTED = -(2**31)
 _ALL_IF_EMPTY_BELOW = 1
 _AUTO_CREATE_FROM = 4
+_FLEXIBLE_FROM = 9
 _NO_TOPIC_ID = bytes(16)
 
 Response = message_type("MetadataResponse")
@@ -38,9 +40,8 @@ def handle(shard: Shard, call: Call) -> None:
     request = call.decode()
     wanted = request.topics
     if wanted is None or (not wanted and call.version < _ALL_IF_EMPTY_BELOW):
-        call.answer(
-            _response(shard, call, [_topic_row(shard, t) for t in shard.groups.topics.values()])
-        )
+        topics = shard.groups.topics.values()
+        _answer(shard, call, [_encoded(shard, topic, call.version) for topic in topics])
         return
     config = shard.config.config.topics
     may_create = config.auto_create_enable and (
@@ -58,12 +59,12 @@ def handle(shard: Shard, call: Call) -> None:
         shard.forwarding.to_controller(call)  # it makes them, and answers as we would
         return
     if not missing or not may_create:
-        call.answer(_response(shard, call, [_wanted_row(shard, topic) for topic in wanted]))
+        _answer(shard, call, [_wanted_row(shard, topic, call.version) for topic in wanted])
         return
 
     def created() -> None:
         if not call.slot.connection.is_closed:
-            call.answer(_response(shard, call, [_wanted_row(shard, topic) for topic in wanted]))
+            _answer(shard, call, [_wanted_row(shard, topic, call.version) for topic in wanted])
 
     ready = TopicReady(shard, shard.now_ms + AUTO_CREATE_WAIT_MS, created)
     for name in dict.fromkeys(missing):
@@ -75,32 +76,50 @@ def _ignored(error: int, sentence: str) -> None:
     """The topic's row in the answer says what became of it."""
 
 
-def _response(shard: Shard, call: Call, topics: list[Message]) -> Message:
-    return Response(
+def _answer(shard: Shard, call: Call, topics: list[Encoded]) -> None:
+    head = Response(
         brokers=[
             Broker(node_id=b.broker_id, host=b.host, port=b.port, rack=b.rack)
             for b in brokers_of(shard, call.slot.connection)
         ],
         cluster_id=cluster_id_text(shard),
         controller_id=shard.config.broker_ids[0],
-        topics=topics,
         cluster_authorized_operations=NOT_REQUESTED,
     )
+    error = next((topic.error for topic in topics if topic.error), 0)
+    body = encode_answer(head, topics, call.version)
+    call.answer_encoded(body, is_flexible=call.version >= _FLEXIBLE_FROM, error=error)
 
 
-def _wanted_row(shard: Shard, wanted: Message) -> Message:
+def _encoded(shard: Shard, topic: Topic, version: int) -> Encoded:
+    """Return a topic's row, from the last time it was asked for if nothing changed since."""
+    kept = topic.encoded.get(version)
+    if kept is None:
+        kept = topic.encoded[version] = encode_topic(_topic_row(shard, topic), version)
+    assert isinstance(kept, Encoded)
+    return kept
+
+
+def _wanted_row(shard: Shard, wanted: Message, version: int) -> Encoded:
+    """Return the row of a topic that was asked for."""
+    found = _find(shard, wanted)
+    if isinstance(found, Topic):
+        return _encoded(shard, found, version)
+    return encode_topic(found, version)
+
+
+def _find(shard: Shard, wanted: Message) -> Topic | Message:
+    """Return the topic that is meant, or the row that says why there is none."""
     groups = shard.groups
     if wanted.topic_id != _NO_TOPIC_ID:
         topic = groups.topics_by_id.get(wanted.topic_id)
-        if topic is None:
-            return _error_row(ErrorCode.UNKNOWN_TOPIC_ID, None, wanted.topic_id)
-        return _topic_row(shard, topic)
+        return topic or _error_row(ErrorCode.UNKNOWN_TOPIC_ID, None, wanted.topic_id)
     name = wanted.name
     if name is None:
         return _error_row(ErrorCode.INVALID_REQUEST, "", _NO_TOPIC_ID)
     topic = groups.topics.get(name.encode())
     if topic is not None:
-        return _topic_row(shard, topic)
+        return topic
     if topic_name_fault(name) is not None:
         return _error_row(ErrorCode.INVALID_TOPIC_EXCEPTION, name, _NO_TOPIC_ID)
     return _error_row(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, name, _NO_TOPIC_ID)

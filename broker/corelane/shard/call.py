@@ -70,6 +70,11 @@ class Call:
         self.slot.error = first_error(message)
         self.slot.fill(codec.encode(message), header_is_flexible=flexible)
 
+    def answer_encoded(self, body: bytes, *, is_flexible: bool, error: int) -> None:
+        """Answer with a body that was encoded elsewhere; *error* is the first in it."""
+        self.slot.error = error
+        self.slot.fill(body, header_is_flexible=is_flexible)
+
     def answer_parts(self, parts: list[Part], chunks_held: list[ChunkId], error: int = 0) -> None:
         """Answer with a finished frame, whose references pass to the connection.
 

@@ -261,6 +261,13 @@ class Groups:
             if group != CONTROLLER_GROUP and member.serves
         ]
 
+    def lead_changed(self, group: GroupId) -> None:
+        """Note that another core leads a group, or another is its home."""
+        found = self.cluster.partition_of(group)
+        topic = None if found is None else self.topics_by_id.get(found[0].topic_id)
+        if topic is not None:
+            topic.changed()
+
     def lead_of(self, group: GroupId) -> tuple[CoreId, Term] | None:
         """Return which core of this node leads a group, and its term; None: nobody does."""
         member = self.members.get(group)
@@ -363,6 +370,7 @@ class Groups:
         """Queue the opening of partitions: thousands of them must not hold up one turn."""
         assert first == len(topic.partitions)
         topic.partitions += [None] * (len(plan.partitions) - first)
+        topic.changed()
         for number in range(first, len(plan.partitions)):
             part = plan.partitions[number]
             if self._is_home(part.group):
@@ -415,6 +423,7 @@ class Groups:
         partition.opened = partial(self._partition_opened, partition)
         if group in self._damaged:
             partition.is_damaged = True
+            topic.changed()
             partition.opened = None
             self.opening -= 1
             shard.log(
@@ -437,6 +446,7 @@ class Groups:
         topic = partition.topic
         assert topic.partitions[partition.number] is partition
         topic.partitions[partition.number] = None
+        topic.changed()
         partition.is_dropped = True
         if partition.opened is not None:
             self.opening -= 1

@@ -49,6 +49,7 @@ class Topic:
 
     __slots__ = (
         "counts",
+        "encoded",
         "is_deleted",
         "name",
         "name_bytes",
@@ -65,6 +66,13 @@ class Topic:
         self.counts = TopicCounts()
         self.partitions: list[Partition | None] = []
         self.is_deleted = False
+        self.encoded: dict[int, object] = {}
+        """What answers say of it, by their version; kept by their maker until it has changed."""
+
+    def changed(self) -> None:
+        """Note that who leads its partitions, or how many there are, may be otherwise now."""
+        if self.encoded:
+            self.encoded.clear()
 
     def partition(self, index: int) -> "Partition | None":
         """Return the partition of that number, or None where there is none here."""
@@ -144,6 +152,7 @@ class Partition(Member):
         """
         assert self.serves
         self.is_leaving = True
+        self.topic.changed()
         self.left = committed
         for reader in self.fetch_waits:
             reader.wake()
@@ -152,6 +161,7 @@ class Partition(Member):
         """Serve again: nobody took it over."""
         assert self.is_leaving
         self.is_leaving = False
+        self.topic.changed()
         self.left = None
 
     def append(self, batch: Batch) -> tuple[Index, Offset]:
@@ -211,6 +221,7 @@ class Partition(Member):
         if self.opened is not None and self.raft.is_established:
             self.opened()
             self.opened = None
+            self.topic.changed()
         _release(self.commit_waits, index)
         if self.twin_waits:
             settled = [waiter for at, waiter in self.twin_waits if at <= index]
@@ -223,6 +234,7 @@ class Partition(Member):
             self.left()
 
     def became_follower(self) -> None:
+        self.topic.changed()
         self.fail_waits()
 
     def truncated(self, from_index: Index) -> None:

@@ -192,6 +192,7 @@ class Shard:
         """Take a partition offline whose files cannot be read; everything else is served."""
         if not partition.is_damaged and not partition.is_dropped:
             partition.is_damaged = True
+            partition.topic.changed()
             name = f"{partition.topic.name}-{partition.number}"
             self.log(ERROR, f"partition {name} is offline: {why}. Check the disk, then restart.")
             partition.fail_waits()

@@ -213,6 +213,7 @@ class Siblings:
         self._count(former, -1)
         self._count(home, 1)
         self.homes[group] = home
+        self._groups.lead_changed(group)
         self._broadcast_homes({group: home})
         self._groups.rehomed([group])
 
@@ -308,6 +309,8 @@ class Siblings:
             homes[group] = Home(core, reader.uint())
         reader.end()
         self.homes = homes if is_whole else self.homes | homes
+        for group in homes:
+            self._groups.lead_changed(group)
         if not self.is_settled:
             if is_whole:
                 self.is_settled = True
@@ -325,6 +328,7 @@ class Siblings:
         """This core leads a group from now on; siblings hear of it at the end of the turn."""
         self._led.append((group, term))
         self.leads.pop(group, None)
+        self._groups.lead_changed(group)
 
     def flush(self) -> None:
         """Tell the siblings what changed in this turn; once per turn."""
@@ -349,6 +353,7 @@ class Siblings:
         known = self.leads.get(group)
         if known is None or known[1] <= term:
             self.leads[group] = (core, term)
+            self._groups.lead_changed(group)
 
     # --- producer ids ---
 
