@@ -34,6 +34,8 @@ from corelane_native import FetchRow
 _FLEXIBLE_FROM = 12
 _TOPIC_IDS_FROM = 13
 _NO_EPOCH = -1
+ROWS_PER_TURN_MAX = 128
+"""Partitions of one fetch that are looked at in one turn: about a millisecond."""
 WAIT_MS_MAX = 5 * 60 * 1000
 """A client that wants to wait longer is answered, empty, and asks again."""
 
@@ -77,7 +79,7 @@ class FetchWait:
         if self.call.slot.connection.is_closed:
             return  # it closed while this fetch waited for the one before it
         self.deadline_ms = self.shard.now_ms + max(0, min(max_wait_ms, WAIT_MS_MAX))
-        if not self._has_enough() and max_wait_ms > 0:
+        if max_wait_ms > 0 and not self._has_enough():
             self.shard.counts.fetches_waited += 1
             for row, topic, _out in self.rows:
                 partition = None if topic is None else topic.partition(row[2])
@@ -198,8 +200,12 @@ class FetchWait:
         """Gather batches for every partition, in request order, within the limits."""
         self.is_done = True
         self.reads_open = 1
-        is_first = True
-        for row, topic, out in self.rows:
+        self._collect_from(0, is_first=True)
+
+    def _collect_from(self, start: int, *, is_first: bool) -> None:
+        """Go on with row number *start*; many rows take several turns, or others would wait."""
+        end = start + ROWS_PER_TURN_MAX
+        for row, topic, out in self.rows[start:end]:
             partition = self._check(row, topic, out)
             if partition is None or (self.bytes_left <= 0 and not is_first):
                 continue
@@ -218,7 +224,10 @@ class FetchWait:
             elif isinstance(read, ColdRead):
                 self._read_cold(partition, read, row, out, is_first=is_first)
                 is_first = False
-        self._read_done()
+        if end < len(self.rows) and not self.call.slot.connection.is_closed:
+            self.shard.todo.append(partial(self._collect_from, end, is_first=is_first))
+        else:
+            self._read_done()
 
     def _read_cold(
         self,

@@ -8,6 +8,7 @@ from corelane.model.errors import ErrorCode
 from corelane.model.ids import ConnId
 from corelane.shard.events import Closed
 from corelane.wire.batch import batch_header, whole_batches
+from corelane.wire.compiler import message_type
 from corelane.wire.compression import Compression
 from tests.unit.api.world import MIB, WALL_MS, World, batch_of, produce_request
 
@@ -231,3 +232,22 @@ def test_more_than_the_answer_may_hold_is_not_waited_for(world: World) -> None:
     world.produce("t", batch_of(1, value=bytes(5000)))
     row = world.fetch("t", 0, max_wait_ms=60_000, min_bytes=10_000, max_bytes=4000)
     assert len(row.records) > 5000
+
+
+def test_a_fetch_of_very_many_partitions_takes_several_turns(world: World) -> None:
+    """Others are served between them; the answer is the same."""
+    world.create_topic("wide", partitions=1000)
+    for partition in (0, 500, 999):
+        world.produce("wide", batch_of(2), partition=partition)
+    parts = [
+        message_type("FetchRequest.FetchPartition")(partition=at, partition_max_bytes=MIB)
+        for at in range(1000)
+    ]
+    row = message_type("FetchRequest.FetchTopic")(topic="wide", partitions=parts)
+    request = message_type("FetchRequest")(topics=[row], max_bytes=50 * MIB)
+    before = world.now_ms
+    answer = world.call(request, 4)
+    assert world.now_ms - before >= 1000 // 128, "the world steps once a millisecond"
+    rows = answer.responses[0].partitions
+    assert [each.partition_index for each in rows] == list(range(1000))
+    assert [each.partition_index for each in rows if each.records] == [0, 500, 999]
