@@ -41,7 +41,7 @@ NET_REASONS_QUIET: Final = frozenset({lib.CL_CLOSED_EOF, lib.CL_CLOSED_RESET})
 """Ordinary ends, not worth a line in the log."""
 
 EVENT: Final = struct.Struct("@qqQqhhi")
-STATS: Final = struct.Struct("@15q")
+STATS: Final = struct.Struct("@18q")
 
 STALL_S: Final = 5.0
 """How long a large request may come to a halt while others wait for its memory."""
@@ -63,8 +63,8 @@ Event = tuple[Any, ...]
 
 
 class NetStats(NamedTuple):
-    """Facts counted in C: `connections` and from `receive_bytes` to `links` are now, the rest are
-    totals. Links are counted apart.
+    """Facts counted in C: `connections` and from `receive_bytes` to `link_backlog_bytes` are now,
+    the rest are totals. Links are counted apart.
     """
 
     connections: int
@@ -80,6 +80,9 @@ class NetStats(NamedTuple):
     backlog_bytes: int
     backlog_bytes_copied: int
     links: int
+    link_receive_bytes: int
+    link_backlog_bytes: int
+    link_frames: int
     link_bytes_in: int
     link_bytes_out: int
 
@@ -174,9 +177,10 @@ class Net:
     def add_link(self, read_fd: int, write_fd: int) -> int:
         """Take over the pipes to and from a sibling process and return the link's conn.
 
-        Frames come and go as with `add`, but it is always read, may use receive memory beyond the
-        limit, and is no connection to `idle`, `slow`, `hold_produce` and the counters. When either
-        pipe ends, a CLOSED event comes. Raises OSError; both are closed then.
+        Frames come and go as with `add`, but it is always read, has memory of its own, and is no
+        connection to `idle`, `slow`, `hold_produce` and the counters. When the sibling closes
+        either pipe, CLOSED comes after its last whole frame. SIGPIPE must be ignored, as Python
+        does. Raises OSError; both are closed then.
         """
         conn = lib.cl_net_add_link(self._net, read_fd, write_fd)
         if conn < 0:

@@ -7,6 +7,7 @@
  * same again. Every input lies in memory of exactly its size, so that one byte too far is found.
  * Where a mutation only broke a checksum it is mended, or nothing behind it would be reached. */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -213,29 +214,50 @@ static bool drain(cl_net *net, expectation *wanted)
     return true;
 }
 
+/* Give net a client's socket or a link, and return the descriptors that its other side holds: the
+ * second is to be written to, and the first is the same or, of a link, what nobody reads. */
+static void connect_to(cl_net *net, bool is_link, int other[2])
+{
+    int pair[2], back[2];
+    if (!is_link) {
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) != 0 ||
+            cl_net_add(net, pair[0]) < 0)
+            abort();
+        other[0] = other[1] = pair[1];
+        return;
+    }
+    if (pipe2(pair, O_NONBLOCK) != 0 || pipe2(back, O_NONBLOCK) != 0 ||
+        cl_net_add_link(net, pair[0], back[1]) < 0)
+        abort();
+    other[0] = back[0];
+    other[1] = pair[1];
+}
+
 static void try_stream(const uint8_t *data, size_t size)
 {
-    int pair[2], error;
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) != 0)
-        abort();
+    int other[2], error;
+    bool is_link = chance(3) == 0;
     cl_arena *arena = cl_arena_new(CL_BLOCK_BYTES, CL_BLOCK_BYTES);
     cl_net *net = cl_net_new(arena, 2, 1 + chance(200000), 65536 * (1 + chance(4)), 5000, &error);
-    if (net == NULL || cl_net_add(net, pair[0]) < 0)
+    if (net == NULL)
         abort();
+    connect_to(net, is_link, other);
     expectation wanted = {.stream = data, .size = size};
     bool open = true;
     for (size_t sent = 0; sent < size && open;) {
         size_t piece = 1 + chance(chance(4) ? 100 : 100000);
         if (piece > size - sent)
             piece = size - sent;
-        ssize_t done = send(pair[1], data + sent, piece, MSG_NOSIGNAL);
+        ssize_t done = write(other[1], data + sent, piece);
         if (done > 0)
             sent += (size_t)done;
         open = drain(net, &wanted);
     }
     for (int turn = 0; turn < 100 && open; turn++)
         open = drain(net, &wanted);
-    close(pair[1]);
+    close(other[1]);
+    if (is_link)
+        close(other[0]);
     cl_net_free(net);
     cl_arena_free(arena);
 }
@@ -311,6 +333,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: fuzz <seed> <iterations> <corpus file>...\n");
         return 2;
     }
+    signal(SIGPIPE, SIG_IGN); /* what is written to may be closed already */
     state = strtoull(argv[1], NULL, 10) * 2654435761u + 88172645463325252u;
     uint64_t iterations = strtoull(argv[2], NULL, 10);
     planted = getenv("FUZZ_PLANTED") != NULL;

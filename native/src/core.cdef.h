@@ -379,8 +379,11 @@ typedef struct {
     int64_t receive_bytes_kept;
     int64_t backlog_bytes;
     int64_t backlog_bytes_copied;
-    int64_t links;
-    int64_t link_bytes_in; /* totals again */
+    int64_t links; /* which are counted nowhere above, except for kept memory */
+    int64_t link_receive_bytes;
+    int64_t link_backlog_bytes;
+    int64_t link_frames; /* totals again */
+    int64_t link_bytes_in;
     int64_t link_bytes_out;
 } cl_net_stats;
 
@@ -414,9 +417,11 @@ int64_t cl_net_add(cl_net *net, int fd);
 
 /* Take over a pair of pipes as the link to a process that is as trusted as this one: frames come
  * from read_fd and leave by write_fd. It is always read, whatever waits to be sent to it: two that
- * only wrote would wait for each other for ever. It may use receive memory beyond the limit, its
- * frames may be of any size, and it is never idle, held or counted as a connection. SIGPIPE must be
- * ignored. Returns its conn; a negative errno, with both closed, if there is no room for it. */
+ * only wrote would wait for each other for ever. Its frames may have any size below 2 GiB, and its
+ * memory is apart from the clients', for receiving and for 256 MiB of copied backlog. It may take
+ * 256 frames and 1 MiB in one poll. It is never idle, held or counted as a connection. When the
+ * other side closes either pipe, CLOSED comes after all frames that were written whole. SIGPIPE
+ * must be ignored. Returns its conn; a negative errno, with both closed, if it cannot be. */
 int64_t cl_net_add_link(cl_net *net, int read_fd, int write_fd);
 
 /* Wait up to timeout_us (0: not at all) for something to do, and do it: receive, cut frames, send

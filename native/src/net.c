@@ -78,6 +78,7 @@ cl_net *cl_net_new(cl_arena *arena, uint32_t conns_max, uint64_t frame_bytes_max
     net->grantee = -1;
     net->now_ms = cl_now_ms();
     cl_buffers_init(&net->buffers, receive_bytes_max);
+    cl_buffers_init(&net->link_buffers, CL_LINK_KEPT_BYTES_MAX);
     cl_list_init(&net->ready);
     cl_list_init(&net->starved);
     cl_list_init(&net->held);
@@ -101,9 +102,10 @@ void cl_net_free(cl_net *net)
         if (conn->state == CL_CONN_OPEN)
             cl_conn_close(net, conn, 0);
         if (conn->buffer.memory != NULL)
-            cl_buffer_release(&net->buffers, &conn->buffer);
+            cl_buffer_release(cl_conn_buffers(net, conn), &conn->buffer);
     }
     cl_buffers_trim(&net->buffers);
+    cl_buffers_trim(&net->link_buffers);
     if (net->sources[WAKE_SOURCE].kind == CL_SOURCE_WAKE)
         close(net->sources[WAKE_SOURCE].fd);
     if (net->spare >= 0)
@@ -186,6 +188,8 @@ static void conn_ready(cl_net *net, cl_conn *conn, uint32_t what)
         conn->hung_up = true;
     if (what & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
         conn->readable = true;
+    if ((what & EPOLLERR) && conn->is_link) /* only a pipe to write to has it */
+        cl_link_unheard(net, conn);
     if ((what & EPOLLOUT) && conn->unsent != NULL && !cl_linked(&conn->flush))
         cl_conn_flush(net, conn); /* else its turn comes in this poll anyway */
     if (conn->state != CL_CONN_OPEN)
@@ -224,8 +228,8 @@ static void serve_ready(cl_net *net, cl_events *events)
     cl_list_init(&turn);
     for (cl_link *link = cl_list_pop(&net->ready); link != NULL; link = cl_list_pop(&net->ready))
         cl_list_push(&turn, link);
-    int64_t bytes_end = net->stats.bytes_in + CL_POLL_BYTES_MAX;
-    while (!cl_list_empty(&turn) && !cl_events_full(events) && net->stats.bytes_in < bytes_end) {
+    int64_t bytes_end = cl_net_received(net) + CL_POLL_BYTES_MAX;
+    while (!cl_list_empty(&turn) && !cl_events_full(events) && cl_net_received(net) < bytes_end) {
         cl_conn *conn = CL_ITEM(cl_list_pop(&turn), cl_conn, ready);
         cl_conn_serve(net, conn, events); /* puts itself back, at the end */
     }
@@ -320,9 +324,11 @@ uint32_t cl_net_idle(cl_net *net, int64_t idle_ms, int64_t partial_ms, int64_t *
     uint32_t count = 0;
     net->now_ms = cl_now_ms();
     cl_grantee_check(net);
-    if (net->stats.bytes_in - net->idle_bytes_in < CL_BUFFER_BASE)
+    if (cl_net_received(net) - net->idle_bytes_in < CL_BUFFER_BASE) {
         cl_buffers_trim(&net->buffers); /* nothing large came for a while */
-    net->idle_bytes_in = net->stats.bytes_in;
+        cl_buffers_trim(&net->link_buffers);
+    }
+    net->idle_bytes_in = cl_net_received(net);
     for (uint32_t slot = 0; slot < net->slots_max && count < conns_max; slot++) {
         const cl_conn *conn = &net->conns[slot];
         if (conn->state != CL_CONN_OPEN || conn->is_link)
@@ -343,5 +349,6 @@ void cl_net_stats_read(const cl_net *net, cl_net_stats *stats)
     assert(stats != NULL);
     *stats = net->stats;
     stats->receive_bytes = (int64_t)net->buffers.bytes_held;
-    stats->receive_bytes_kept = (int64_t)net->buffers.bytes_kept;
+    stats->receive_bytes_kept = (int64_t)(net->buffers.bytes_kept + net->link_buffers.bytes_kept);
+    stats->link_receive_bytes = (int64_t)net->link_buffers.bytes_held;
 }

@@ -19,6 +19,7 @@
 #define CL_TURN_FRAMES_MAX 64u
 #define CL_LINK_FRAMES_MAX 256u /* one link stands for many clients */
 #define CL_LINKS_MAX 256u
+#define CL_LINK_KEPT_BYTES_MAX (16u * 1024u * 1024u) /* receive memory kept for the next frame */
 #define CL_TURN_BYTES_MAX (1024u * 1024u) /* each way */
 #define CL_POLL_BYTES_MAX (8 * 1024 * 1024) /* of all connections: then the turn goes on */
 #define CL_BACKLOG_BYTES_MAX (1024u * 1024u) /* above, a connection is not read */
@@ -66,12 +67,14 @@ typedef struct {
     bool paused;
     bool held;      /* its next frame is a Produce */
     bool starved;   /* waits for receive memory */
+    bool unheard;   /* of a link: the other side reads no more, but may have left last words */
     bool drained;   /* a DRAINED event is due */
     int close_reason; /* of a CLOSED event that is due; 0: none */
 
     cl_unsent *unsent;
     cl_unsent *unsent_last;
     uint64_t backlog_bytes;
+    uint64_t backlog_bytes_copied;
     uint32_t next_free;
 } cl_conn;
 
@@ -97,7 +100,8 @@ struct cl_net {
     int64_t grantee; /* the conn that may go beyond receive_bytes_max, or -1 */
     int64_t grantee_moved_ms;
     int64_t idle_bytes_in; /* received when cl_net_idle was called last */
-    cl_buffers buffers;
+    cl_buffers buffers;    /* of clients */
+    cl_buffers link_buffers;
     cl_link ready;
     cl_link starved;
     cl_link held;
@@ -143,6 +147,23 @@ static inline cl_event *cl_events_add(cl_events *events, int64_t kind, int64_t c
 /* Whoever waits for our descriptor must see that there is something to do. */
 void cl_net_wake(cl_net *net);
 
+/* All bytes received and sent so far. */
+static inline int64_t cl_net_received(const cl_net *net)
+{
+    return net->stats.bytes_in + net->stats.link_bytes_in;
+}
+
+static inline int64_t cl_net_sent(const cl_net *net)
+{
+    return net->stats.bytes_out + net->stats.link_bytes_out;
+}
+
+/* Where conn's receive memory comes from. */
+static inline cl_buffers *cl_conn_buffers(cl_net *net, const cl_conn *conn)
+{
+    return conn->is_link ? &net->link_buffers : &net->buffers;
+}
+
 /* ---- net_conns.c */
 
 /* The open connection with that id, or NULL. */
@@ -168,6 +189,10 @@ void cl_conn_unmake(cl_net *net, cl_conn *conn);
 
 /* Take a link's pipes out of the epoll set and close them. */
 void cl_link_close(cl_net *net, const cl_conn *conn);
+
+/* The other side reads no more: what waits for it is dropped, and the link closes when what it
+ * wrote before is read. */
+void cl_link_unheard(cl_net *net, cl_conn *conn);
 
 /* ---- net_receive.c */
 

@@ -1,7 +1,9 @@
 /* Links: connections over a pair of pipes to a process as trusted as this one.
  *
  * L1. A link is read whatever waits to be sent to it, so that two ends never wait for each other.
- * L2. Both pipes are registered under the link's id; either one's end ends the link. */
+ * L2. Both pipes are registered under the link's id; either one's end ends the link, after all that
+ *     came before it was handed out.
+ * L3. What a link needs is counted apart: clients cannot take it away, nor it from them. */
 #include "net.h"
 
 #include <fcntl.h>
@@ -33,6 +35,17 @@ void cl_link_close(cl_net *net, const cl_conn *conn)
     epoll_ctl(net->epoll, EPOLL_CTL_DEL, conn->write_fd, NULL);
     close(conn->fd);
     close(conn->write_fd);
+}
+
+void cl_link_unheard(cl_net *net, cl_conn *conn)
+{
+    assert(conn->is_link);
+    assert(conn->state == CL_CONN_OPEN);
+    conn->unheard = conn->hung_up = true;
+    conn->readable = true; /* to the end of what is there, and that closes it */
+    cl_unsent_drop(net, conn);
+    cl_list_remove(&conn->flush);
+    cl_conn_place(net, conn);
 }
 
 int64_t cl_net_add_link(cl_net *net, int read_fd, int write_fd)

@@ -11,6 +11,7 @@
 #define GROWTH 4u                     /* memory is at most so many times what arrived */
 #define SHRINK_RATIO 8u
 #define LOWAT_FROM_BYTES (16u * 1024u)
+#define TRUSTED_BYTES_MAX (16u * 1024u * 1024u) /* memory that a link's word alone is worth */
 
 typedef enum { CUT_ALL, CUT_LIMIT, CUT_HELD, CUT_BAD } cut_result;
 
@@ -51,7 +52,7 @@ static void frame_event(cl_net *net, cl_conn *conn, const uint8_t *frame, uint32
     event->api_key = (int16_t)cl_be16(frame);
     event->api_version = (int16_t)cl_be16(frame + 2);
     event->correlation_id = (int32_t)cl_be32(frame + 4);
-    net->stats.frames++;
+    (*(conn->is_link ? &net->stats.link_frames : &net->stats.frames))++;
 }
 
 /* Hand out whole frames until the turn's limits. */
@@ -100,13 +101,16 @@ static uint64_t frame_bytes(const cl_conn *conn)
 
 /* How large the buffer should be for the frame at hand: the whole of it where that costs no new
  * memory or was earned by one as large before, else a multiple of what has arrived. */
-static uint64_t buffer_wanted(const cl_net *net, const cl_conn *conn)
+static uint64_t buffer_wanted(cl_net *net, const cl_conn *conn)
 {
     uint64_t have = conn->end - conn->start, whole = frame_bytes(conn);
     uint64_t expected = whole > 0 ? whole : conn->frame_last_bytes;
     if (expected <= CL_BUFFER_BASE)
         return CL_BUFFER_BASE;
-    if (expected <= conn->frame_last_bytes || cl_buffers_keep(&net->buffers, expected))
+    if (conn->is_link && expected <= TRUSTED_BYTES_MAX)
+        return expected;
+    if (expected <= conn->frame_last_bytes ||
+        cl_buffers_keep(cl_conn_buffers(net, conn), expected))
         return expected;
     uint64_t earned = have * GROWTH;
     if (earned < CL_BUFFER_BASE)
@@ -165,11 +169,12 @@ static bool buffer_get(cl_net *net, cl_conn *conn)
 {
     uint64_t have = conn->end - conn->start, wanted = buffer_wanted(net, conn);
     bool beyond = conn->is_link || net->grantee == conn->id;
-    int status = cl_buffer_resize(&net->buffers, &conn->buffer, conn->start, have, wanted, beyond);
+    cl_buffers *buffers = cl_conn_buffers(net, conn);
+    int status = cl_buffer_resize(buffers, &conn->buffer, conn->start, have, wanted, beyond);
     if (status < 0 && have + CL_PREFIX_BYTES < CL_BUFFER_SMALL &&
         conn->buffer.capacity < CL_BUFFER_SMALL)
-        status = cl_buffer_resize(&net->buffers, &conn->buffer, conn->start, have,
-                                  CL_BUFFER_SMALL, beyond);
+        status = cl_buffer_resize(buffers, &conn->buffer, conn->start, have, CL_BUFFER_SMALL,
+                                  beyond);
     if (status == -ENOMEM) {
         cl_conn_close(net, conn, CL_CLOSED_MEMORY);
         return false;
@@ -198,7 +203,7 @@ static uint64_t room_make(cl_net *net, cl_conn *conn)
     bool handed_out = conn->served_poll == net->poll_number; /* N2: nothing may move */
     if (conn->buffer.capacity < conn->start + need && handed_out)
         return 0;
-    if (net->buffers.bytes_held > net->buffers.bytes_max && handed_out)
+    if (net->buffers.bytes_held > net->buffers.bytes_max && handed_out && !conn->is_link)
         return 0; /* what was granted beyond the limit is given back before anything follows */
     if (conn->buffer.capacity < conn->start + need && conn->start > 0)
         move_to_front(conn);
@@ -241,6 +246,8 @@ static bool receive(cl_net *net, cl_conn *conn, uint64_t size)
     while (got < 0 && errno == EINTR);
     if (got < 0 && errno == EAGAIN) {
         conn->readable = false;
+        if (conn->unheard)
+            cl_conn_close(net, conn, CL_CLOSED_RESET); /* those were its last words */
         return false;
     }
     if (got <= 0) {
@@ -310,7 +317,9 @@ void cl_conn_after_poll(cl_net *net, cl_conn *conn)
     if (have == 0) {
         conn->start = conn->end = 0;
         if (conn->buffer.memory != NULL)
-            cl_buffer_release(&net->buffers, &conn->buffer);
+            cl_buffer_release(cl_conn_buffers(net, conn), &conn->buffer);
+    } else if (conn->is_link) {
+        ; /* keeps its memory for the rest of the frame, which comes in the pipe's pieces */
     } else if (have <= conn->buffer.capacity / SHRINK_RATIO && !conn->readable && !conn->uncut) {
         /* a client that sends a little and then nothing must not keep much of ours */
         if (cl_buffer_resize(&net->buffers, &conn->buffer, conn->start, have, have, false) == 0) {

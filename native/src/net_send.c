@@ -7,7 +7,7 @@
 
 #define VECTOR_MAX 1024
 #define VECTOR_FLUSH_MAX 64
-#define BACKLOG_COPIED_MAX (256u * 1024u * 1024u) /* of all connections */
+#define BACKLOG_COPIED_MAX (256u * 1024u * 1024u) /* of all clients, and of each link */
 
 static cl_range range_at(const void *ranges, uint32_t at)
 {
@@ -52,12 +52,35 @@ static int64_t transmit(cl_net *net, cl_conn *conn, struct iovec *vector, size_t
     }
 }
 
+/* The other side takes nothing any more. */
+static void broken(cl_net *net, cl_conn *conn)
+{
+    if (conn->is_link)
+        cl_link_unheard(net, conn);
+    else
+        cl_conn_close(net, conn, CL_CLOSED_RESET);
+}
+
 /* ---- What the socket does not take */
+
+static void backlog_count(cl_net *net, cl_conn *conn, int64_t bytes, int64_t copied)
+{
+    conn->backlog_bytes += (uint64_t)bytes;
+    conn->backlog_bytes_copied += (uint64_t)copied;
+    if (conn->is_link) {
+        net->stats.link_backlog_bytes += bytes;
+        return;
+    }
+    net->stats.backlog_bytes += bytes;
+    net->stats.backlog_bytes_copied += copied;
+}
 
 static int unsent_push(cl_net *net, cl_conn *conn, int64_t chunk, const uint8_t *at, uint64_t size)
 {
     uint64_t copied = chunk == CL_NO_CHUNK ? size : 0;
-    if (copied > BACKLOG_COPIED_MAX - (uint64_t)net->stats.backlog_bytes_copied)
+    uint64_t copied_before = conn->is_link ? conn->backlog_bytes_copied
+                                           : (uint64_t)net->stats.backlog_bytes_copied;
+    if (copied > BACKLOG_COPIED_MAX - copied_before)
         return -ENOBUFS;
     cl_unsent *piece = malloc(sizeof *piece + copied);
     if (piece == NULL)
@@ -76,9 +99,7 @@ static int unsent_push(cl_net *net, cl_conn *conn, int64_t chunk, const uint8_t 
     else
         conn->unsent_last->next = piece;
     conn->unsent_last = piece;
-    conn->backlog_bytes += size;
-    net->stats.backlog_bytes += (int64_t)size;
-    net->stats.backlog_bytes_copied += (int64_t)copied;
+    backlog_count(net, conn, (int64_t)size, (int64_t)copied);
     return 0;
 }
 
@@ -91,9 +112,7 @@ static void unsent_pop(cl_net *net, cl_conn *conn)
         assert(status == 0);
     }
     conn->unsent = piece->next;
-    conn->backlog_bytes -= piece->size;
-    net->stats.backlog_bytes -= (int64_t)piece->size;
-    net->stats.backlog_bytes_copied -= (int64_t)piece->copied;
+    backlog_count(net, conn, -(int64_t)piece->size, -(int64_t)piece->copied);
     free(piece);
 }
 
@@ -117,8 +136,7 @@ static void unsent_advance(cl_net *net, cl_conn *conn, uint64_t sent)
         }
         piece->at += sent;
         piece->size -= sent;
-        conn->backlog_bytes -= sent;
-        net->stats.backlog_bytes -= (int64_t)sent;
+        backlog_count(net, conn, -(int64_t)sent, 0);
         return;
     }
 }
@@ -147,7 +165,7 @@ void cl_conn_flush(cl_net *net, cl_conn *conn)
         }
         int64_t sent = transmit(net, conn, vector, count);
         if (sent < 0) {
-            cl_conn_close(net, conn, CL_CLOSED_RESET);
+            broken(net, conn);
             return;
         }
         if (sent == 0)
@@ -169,8 +187,8 @@ void cl_flush_turns(cl_net *net)
     for (cl_link *link = cl_list_pop(&net->flushing); link != NULL;
          link = cl_list_pop(&net->flushing))
         cl_list_push(&turn, link);
-    int64_t bytes_end = net->stats.bytes_out + CL_TURN_BYTES_MAX;
-    while (!cl_list_empty(&turn) && net->stats.bytes_out < bytes_end) /* the rest: next poll */
+    int64_t bytes_end = cl_net_sent(net) + CL_TURN_BYTES_MAX;
+    while (!cl_list_empty(&turn) && cl_net_sent(net) < bytes_end) /* the rest: next poll */
         cl_conn_flush(net, CL_ITEM(cl_list_pop(&turn), cl_conn, flush)); /* back at the end */
     while (!cl_list_empty(&turn)) /* not served: they stay in front */
         cl_list_push_front(&net->flushing, turn.previous);
@@ -272,12 +290,12 @@ int64_t cl_net_send(cl_net *net, int64_t id, const void *heads, uint64_t heads_b
             return -EINVAL;
     }
     cl_conn *conn = cl_conn_find(net, id);
-    if (conn == NULL)
+    if (conn == NULL || conn->unheard)
         return 0;
     outgoing out = {
         .ranges = ranges, .count = range_count, .heads = heads, .heads_bytes = heads_bytes};
     if (conn->unsent == NULL && send_now(net, conn, &out) < 0) {
-        cl_conn_close(net, conn, CL_CLOSED_RESET);
+        broken(net, conn);
         cl_net_wake(net);
         return 0;
     }
