@@ -22,7 +22,7 @@ from corelane.shard.partition import Batch, Partition
 from corelane.storage.wal import WalFullError
 from corelane.wire.batch import RecordsFault, check_compressed
 from corelane.wire.compression import Compression
-from corelane.wire.recompress import recompress
+from corelane.wire.recompress import Recompressed, recompress
 from corelane_native import BATCH_REASONS, ProduceRow
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class RowAppend:
             self._append(frame_address + row[5], row[6], row[13], row[14])
             return
         self.data = native.bytes_at(frame_address + row[5], row[6])
+        self.wait.shard.worked_bytes += row[6]
         queue.append(self)
         if len(queue) == 1:
             self.proceed()
@@ -75,61 +76,56 @@ class RowAppend:
     def proceed(self) -> None:
         """Do what the head of the queue needs next."""
         assert self.data is not None
-        shard, topic = self.wait.shard, self.partition.topic
-        if self.row[3] == 0 and needs_decompression(topic.settings, self.row[8]):
-            shard.work(
-                partial(check_compressed, keys_needed=topic.settings.is_compacted),
-                (self.data, DECOMPRESSED_BYTES_MAX),
-                self._looked_inside,
+        row, settings = self.row, self.partition.topic.settings
+        codec = None if row[3] else codec_wanted(settings, row[8])
+        keys_needed = settings.is_compacted
+        if codec is not None:
+            self.wait.shard.work(
+                partial(recompress, keys_needed=keys_needed),
+                (
+                    self.data,
+                    Compression(codec),
+                    settings.compression_level,
+                    DECOMPRESSED_BYTES_MAX,
+                ),
+                self._worked,
             )
-            return
-        self._recompress(self.row[13], self.row[14])
-
-    def _looked_inside(self, done: WorkDone) -> None:
-        found = done.value
-        if isinstance(found, int):
-            self._recompress(found, 0)
+        elif row[3] == 0 and needs_decompression(settings, row[8]):
+            self.wait.shard.work(
+                partial(check_compressed, keys_needed=keys_needed),
+                (self.data, DECOMPRESSED_BYTES_MAX),
+                self._worked,
+            )
         else:
-            self._unreadable(done)
+            self._append(native.address_of(self.data), row[6], row[13], row[14])
+            self._next()
 
-    def _recompress(self, max_timestamp_ms: int, keyless: int) -> None:
-        """Append the batch, in the codec that the topic wants."""
+    def _worked(self, done: WorkDone) -> None:
+        """Append what was looked at, perhaps in another codec, or refuse it."""
         assert self.data is not None
-        settings = self.partition.topic.settings
-        codec = codec_wanted(settings, self.row[8])
-        if self.row[3] or codec is None:
-            self._append(native.address_of(self.data), self.row[6], max_timestamp_ms, keyless)
-            self._next()
-            return
-
-        def recompressed(done: WorkDone) -> None:
-            if not isinstance(done.value, bytes):
-                self._unreadable(done)
-                return
-            self.data = done.value
-            address = native.address_of(self.data)
-            self._append(address, len(self.data), max_timestamp_ms, keyless)
-            self._next()
-
-        level = settings.compression_level
-        arguments = (self.data, Compression(codec), level, DECOMPRESSED_BYTES_MAX)
-        self.wait.shard.work(recompress, arguments, recompressed)
-
-    def _unreadable(self, done: WorkDone) -> None:
         found = done.value
-        sentence = f"the records are unreadable: {done.failure}"
-        if isinstance(found, RecordsFault):
-            sentence = found.sentence
-        self._refuse(ErrorCode.INVALID_RECORD, sentence)
+        if isinstance(found, Recompressed):
+            self.data = found.batch
+            address = native.address_of(self.data)
+            self._append(address, len(self.data), found.max_timestamp, keyless=0)
+        elif isinstance(found, int):
+            self._append(native.address_of(self.data), self.row[6], found, keyless=0)
+        elif isinstance(found, RecordsFault):
+            self._refuse(ErrorCode.INVALID_RECORD, found.sentence)
+        else:
+            # No word about the batch, so the client may send it again.
+            said = f"the batch could not be decompressed now ({done.failure}): retry in a moment"
+            self._refuse(ErrorCode.NOT_ENOUGH_REPLICAS, said)
         self._next()
 
     def _next(self) -> None:
-        queue = self.partition.append_queue
+        queue, shard = self.partition.append_queue, self.wait.shard
+        shard.worked_bytes -= self.row[6]
         queue.popleft()
         if queue:
             head = queue[0]
             assert isinstance(head, RowAppend)
-            self.wait.shard.todo.append(head.proceed)
+            shard.todo.append(head.proceed)
 
     def _append(self, address: int, size_bytes: int, max_timestamp_ms: int, keyless: int) -> None:
         """Append the checked batch, or refuse it (the order of the checks is Kafka's)."""

@@ -134,6 +134,12 @@ READ_BYTES_MAX: Final = 4 * MIB
 OPEN_FILES_MAX: Final = 512
 """Files each native thread keeps open."""
 
+WORKED_BYTES_MAX: Final = 32 * MIB
+"""Batches of a core that wait to be (de)compressed; beyond, no Produce frame is read."""
+
+WORKS_MAX: Final = 64
+"""Jobs handed to a core's workbench and not done yet; further ones wait in the shard."""
+
 # --- topics and the cluster ----------------------------------------------------------------
 
 TOPIC_NAME_CHARACTERS_MAX: Final = 249

@@ -82,6 +82,8 @@ class Shard:
         self.woken: list[Callable[[], None]] = []
         self.todo: deque[Callable[[], None]] = deque()
         self.works: dict[JobId, Callable[[WorkDone], None]] = {}
+        self.worked_bytes = 0  # of batches that wait to be decompressed or compressed
+        self._works_waiting: deque[Work] = deque()
         self.is_stopping = False
         self.is_stopped = False
         self._produce_held = False
@@ -208,7 +210,13 @@ class Shard:
         job = JobId(self._next_work)
         assert job not in self.works
         self.works[job] = done
-        self.effects.append(Work(job, function, arguments))
+        self._works_waiting.append(Work(job, function, arguments))
+        self._submit_works()
+
+    def _submit_works(self) -> None:
+        waiting = self._works_waiting
+        while waiting and len(self.works) - len(waiting) < limits.WORKS_MAX:
+            self.effects.append(waiting.popleft())
 
     def defer(self, call: Call) -> None:
         """Handle a produce request again when the log has room; its bytes are copied."""
@@ -353,7 +361,9 @@ class Shard:
             case DiskSpace():
                 self.disk_bytes = (event.total_bytes, event.usable_bytes)
             case WorkDone():
-                self.works.pop(event.job)(event)
+                done = self.works.pop(event.job)
+                self._submit_works()
+                done(event)
             case Drained():
                 pass  # the C core reads such a connection again by itself
 
@@ -366,6 +376,7 @@ class Shard:
 
     def _hold_or_release_produce(self) -> None:
         must_hold = self.store.must_hold or bool(self._deferred) or self.forwarding.is_congested
+        must_hold = must_hold or self.worked_bytes > limits.WORKED_BYTES_MAX
         if must_hold != self._produce_held:
             self._produce_held = must_hold
             self.counts.produce_held += must_hold

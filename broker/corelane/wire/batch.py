@@ -162,11 +162,18 @@ def timestamps(plain: bytes, base_timestamp: int) -> Iterator[tuple[int, int]]:
         at += size
 
 
-def check_compressed(batch: bytes, bytes_max: int, *, keys_needed: bool) -> RecordsFault | int:
-    """Walk the records of a compressed batch; return the true maximum timestamp or the fault.
+@record
+class PlainRecords:
+    """The records of a batch, decompressed, walked and found good."""
 
-    Pure and bounded: for strict and compacted topics, off the loop.
-    """
+    data: bytes
+    max_timestamp: int
+
+
+def plain_records(
+    batch: bytes, bytes_max: int, *, keys_needed: bool
+) -> RecordsFault | PlainRecords:
+    """Decompress and walk the records of a batch; pure and bounded."""
     head = batch_header(batch)
     try:
         plain = _plain_records(batch, head.attributes, bytes_max)
@@ -177,4 +184,13 @@ def check_compressed(batch: bytes, bytes_max: int, *, keys_needed: bool) -> Reco
         return RecordsFault(BATCH_REASONS[walk.reason])
     if keys_needed and walk.keyless:
         return RecordsFault("a record without a key cannot enter a compacted topic")
-    return walk.max_timestamp
+    return PlainRecords(plain, walk.max_timestamp)
+
+
+def check_compressed(batch: bytes, bytes_max: int, *, keys_needed: bool) -> RecordsFault | int:
+    """Walk the records of a compressed batch; return the true maximum timestamp or the fault.
+
+    Pure and bounded: for strict and compacted topics, off the loop.
+    """
+    found = plain_records(batch, bytes_max, keys_needed=keys_needed)
+    return found.max_timestamp if isinstance(found, PlainRecords) else found
