@@ -9,12 +9,16 @@ from collections.abc import Mapping, Sequence
 
 
 def faults(
-    acknowledged: Mapping[int, int], log: Sequence[int], *, is_idempotent: bool
+    acknowledged: Mapping[int, int],
+    log: Sequence[int],
+    *,
+    is_idempotent: bool,
+    is_ordered: bool = True,
 ) -> list[str]:
     """Return every broken promise, in words; none: all were kept.
 
     Everyone: each acknowledged record is there, at the offset named, and first occurrences are in
-    the order of production. Idempotent producers: each record is there once.
+    the order of production (*is_ordered*). Idempotent producers: each record is there once.
     """
     found = [
         f"record {number} was acknowledged at offset {offset}, where there is {_at(log, offset)}"
@@ -31,7 +35,7 @@ def faults(
     found += [
         f"record {earlier} comes before record {later}"
         for earlier, later in itertools.pairwise(numbers)
-        if later < earlier
+        if is_ordered and later < earlier
     ]
     if is_idempotent and len(first) != len(log):
         found.append(f"{len(log) - len(first)} records are there more than once")

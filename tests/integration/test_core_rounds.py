@@ -3,8 +3,8 @@
 Method: plain and idempotent stock producers number their records, each on a topic of its own, so
 that every core leads some. Each round kills a random core or has a random partition moved to a
 random core, while they produce. At the end everything is flushed, each partition is read from its
-start, and `history.faults` compares: nothing lost, nothing out of order, of the idempotent ones
-nothing twice. `KILL_ROUNDS=100` in the environment makes it the long run, `KILL_SEED` another one.
+start, and `history.faults` compares: nothing lost, of the idempotent ones nothing twice and nothing
+out of order. `KILL_ROUNDS=100` in the environment makes it the long run, `KILL_SEED` another one.
 """
 
 import http.client
@@ -95,6 +95,9 @@ def test_what_was_acknowledged_survives_deaths_and_moves_of_cores(
             assert not producer.failures, name
             assert len(producer.acknowledged) == producer.produced
             log = [int(value) for value in read_all(broker.bootstrap, name)]
-            is_idempotent = TOPICS[name] == "idempotent"
-            assert not faults(producer.acknowledged, log, is_idempotent=is_idempotent)[:10], name
+            # A plain librdkafka has one request in flight to each broker, not of each partition:
+            # when the leader changes, the next may reach the new one before the last is sent again.
+            is_safe = TOPICS[name] == "idempotent"
+            found = faults(producer.acknowledged, log, is_idempotent=is_safe, is_ordered=is_safe)
+            assert not found[:10], name
         assert broker.stop() == 0, broker.log_text()
