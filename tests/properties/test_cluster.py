@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from corelane.cluster.commands import (
     AddPartitions,
+    AlterBrokerConfig,
     AlterTopicConfig,
     ClusterCreated,
     Command,
@@ -21,7 +22,17 @@ from corelane.cluster.commands import (
     decode,
     encode,
 )
-from corelane.cluster.metadata import Cluster, Refused, SnapshotError
+from corelane.cluster.difference import difference
+from corelane.cluster.metadata import (
+    BrokerConfigChanged,
+    Cluster,
+    PartitionsAdded,
+    Refused,
+    SnapshotError,
+    TopicConfigChanged,
+    TopicCreated,
+    TopicDeleted,
+)
 from corelane.cluster.placement import NodeLoad, place_core, place_replicas
 from corelane.model.ids import CoreId, GroupId, Index, NodeId, TopicId
 
@@ -43,6 +54,9 @@ commands: st.SearchStrategy[Command] = st.one_of(
     st.builds(DeleteTopic, topic_ids),
     st.builds(AddPartitions, topic_ids, partitions),
     st.builds(AlterTopicConfig, topic_ids, configs, st.lists(texts, max_size=2).map(tuple)),
+    st.builds(
+        AlterBrokerConfig, st.integers(0, 3), configs, st.lists(texts, max_size=2).map(tuple)
+    ),
     st.builds(
         ProducerIdBlock,
         node_ids,
@@ -121,13 +135,85 @@ def test_ids_only_rise_and_lead_to_what_they_name(log: list[Command]) -> None:
     assert all(cluster.partition_of(GroupId(g)) is None for g in given_groups - alive)
 
 
-@given(st.binary(max_size=80))
-def test_any_bytes_are_a_snapshot_or_an_error(data: bytes) -> None:
+@given(st.sampled_from((b"\x01", b"\x02")), st.binary(max_size=80))
+def test_any_bytes_are_a_snapshot_or_an_error(form: bytes, data: bytes) -> None:
     try:
-        cluster = Cluster.decode(b"\x01" + data)
+        cluster = Cluster.decode(form + data)
     except SnapshotError:
         return
     assert Cluster.decode(cluster.encode()) == cluster
+
+
+@given(st.lists(commands, max_size=20), st.data())
+def test_a_damaged_snapshot_is_another_or_an_error(log: list[Command], data: st.DataObject) -> None:
+    """What is read holds what the fold promises, and is written as it was read."""
+    raw = bytearray(folded(log).encode())
+    at = data.draw(st.integers(0, len(raw) - 1))
+    raw[at] ^= data.draw(st.integers(1, 255))
+    try:
+        cluster = Cluster.decode(bytes(raw))
+    except SnapshotError:
+        return
+    assert all(cluster.broker_configs.values()), "none is empty"
+    assert Cluster.decode(cluster.encode()) == cluster
+
+
+def folded(log: list[Command]) -> Cluster:
+    cluster = Cluster()
+    for number, command in enumerate(log, 1):
+        cluster.apply(Index(number), command)
+    return cluster
+
+
+@given(st.lists(commands, max_size=30))
+def test_settings_of_brokers_are_what_was_set_last_and_not_taken_back(log: list[Command]) -> None:
+    cluster = Cluster()
+    expected: dict[int, dict[str, str]] = {}
+    for number, command in enumerate(log, 1):
+        (change,) = cluster.apply(Index(number), command)
+        if isinstance(command, AlterBrokerConfig) and not isinstance(change, Refused):
+            settings = expected.setdefault(command.node, {})
+            settings.update(command.values)
+            for name in command.removed:
+                settings.pop(name, None)
+    assert cluster.broker_configs == {node: rows for node, rows in expected.items() if rows}
+    for node in range(1, 4):
+        both = expected.get(0, {}) | expected.get(node, {})
+        assert cluster.dynamic_config(NodeId(node)) == both
+
+
+@given(st.lists(commands, max_size=30), st.integers(0, 30))
+def test_a_difference_names_everything_that_is_other(log: list[Command], split_at: int) -> None:
+    before, after = folded(log[:split_at]), folded(log)
+    created, deleted, configured, extended, brokers = set(), set(), set(), set(), set()
+    for change in difference(before, after):
+        match change:
+            case TopicCreated():
+                created.add(change.topic.topic_id)
+            case TopicDeleted():
+                deleted.add(change.topic.topic_id)
+            case TopicConfigChanged():
+                configured.add(change.topic.topic_id)
+            case PartitionsAdded():
+                extended.add((change.topic.topic_id, change.first))
+            case BrokerConfigChanged():
+                brokers.add(change.node)
+            case _:
+                pass
+    old, new = before.topics_by_id, after.topics_by_id
+    both = old.keys() & new.keys()
+    assert created == new.keys() - old.keys()
+    assert deleted == old.keys() - new.keys()
+    assert configured == {each for each in both if old[each].configs != new[each].configs}
+    assert extended == {
+        (each, len(old[each].partitions))
+        for each in both
+        if len(old[each].partitions) < len(new[each].partitions)
+    }
+    nodes = before.broker_configs.keys() | after.broker_configs.keys()
+    assert brokers == {
+        node for node in nodes if before.broker_configs.get(node) != after.broker_configs.get(node)
+    }
 
 
 @given(st.integers(1, 40), st.integers(1, 12), st.data())

@@ -301,7 +301,10 @@ class Cluster:
             self._put(topic)
         for _ in range(reader.count(limits.NODES_MAX + 1) if form > 1 else 0):
             configured = reader.uint(limits.NODE_ID_MAX)
-            self.broker_configs[configured] = read_configs(reader)
+            configs = read_configs(reader)
+            if configured in self.broker_configs or not configs:
+                raise reader.fault(f"has settings of node {configured} twice, or none")
+            self.broker_configs[configured] = configs
         reader.end()
 
     def _put(self, topic: Topic) -> None:

@@ -8,6 +8,7 @@ from corelane.cluster.altering import (
     plan_broker_changes,
     plan_topic_changes,
 )
+from corelane.cluster.binary import Writer
 from corelane.cluster.commands import (
     AddPartitions,
     AlterBrokerConfig,
@@ -20,6 +21,7 @@ from corelane.cluster.commands import (
     PartitionPlan,
     decode,
     encode,
+    write_configs,
 )
 from corelane.cluster.creation import Refusal
 from corelane.cluster.difference import difference
@@ -30,6 +32,7 @@ from corelane.cluster.metadata import (
     NodeChanged,
     PartitionsAdded,
     Refused,
+    SnapshotError,
     TopicConfigChanged,
     TopicCreated,
     TopicDeleted,
@@ -197,6 +200,22 @@ def test_a_fold_of_the_first_format_is_read() -> None:
     blob = cluster.encode()
     assert (blob[0], blob[-1]) == (2, 0)
     assert Cluster.decode(b"\x01" + blob[1:-1]) == cluster
+
+
+@pytest.mark.parametrize(
+    "rows", [[(1, {})], [(1, {"a": "b"}), (1, {"c": "d"})]], ids=["empty", "twice"]
+)
+def test_a_fold_with_settings_that_no_fold_has_is_not_read(
+    rows: list[tuple[int, dict[str, str]]],
+) -> None:
+    blob = cluster_with_a_topic().encode()
+    out = Writer()
+    out.uint(len(rows))
+    for node, configs in rows:
+        out.uint(node)
+        write_configs(out, configs)
+    with pytest.raises(SnapshotError, match="settings of node 1"):
+        Cluster.decode(blob[:-1] + out.data)
 
 
 def test_dynamic_settings_lie_over_the_file() -> None:
