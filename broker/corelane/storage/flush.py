@@ -283,6 +283,7 @@ def finish(flush: Flush) -> None:
         write.stream.remainder = write.remainder
     if flush.seals:
         segment.is_sealed = True
+        log.is_dirty = True  # its remainders need not be kept any more
         segment.disk_row = (log.flushed_offset, segment.log.frontier, segment.max_timestamp)
         return
     segment.max_timestamp = flush.max_timestamp

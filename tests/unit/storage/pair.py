@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 from corelane.model.ids import CoreId, GroupId
+from corelane.storage.dump import verify
 from corelane.storage.group_log import GroupLog
 from corelane.storage.parcel import Parcel
 from tests.simulation.sim_disk import SimDisk
@@ -236,3 +237,4 @@ class Pair:
             directories = {log.descriptor.directory for log in machine.store.groups.values()}
             found = {f"partitions/{name}" for name in machine.driver.disk.names("partitions")}
             assert found <= directories, found - directories
+            assert verify(machine.driver.disk).problems == []

@@ -1,9 +1,11 @@
 """The workload of two cores that groups move between, which is crashed at every step."""
 
+import errno
 import random
 from collections.abc import Callable
 from typing import Final
 
+from corelane.storage.effects import LinkFiles
 from tests.simulation.sim_disk import PowerCutError
 from tests.unit.storage.machine import SMALL, Profile
 from tests.unit.storage.pair import Pair
@@ -50,6 +52,7 @@ class PairRun:
         self.seed = seed
         self.rng = random.Random(luck * 7919 + seed)
         self.moves = 0
+        self.refused = 0
 
     def live(self, actions: int, seed: int) -> None:
         """Act on both cores in turn."""
@@ -64,12 +67,15 @@ class PairRun:
                 script.move()
             elif rng.random() < 0.03:
                 script.machine.store.checkpointing.wanted = True
+            elif rng.random() < 0.04:
+                self.pair.disks[script.core].fail(LinkFiles, errno.EMLINK, partly=True)
             else:
                 script.act()
             for _ in range(rng.choice((1, 1, 3))):
                 self.pair.turn(everything=rng.random() < 0.3)
             for move in self.pair.moves:
                 self.moves += move.is_over and not move.why
+                self.refused += move.is_over and "EMLINK" in move.why
             self.pair.moves = [move for move in self.pair.moves if not move.is_over]
 
     def first_life(self, actions: int) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from corelane.model.ids import NO_NODE, Index, JobId
-from corelane.model.record import record
 from corelane.storage import dropping, moving, recovery
 from corelane.storage.dropping import Dropping
 from corelane.storage.effects import Sync
@@ -24,6 +23,7 @@ from corelane.storage.parcel import Parcel
 from tests.simulation.sim_tree import Tree
 from tests.unit.storage import test_moving
 from tests.unit.storage.pair_script import BOTH, PairRun, crash_everywhere
+from tests.unit.storage.test_mutants import Mutant, nothing
 
 ACTIONS = 90
 SEEDS_MAX = 12
@@ -41,31 +41,19 @@ def test_long_lives_crashed_here_and_there(seed: int) -> None:
 
 def test_the_script_does_what_it_is_for() -> None:
     """Otherwise the crashes prove little."""
-    moves = linked = 0
+    moves = linked = refused = 0
     for seed in range(6):
         run = PairRun(seed, 0)
         run.first_life(ACTIONS)
         moves += run.moves
+        refused += run.refused
         linked += sum(run.pair.disks[core].performed["LinkFiles"] for core in BOTH)
     assert moves > 30
+    assert refused > 3
     assert 15 < linked < moves, "some groups have no closed segment, most have"
 
 
 # --- planted bugs ---
-
-
-@record
-class Mutant:
-    """One planted bug."""
-
-    name: str
-    owner: Any
-    attribute: str
-    replacement: Any
-
-
-def nothing(*_arguments: object) -> None:
-    """Do nothing."""
 
 
 def unsynced(job: JobId, paths: list[str]) -> Sync:

@@ -6,6 +6,7 @@ over is finished or not, nobody hears of it. Then `OsDisk` recovers and everythi
 A power cut cannot be made here; that is what `SimDisk` is for.
 """
 
+import os
 import random
 import select
 from pathlib import Path
@@ -73,6 +74,7 @@ class NativeDriver(Driver):
             return done
         wait_ms = WAIT_MS if everything and not done else 1
         for fd, _events in self.poll.poll(wait_ms):
+            os.eventfd_read(fd)
             found = self.native.reap(self.tokens[fd])
             self.outstanding -= len(found)
             done += found
