@@ -36,27 +36,23 @@ from corelane.model.ids import (
     GroupId,
     Index,
     NodeId,
-    Offset,
-    RecordKind,
     Term,
     TopicId,
 )
 from corelane.producers.ids import ProducerIdAllocator
-from corelane.producers.sequences import ProducedBatch, ProducerTable
+from corelane.producers.sequences import ProducerTable
 from corelane.raft.config import HardState, RaftConfig
 from corelane.raft.core import RaftGroup
 from corelane.raft.events import Tick
 from corelane.shard.controller import Controller
 from corelane.shard.member import Member
 from corelane.shard.moves import Moves
-from corelane.shard.partition import Partition, Topic
+from corelane.shard.partition import Partition, Topic, refold
 from corelane.shard.siblings import Siblings
 from corelane.storage.group_log import GroupLog
 from corelane.storage.layout import Descriptor
 from corelane.storage.news import News
 from corelane.storage.recovery import Recovered
-from corelane.wire.batch import batch_header
-from corelane_native import bytes_at
 
 if TYPE_CHECKING:
     from corelane.shard.shard import Shard
@@ -413,7 +409,7 @@ class Groups:
             else ProducerTable(expiration_ms, limits.PRODUCERS_PER_PARTITION_MAX)
         )
         partition = Partition(raft, log, shard.counts, topic, producers)
-        _refold(log, producers, applied)
+        refold(log, producers, applied)
         producers.committed(log.committed_index)
         assert topic.partitions[number] is None
         assert partition.number == number
@@ -579,27 +575,3 @@ def _ignored(changes: object) -> None:
 def _apply_log_settings(topic: Topic, log: GroupLog) -> None:
     log.segment_bytes = topic.settings.segment_bytes
     log.segment_ms = topic.settings.segment_ms
-
-
-def _refold(log: GroupLog, producers: ProducerTable, applied: Index) -> None:
-    """Fold the recovered tail into the producer table: nothing of it is committed yet."""
-    for at, entry in enumerate(log.tail):
-        index = Index(log.tail_first + at)
-        assert index > log.flushed_index, "only the tail is folded again"
-        if index <= applied or entry.kind != RecordKind.BATCH:
-            continue
-        address = log.store.arena.address(entry.chunk.id) + entry.position
-        head = batch_header(bytes_at(address, limits.BATCH_HEADER_BYTES))
-        assert head.base_offset + head.record_count == entry.next_offset
-        if head.producer_id >= 0:
-            producers.appended(
-                ProducedBatch(
-                    index,
-                    head.producer_id,
-                    head.producer_epoch,
-                    head.base_sequence,
-                    head.record_count,
-                    Offset(head.base_offset),
-                    head.max_timestamp,
-                )
-            )

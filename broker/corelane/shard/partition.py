@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from corelane.cluster.topic_config import TopicSettings
+from corelane.model import limits
 from corelane.model.ids import Index, Offset, RecordKind, TopicId
 from corelane.model.metrics import ShardCounts, TopicCounts
 from corelane.model.record import record
@@ -14,6 +15,8 @@ from corelane.producers.sequences import ProducedBatch, ProducerTable
 from corelane.raft.core import RaftGroup
 from corelane.shard.member import Member
 from corelane.storage.group_log import GroupLog
+from corelane.wire.batch import batch_header
+from corelane_native import bytes_at
 
 
 class AppendWaiter(Protocol):
@@ -259,3 +262,27 @@ def _release(waits: deque[tuple[Index, AppendWaiter]], upto_index: Index) -> Non
     assert len(waits) < 2 or waits[0][0] <= waits[-1][0], "P2"
     while waits and waits[0][0] <= upto_index:
         waits.popleft()[1].settled(is_lost=False)
+
+
+def refold(log: GroupLog, producers: ProducerTable, applied: Index) -> None:
+    """Fold the recovered tail into the producer table: nothing of it is committed yet."""
+    for at, entry in enumerate(log.tail):
+        index = Index(log.tail_first + at)
+        assert index > log.flushed_index, "only the tail is folded again"
+        if index <= applied or entry.kind != RecordKind.BATCH:
+            continue
+        address = log.store.arena.address(entry.chunk.id) + entry.position
+        head = batch_header(bytes_at(address, limits.BATCH_HEADER_BYTES))
+        assert head.base_offset + head.record_count == entry.next_offset
+        if head.producer_id >= 0:
+            producers.appended(
+                ProducedBatch(
+                    index,
+                    head.producer_id,
+                    head.producer_epoch,
+                    head.base_sequence,
+                    head.record_count,
+                    Offset(head.base_offset),
+                    head.max_timestamp,
+                )
+            )
