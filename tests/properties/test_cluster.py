@@ -38,10 +38,13 @@ from corelane.model.ids import CoreId, GroupId, Index, NodeId, TopicId
 
 # Few names and ids, so that commands meet: made again, deleted twice, ids out of order.
 names = st.sampled_from(["a", "b", "a.b", "a_b", "x" * 249])
+NODE = (NodeId(1),)
 topic_ids = st.integers(1, 4).map(lambda number: TopicId(number.to_bytes(16, "big")))
 node_ids = st.integers(1, 3).map(NodeId)
 texts = st.text(max_size=8)
-configs = st.dictionaries(texts, texts, max_size=3)
+settings = st.sampled_from(["k", "l"]) | texts
+configs = st.dictionaries(settings, texts, max_size=3)
+removed = st.lists(settings, max_size=2).map(tuple)
 plans = st.builds(
     PartitionPlan,
     st.integers(1, 40).map(GroupId),
@@ -53,10 +56,8 @@ commands: st.SearchStrategy[Command] = st.one_of(
     st.builds(CreateTopic, names, topic_ids, partitions, configs),
     st.builds(DeleteTopic, topic_ids),
     st.builds(AddPartitions, topic_ids, partitions),
-    st.builds(AlterTopicConfig, topic_ids, configs, st.lists(texts, max_size=2).map(tuple)),
-    st.builds(
-        AlterBrokerConfig, st.integers(0, 3), configs, st.lists(texts, max_size=2).map(tuple)
-    ),
+    st.builds(AlterTopicConfig, topic_ids, configs, removed),
+    st.builds(AlterBrokerConfig, st.integers(0, 3), configs, removed),
     st.builds(
         ProducerIdBlock,
         node_ids,
@@ -165,7 +166,33 @@ def folded(log: list[Command]) -> Cluster:
     return cluster
 
 
-@given(st.lists(commands, max_size=30))
+FOUNDED: list[Command] = [
+    *(NodeRegistered(NodeId(node), "", 1, ()) for node in (1, 2)),
+    *(
+        CreateTopic(
+            name, TopicId(number.to_bytes(16, "big")), (PartitionPlan(GroupId(number), NODE),), {}
+        )
+        for number, name in enumerate(("a", "b"), 1)
+    ),
+]
+"""What there must be before much can be altered."""
+alterations: st.SearchStrategy[Command] = st.one_of(
+    st.builds(AlterTopicConfig, topic_ids, configs, removed),
+    st.builds(AlterBrokerConfig, st.integers(0, 3), configs, removed),
+    commands,
+)
+
+
+few_settings = st.sampled_from(["k", "l"])
+broker_alterations = st.builds(
+    AlterBrokerConfig,
+    st.integers(0, 3),
+    st.dictionaries(few_settings, st.sampled_from(["1", "2", "3"]), max_size=1),
+    st.lists(few_settings, max_size=2, unique=True).map(tuple),
+)
+
+
+@given(st.lists(broker_alterations, max_size=15).map(lambda log: [*FOUNDED, *log]))
 def test_settings_of_brokers_are_what_was_set_last_and_not_taken_back(log: list[Command]) -> None:
     cluster = Cluster()
     expected: dict[int, dict[str, str]] = {}
@@ -182,7 +209,7 @@ def test_settings_of_brokers_are_what_was_set_last_and_not_taken_back(log: list[
         assert cluster.dynamic_config(NodeId(node)) == both
 
 
-@given(st.lists(commands, max_size=30), st.integers(0, 30))
+@given(st.lists(alterations, max_size=30).map(lambda log: FOUNDED + log), st.integers(0, 30))
 def test_a_difference_names_everything_that_is_other(log: list[Command], split_at: int) -> None:
     before, after = folded(log[:split_at]), folded(log)
     created, deleted, configured, extended, brokers = set(), set(), set(), set(), set()
