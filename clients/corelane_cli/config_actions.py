@@ -210,8 +210,6 @@ def _text(setting: Setting, valued: Valued | None) -> str:
         ("also as", ", ".join(setting.also)),
     ]
     lines = [head, *textwrap.wrap(setting.reason, 98, initial_indent="  ", subsequent_indent="  ")]
-    if not setting.has_effect:
-        lines.append("  It is kept and shown for Kafka's tools, and has no effect here.")
     lines += [f"  {name:<15}{value}" for name, value in rows if value]
     return "\n".join(lines)
 

@@ -118,7 +118,7 @@ def _of_topic(row: TopicConfig) -> Setting:
         allowed=allowed,
         acts="for one topic, with `corelane topic alter NAME --set`",
         restart_needed=False,
-        reason=row.doc,
+        reason=row.documentation,
         variable=None,
         default_from=row.server_key if row.server_key in KEYS_BY_NAME else "",
         also=(),

@@ -3,7 +3,7 @@
 import contextlib
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -16,6 +16,13 @@ from corelane_client.offsets import Edge
 from corelane_client.pool import Topic
 
 _DEFAULT_SOURCES = {"default", "file", "broker", "cluster"}
+_WARNINGS: Final[dict[tuple[str, str | None], str]] = {
+    ("write.caching", "true"): (
+        "write.caching: producers are answered before their records are on disk; a crash can lose"
+        " what was acknowledged."
+    ),
+}
+"""Settings that promise less than a topic does without them."""
 
 
 @record
@@ -138,6 +145,11 @@ async def _described(admin: Admin, name: str) -> dict[str, Any]:
         **summary(topic),
         "partitions": partitions,
         "configs": {each.name: _config(each) for each in configs},
+        "warnings": [
+            _WARNINGS[each.name, each.value]
+            for each in configs
+            if (each.name, each.value) in _WARNINGS
+        ],
     }
 
 
@@ -196,6 +208,7 @@ def _text(described: dict[str, Any], *, all_configs: bool) -> str:
     ]
     if configs:
         parts.append(table(("SETTING", "VALUE", "SOURCE"), configs))
+    parts += [f"warning: {each}" for each in described["warnings"]]
     return "\n".join(parts)
 
 

@@ -172,7 +172,7 @@ def _topic_row(row: TopicConfig, overrides: Mapping[str, str], settings: _Settin
         is_sensitive=False,
         synonyms=synonyms,
         kind=row.kind,
-        doc=row.doc,
+        doc=row.documentation,
     )
 
 

@@ -21,6 +21,7 @@ _INTEGER_RANGES: Final = {
     ConfigKind.INT: (-limits.INT32_MAX - 1, limits.INT32_MAX),
     ConfigKind.LONG: (-limits.INT64_MAX - 1, limits.INT64_MAX),
 }
+_KNUTH: Final = 2_654_435_761
 _DIGITS_MAX: Final = 20
 """More than a 64-bit number has: longer text is not a number anybody means."""
 
@@ -37,8 +38,6 @@ class TopicSettings:
     """-1: no limit."""
     retention_bytes: int
     """-1: no limit."""
-    file_delete_delay_ms: int
-    delete_retention_ms: int
     is_deleted: bool
     """Trimmed by age and size."""
     is_compacted: bool
@@ -52,6 +51,14 @@ class TopicSettings:
     timestamp_after_max_ms: int
     is_strict: bool
     is_write_caching: bool
+
+    def roll_ms(self, group: int) -> int:
+        """Return the age at which files of a raft group are closed.
+
+        Spread over the jitter (by Knuth's multiplicative hash), and the same after each start.
+        """
+        span_ms = min(self.segment_jitter_ms, self.segment_ms)
+        return self.segment_ms - (group * _KNUTH % 2**32 * span_ms >> 32)
 
     @property
     def bounds_timestamps(self) -> bool:
@@ -73,7 +80,7 @@ def fault_of(name: str, value: str | None) -> str | None:
         return f"The value of {name} is longer than {limits.CONFIG_VALUE_BYTES_MAX} bytes"
     if _parse(config, value) is None:
         shown = value if len(value) <= 100 else value[:100] + "…"
-        return f"Invalid value {shown!r} for configuration {name}: it must be {_allowed(config)}"
+        return f"Invalid value {shown!r} for configuration {name}: it must be {allowed(config)}"
     return None
 
 
@@ -121,8 +128,6 @@ def effective(overrides: Mapping[str, str], config: Config) -> TopicSettings:
         segment_jitter_ms=values.integer("segment.jitter.ms", log.roll_jitter_ms),
         retention_ms=values.integer("retention.ms", log.retention_ms),
         retention_bytes=values.integer("retention.bytes", log.retention_bytes),
-        file_delete_delay_ms=values.integer("file.delete.delay.ms", log.segment_delete_delay_ms),
-        delete_retention_ms=values.integer("delete.retention.ms", log.delete_retention_ms),
         is_deleted="delete" in policies,
         is_compacted="compact" in policies,
         min_insync_replicas=values.integer("min.insync.replicas", log.replicas_in_sync_min),
@@ -229,7 +234,7 @@ def _bounded(config: TopicConfig, value: N | None) -> N | None:
     return None if value in config.excluded else value
 
 
-def _allowed(config: TopicConfig) -> str:
+def allowed(config: TopicConfig) -> str:
     """Say in words which values *config* takes."""
     if config.kind is ConfigKind.BOOLEAN:
         return " or ".join(config.choices or ("true", "false"))

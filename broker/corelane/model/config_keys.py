@@ -185,10 +185,11 @@ _LOG: Final = (
         "No effect: trimmed files go with the next checkpoint, late reads are told so.",
         0, limits.INT64_MAX),
     Key("log.cleanup.policy", "log.cleanup_policy", "delete", "", _LIVE,
-        "delete trims by age and size; compact keeps the last record of each key; or both.",
+        "delete trims by age and size; compact takes records with keys only and trims none; or"
+        " both.",
         choices=("delete", "compact", "compact,delete", "delete,compact")),
     Key("log.cleaner.delete.retention.ms", "log.delete_retention_ms", _DAY_MS, "ms", _LIVE,
-        "How long the mark of a deleted key stays readable in a compacted topic.",
+        "No effect yet: how long the mark of a deleted key stays readable after compaction.",
         0, limits.INT64_MAX),
     Key("compression.type", "log.compression_type", "producer", "", _LIVE,
         "producer keeps what the producer sent, and is the only one that costs nothing.",

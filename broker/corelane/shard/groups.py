@@ -346,7 +346,9 @@ class Groups:
         log, home = self.shard.store.groups.get(group), self.siblings.homes.get(group)
         if log is None or home is None or home.core == self.shard.config.core:
             return  # with no home known, it is being decided
-        assert home.revision > log.descriptor.revision, "two cores own one group"
+        assert home.revision != log.descriptor.revision, "two cores own one group"
+        if home.revision < log.descriptor.revision:
+            return  # it came here while core 0 was away, which hears of it in a moment
         self._folds.pop(group, None)
         self.shard.store.release_group(log)
 
@@ -574,4 +576,4 @@ def _ignored(changes: object) -> None:
 
 def _apply_log_settings(topic: Topic, log: GroupLog) -> None:
     log.segment_bytes = topic.settings.segment_bytes
-    log.segment_ms = topic.settings.segment_ms
+    log.segment_ms = topic.settings.roll_ms(log.group)

@@ -255,3 +255,16 @@ def test_sizes_on_disk(world: World) -> None:
         assert (topic.name, partition.partition_index, partition.offset_lag) == ("t", 0, 0)
         assert partition.partition_size >= 20 * len(batch)
         assert result.log_dir
+
+
+def test_files_of_partitions_are_closed_at_ages_of_their_own(world: World) -> None:
+    world.create_topic("j", 8, segment_ms="1000", segment_jitter_ms="400")
+
+    def ages_ms() -> list[int]:
+        partitions = world.shard.groups.topics[b"j"].partitions
+        return [each.log.segment_ms for each in partitions if each is not None]
+
+    assert len(set(ages_ms())) > 1
+    assert all(600 < age_ms <= 1000 for age_ms in ages_ms())
+    assert incremental(world, ("segment.jitter.ms", 1, None), name="j").error_code == 0
+    assert ages_ms() == [1000] * 8

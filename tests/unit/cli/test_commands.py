@@ -37,6 +37,22 @@ def test_a_topic_is_created_listed_described_and_deleted(served: Served) -> None
     assert invoke(served, "topic", "list").stdout == ""
 
 
+def test_a_topic_whose_producers_are_answered_early_is_shown_with_what_that_means(
+    served: Served,
+) -> None:
+    invoke(served, "topic", "create", "safe")
+    assert "warning" not in invoke(served, "topic", "describe", "safe").stdout
+    for value, count in (("true", 1), ("false", 0)):
+        name = f"cached-{value}"
+        invoke(served, "topic", "create", name, "-c", f"write.caching={value}")
+        text = invoke(served, "topic", "describe", name).stdout
+        assert text.count("warning: write.caching") == count
+        described = printed(invoke(served, "topic", "describe", name, "--format", "json"))
+        (topic,) = described["topics"]
+        assert len(topic["warnings"]) == count
+        assert all("before" in each and "lose" in each for each in topic["warnings"])
+
+
 def test_topics_as_json(served: Served) -> None:
     made = printed(invoke(served, "topic", "create", "a", "b", "--format", "json"))
     assert [(row["name"], row["status"]) for row in made["topics"]] == [

@@ -102,6 +102,12 @@ def test_what_a_start_would_use_is_told(
     assert (found["value"], found["source"]) == expected
 
 
+def test_a_setting_without_effect_is_explained_with_why(nowhere: str) -> None:
+    text = CliRunner().invoke(cli, ["config", "explain", "flush.ms", "-b", nowhere]).stdout
+    assert "No effect here: every record is synced at once." in text
+    assert text.count("effect") == 1
+
+
 def test_a_topics_setting_is_explained(nowhere: str) -> None:
     words = ["config", "explain", "max.message.bytes", "-b", nowhere, "--format", "json"]
     found = printed(CliRunner().invoke(cli, words))

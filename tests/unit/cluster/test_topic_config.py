@@ -3,9 +3,10 @@
 import pytest
 
 from corelane.cluster.topic_config import effective, fault_of
-from corelane.cluster.topic_config_keys import BY_NAME, TOPIC_CONFIGS
+from corelane.cluster.topic_config_keys import BY_NAME, TOPIC_CONFIGS, ConfigKind
 from corelane.model.config import defaults, parse
 from corelane.model.config_keys import KEYS_BY_NAME
+from tests.tools import topic_table
 
 # Kafka 4.3: LogConfig.nonInternalConfigNames, and the two of 4.4.
 KAFKA = [
@@ -56,6 +57,64 @@ def test_all_of_kafkas_configurations_are_known() -> None:
     shown = {config.name for config in TOPIC_CONFIGS if not config.is_hidden}
     assert shown == {*KAFKA, "write.caching", "corelane.strict.validation"}
     assert DROPPED | {"internal.segment.bytes"} == BY_NAME.keys() - shown
+
+
+OTHER = {
+    ConfigKind.BOOLEAN: {"true": "false", "false": "true"},
+    ConfigKind.DOUBLE: {"0.5": "0.25"},
+    ConfigKind.LIST: {"delete": "compact", "": "1:1"},
+    ConfigKind.STRING: {
+        "producer": "zstd",
+        "CreateTime": "LogAppendTime",
+        "3.0-IV1": "2.8",
+    },
+}
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_what_acts_changes_what_partitions_do_and_the_rest_says_why_not(name: str) -> None:
+    config = BY_NAME[name]
+    if name == "remote.storage.enable":
+        assert not config.acts, "it can have one value only"
+        return
+    if config.kind in OTHER:
+        other = OTHER[config.kind][config.default]
+    else:
+        other = "5000000" if config.maximum is None else "5"
+    assert fault_of(name, other) is None
+    beside = {}
+    if name.startswith("compression.") and name.endswith(".level"):
+        beside = {"compression.type": name.split(".")[1]}
+    is_changed = effective({name: other} | beside, defaults()) != effective(beside, defaults())
+    assert is_changed == config.acts
+
+
+def test_what_does_not_act_is_described_so() -> None:
+    for config in TOPIC_CONFIGS:
+        assert config.documentation.startswith(config.doc)
+        assert ("No effect here: " in config.documentation) == (not config.acts)
+        assert config.documentation.endswith(".")
+        assert not config.no_effect.endswith(".")
+
+
+def test_the_page_of_configurations_is_made_from_the_table() -> None:
+    """After a change run `python -m tests.tools.topic_table`."""
+    page = topic_table.TARGET.read_text()
+    assert page == topic_table.text()
+    assert all(f"`{config.name}`" in page for config in TOPIC_CONFIGS)
+
+
+def test_files_are_closed_at_ages_that_are_spread_over_the_jitter() -> None:
+    settings = effective({"segment.ms": "1000", "segment.jitter.ms": "400"}, defaults())
+    ages_ms = [settings.roll_ms(group) for group in range(1, 101)]
+    assert ages_ms == [settings.roll_ms(group) for group in range(1, 101)]
+    assert all(600 < age_ms <= 1000 for age_ms in ages_ms)
+    quarters = {(age_ms - 601) // 100 for age_ms in ages_ms}
+    assert quarters == {0, 1, 2, 3}
+    assert effective({"segment.ms": "1000"}, defaults()).roll_ms(5) == 1000
+    # Kafka never lowers an age by more than there is of it.
+    most = effective({"segment.ms": "10", "segment.jitter.ms": "99"}, defaults())
+    assert {most.roll_ms(group) for group in range(1, 101)} == set(range(1, 11))
 
 
 def test_every_default_is_a_value() -> None:
