@@ -190,6 +190,26 @@ def test_a_sibling_that_reads_no_more_is_noticed_without_a_word_to_it(words: int
         assert end.closed == [lib.CL_CLOSED_RESET]
 
 
+def test_a_socket_pair_carries_a_link_as_pipes_do() -> None:
+    """So that carriers can be compared: bench/micro/hop.py."""
+    ends = []
+    for made in socket.socketpair():
+        fd = made.detach()
+        ends.append(End(fd, os.dup(fd)))
+    one, two = ends
+    bodies = [os.urandom(size) for size in (10, 3 * MIB, 64 * KIB)]
+    for end in ends:
+        for number, each in enumerate(bodies):
+            end.net.send(end.conn, [frame(1, number, each)])
+    run((one, two), (3, 3))
+    one.net.send(one.conn, [frame(2, 9)])
+    one.net.close(one.conn)
+    two.net.send(two.conn, [frame(2, 9)])
+    two.wait_closed()
+    assert one.frames == [frame(1, number, each)[4:] for number, each in enumerate(bodies)]
+    assert two.frames == [*one.frames, frame(2, 9)[4:]]
+
+
 def test_a_pipe_that_nobody_reads_ends_its_link() -> None:
     with Pipes() as pipes:
         end = End(*pipes.ours)
