@@ -70,7 +70,7 @@ def _sample(name: str, address: Address) -> dict[str, Any]:
     partition = raw.Partition("mine", 0)
     connection = raw.Connection(raw.leader(address, partition))
     frame = raw.produce(partition, raw.batch([bytes(100)], int(time.time() * 1000)))
-    times_us = []
+    times_us: list[float] = []
     deadline_s = time.monotonic() + SAMPLE_S_MAX
     while len(times_us) < LATENCIES and time.monotonic() < deadline_s:
         began_s = time.perf_counter()
@@ -101,7 +101,7 @@ def _page(result: dict[str, Any], source: str) -> str:
     made = (
         f"Made by `python -m bench.macro.neighbours` from `{source}`; median of"
         f" {result['rounds']} turns. One record at a time on a connection of its own, on the same"
-        " core as its neighbour; the clients share the CPUs with the broker."
+        " core as its neighbour, whose own CPU use yields to that of the measured client."
     )
     lines = [
         "# What a neighbour costs",

@@ -18,9 +18,11 @@ from corelane.shard.config import Advertised, ListenerBrokers, ShardConfig
 from corelane.shard.effects import (
     Close,
     Effect,
+    Emptied,
     Exit,
     HoldProduce,
     LogLine,
+    OperatorAnswer,
     Pause,
     Resume,
     Send,
@@ -290,7 +292,7 @@ class Node:
                 self.logs.append(effect.text)
             case Exit():
                 self.crash(power=False)
-            case HoldProduce() | Pause() | Resume() | Stopped():
+            case HoldProduce() | Pause() | Resume() | Stopped() | OperatorAnswer() | Emptied():
                 pass
             case _:
                 self._submit(effect)

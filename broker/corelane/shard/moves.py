@@ -63,14 +63,14 @@ RETRY_MS: Final = 5 * limits.TICK_MS
 class Leaving:
     """A group that this core hands over."""
 
-    __slots__ = ("is_done", "is_exporting", "is_sent", "moves", "partition", "target")
+    __slots__ = ("is_done", "is_exporting", "moves", "partition", "sent_over", "target")
 
     def __init__(self, moves: "Moves", partition: Partition, target: CoreId) -> None:
         self.moves = moves
         self.partition = partition
         self.target = target
         self.is_exporting = False
-        self.is_sent = False
+        self.sent_over: Link | None = None  # the way to that life of the target that got it
         self.is_done = False
 
     def expire(self, now_ms: int) -> None:
@@ -111,6 +111,11 @@ class Moves:
         self._asked: list[tuple[GroupId, CoreId, int]] = []
         """Of the questions (ASK_TAKEN) that came too early: group, its source, that one's life."""
         self._is_emptied = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a move is planned or under way (core 0)."""
+        return bool(self._planned or self._under_way)
 
     # --- planning, on core 0 ---
 
@@ -247,7 +252,7 @@ class Moves:
         out.uint(partition.raft.committed_index)
         out.blob(partition.producers.encode())
         out.blob(parcel.encode())
-        leaving.is_sent = True
+        leaving.sent_over = link
         link.send(Kind.PARCEL, 0, bytes(out.data))
 
     def _taken(self, core: CoreId, group: GroupId, reader: Reader) -> None:
@@ -291,7 +296,7 @@ class Moves:
     def sibling_gone(self, core: CoreId) -> None:
         """A sibling died: what was not sent to it yet stays; what was, waits for its return."""
         for leaving in [*self._leaving.values()]:
-            if leaving.target == core and not leaving.is_sent:
+            if leaving.target == core and leaving.sent_over is None:
                 self._resume(leaving, "the other core died")
         for group in self._under_way:
             home = self._groups.siblings.homes.get(group)
@@ -329,10 +334,13 @@ class Moves:
                 self._answer(source, group, 0, "the core that had it died")
         self._asked = waiting
 
-    def sibling_back(self, core: CoreId, owned: dict[GroupId, int]) -> None:
-        """A sibling lives again and says what it owns: decide what was left open (V1)."""
+    def sibling_back(self, link: Link, owned: dict[GroupId, int]) -> None:
+        """A sibling lives again and says what it owns: decide what was left open (V1).
+
+        What was sent to this very life may have crossed its HELLO: its TAKEN will tell.
+        """
         for leaving in [*self._leaving.values()]:
-            if leaving.target != core or not leaving.is_sent:
+            if leaving.target != link.core or leaving.sent_over in {None, link}:
                 continue
             group = leaving.partition.group
             if owned.get(group, 0) > leaving.partition.log.descriptor.revision:

@@ -242,7 +242,7 @@ class Siblings:
         reader.end()
         for group, term in leads:
             self._led_by(link.core, GroupId(group), Term(term))
-        self._groups.moves.sibling_back(link.core, owned)
+        self._groups.moves.sibling_back(link, owned)
         if not self.is_controller:
             return
         self._reports[link.core] = owned

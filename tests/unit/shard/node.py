@@ -93,6 +93,7 @@ class Core(World):
         if conn not in self.shard.connections:
             self.closed.pop(conn, None)
             self.run([Opened(ConnId(conn), self.listener, f"client-{conn}")])
+        self.node.frames.append(frame)  # kept, so that its address stays good
         key, version, correlation = struct.unpack_from(">hhi", frame)
         request = Request(ConnId(conn), address_of(frame), len(frame), key, version, correlation)
         self.run([request])
