@@ -82,7 +82,7 @@ def never_sync(patch: pytest.MonkeyPatch) -> None:
 
 def forget_producers(patch: pytest.MonkeyPatch) -> None:
     """Do not fold the recovered tail into the producers' table."""
-    patch.setattr(groups, "_refold", lambda *_arguments: None)
+    patch.setattr(groups, "refold", lambda *_arguments: None)
 
 
 def take_duplicates(patch: pytest.MonkeyPatch) -> None:
