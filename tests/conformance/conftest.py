@@ -8,13 +8,15 @@ import pytest
 
 from tests.conformance import brokers
 from tests.conformance.clients.aio import Aiokafka
-from tests.conformance.clients.base import Client, MakeClient
+from tests.conformance.clients.base import Administrator, Client, MakeAdministrator, MakeClient
 from tests.conformance.clients.kafka_python import KafkaPython
 from tests.conformance.clients.librdkafka import Librdkafka
 from tests.conformance.probe import Address
 
 CLIENTS: tuple[MakeClient, ...] = (Librdkafka, KafkaPython, Aiokafka)
 NAMES = ("confluent-kafka", "kafka-python", "aiokafka")
+
+ADMINISTRATORS: tuple[MakeAdministrator, ...] = (Librdkafka, KafkaPython)
 
 _numbers = itertools.count(1)
 
@@ -57,6 +59,20 @@ def client(request: pytest.FixtureRequest, bootstrap: Address) -> Client:
     """Each of the clients in turn."""
     make: MakeClient = request.param
     return make(bootstrap)
+
+
+@pytest.fixture(params=ADMINISTRATORS, ids=NAMES[:2])
+def administrator(request: pytest.FixtureRequest, bootstrap: Address) -> Administrator:
+    """Each client that speaks IncrementalAlterConfigs and ElectLeaders; aiokafka does not."""
+    make: MakeAdministrator = request.param
+    return make(bootstrap)
+
+
+@pytest.fixture(params=(KafkaPython,), ids=NAMES[1:2])
+def measurer(request: pytest.FixtureRequest, bootstrap: Address) -> KafkaPython:
+    """The one client that speaks DescribeLogDirs."""
+    made: KafkaPython = request.param(bootstrap)
+    return made
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
@@ -140,6 +140,23 @@ class Aiokafka:
                 return int((await admin.delete_records({where: RecordsToDelete(before)}))[where])
 
         return _run(delete())
+
+    def add_partitions(self, topic: str, count: int) -> None:
+        async def add() -> None:
+            async with self._admin() as admin:
+                await admin.create_partitions({topic: NewPartitions(count)})
+
+        _run(add())
+
+    def replace_configs(self, topic: str, configs: dict[str, str]) -> None:
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs)
+
+        async def replace() -> None:
+            async with self._admin() as admin:
+                (answer,) = await admin.alter_configs([resource])
+            _raise_for(answer.resources[0][0])
+
+        _run(replace())
 
     def offset_at(self, topic: str, partition: int, timestamp_ms: int) -> int | None:
         where = TopicPartition(topic, partition)

@@ -53,6 +53,23 @@ class Producing:
     batch_bytes: int = 100_000
 
 
+@record
+class Where:
+    """What has configurations: a topic or a broker."""
+
+    topic: str = ""
+    broker: str = ""
+
+
+@record
+class Change:
+    """One operation on a configuration: SET, DELETE, APPEND or SUBTRACT."""
+
+    operation: str
+    name: str
+    value: str | None = None
+
+
 class ClientError(Exception):
     """A broker's answer with an error, by Kafka's code."""
 
@@ -96,8 +113,36 @@ class Client(Protocol):
     def offset_at(self, topic: str, partition: int, timestamp_ms: int) -> int | None:
         """Return the offset of the first record at or after *timestamp_ms*, if there is one."""
 
+    def add_partitions(self, topic: str, count: int) -> None:
+        """Raise the number of partitions to *count*; raises ClientError."""
+
+    def replace_configs(self, topic: str, configs: dict[str, str]) -> None:
+        """Let *topic* have these configurations and no others (AlterConfigs); ClientError."""
+
+
+class Administrator(Client, Protocol):
+    """A client that also speaks the newer of the administrators' APIs."""
+
+    def alter_configs(self, where: Where, *changes: Change) -> None:
+        """Change single configurations (IncrementalAlterConfigs); raises ClientError."""
+
+    def configs_of(self, where: Where) -> dict[str, str]:
+        """Return the configurations of a topic or broker."""
+
+    def brokers(self) -> set[int]:
+        """Return the ids of all brokers."""
+
+    def elect(self, topic: str, partition: int) -> None:
+        """Have the preferred replica lead; raises ClientError, also if it does already."""
+
 
 class MakeClient(Protocol):
     """Makes a client that bootstraps from an address."""
 
     def __call__(self, bootstrap: Address) -> Client: ...
+
+
+class MakeAdministrator(Protocol):
+    """Makes an administrator that bootstraps from an address."""
+
+    def __call__(self, bootstrap: Address) -> Administrator: ...

@@ -1,18 +1,29 @@
 """kafka-python: the pure Python client, whose record code is a second opinion on ours."""
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import kafka
-from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
+from kafka.admin import AlterConfigOp, ConfigResource, ConfigResourceType, NewTopic
 from kafka.errors import BrokerResponseError
 
-from tests.conformance.clients.base import TIMEOUT_S, ClientError, Place, Producing, Received, Sent
+from tests.conformance.clients.base import (
+    TIMEOUT_S,
+    Change,
+    ClientError,
+    Place,
+    Producing,
+    Received,
+    Sent,
+    Where,
+)
 from tests.conformance.probe import Address
 
 LOG_APPEND_TIME = 1
+_CODE = re.compile(r"\[Error (\d+)\]")
 
 
 class KafkaPython:
@@ -41,10 +52,7 @@ class KafkaPython:
             return set(consumer.partitions_for_topic(topic) or ())
 
     def configs(self, topic: str) -> dict[str, str]:
-        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
-        with self._admin() as admin, _errors():
-            described = admin.describe_configs([resource])
-        return {name: row["value"] for name, row in described["topic"][topic].items()}
+        return self.configs_of(Where(topic))
 
     def produce(self, topic: str, partition: int, records: list[Sent], how: Producing) -> list[int]:
         producer = kafka.KafkaProducer(
@@ -97,6 +105,62 @@ class KafkaPython:
         with self._admin() as admin, _errors():
             return int(admin.delete_records({where: before})[where]["low_watermark"])
 
+    def add_partitions(self, topic: str, count: int) -> None:
+        with self._admin() as admin, _errors():
+            admin.create_partitions({topic: count})
+
+    def replace_configs(self, topic: str, configs: dict[str, str]) -> None:
+        """See Client; this client names what else is set, so that it stays."""
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs)
+        self._alter(resource, is_incremental=False)
+
+    def alter_configs(self, where: Where, *changes: Change) -> None:
+        configs = {each.name: (AlterConfigOp[each.operation], each.value) for each in changes}
+        self._alter(_resource(where, configs), is_incremental=True)
+
+    def _alter(self, resource: ConfigResource, *, is_incremental: bool) -> None:
+        with self._admin() as admin, _errors():
+            # Unknown names are the broker's to refuse.
+            done = admin.alter_configs(
+                [resource], raise_on_unknown=False, incremental=is_incremental
+            )
+        ((said,),) = (rows.values() for rows in done.values())
+        if said != "OK":
+            code = _CODE.search(said)
+            assert code is not None, said
+            raise ClientError(int(code[1]))
+
+    def configs_of(self, where: Where) -> dict[str, str]:
+        with self._admin() as admin, _errors():
+            described = admin.describe_configs([_resource(where)], config_filter="all")
+        ((rows,),) = (found.values() for found in described.values())
+        return {name: row["value"] for name, row in rows.items()}
+
+    def brokers(self) -> set[int]:
+        with self._admin() as admin:
+            return {row["broker_id"] for row in admin.describe_cluster()["brokers"]}
+
+    def elect(self, topic: str, partition: int) -> None:
+        with self._admin() as admin, _errors():
+            done = admin.elect_leaders(0, {topic: [partition]}, raise_errors=False)
+        (found,) = done.replica_election_results
+        (row,) = found.partition_result
+        if row.error_code:
+            raise ClientError(row.error_code)
+
+    def sizes(self, topic: str) -> list[tuple[int, int, int]]:
+        """Return (broker, partition, bytes) of every replica of a topic, as all brokers tell."""
+        with self._admin() as admin, _errors():
+            told = admin.describe_log_dirs([topic])
+        return sorted(
+            (each["broker"], part["partition_index"], part["partition_size"])
+            for each in told
+            for directory in each["log_dirs"]
+            for found in directory["topics"]
+            if found["name"] == topic
+            for part in found["partitions"]
+        )
+
     def offset_at(self, topic: str, partition: int, timestamp_ms: int) -> int | None:
         where = kafka.TopicPartition(topic, partition)
         with self._consumer() as consumer, _errors():
@@ -124,6 +188,12 @@ class KafkaPython:
             yield consumer
         finally:
             consumer.close()
+
+
+def _resource(where: Where, configs: dict[str, Any] | None = None) -> ConfigResource:
+    if where.topic:
+        return ConfigResource(ConfigResourceType.TOPIC, where.topic, configs)
+    return ConfigResource(ConfigResourceType.BROKER, where.broker, configs)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """confluent-kafka, which is librdkafka: most of the world's clients that are not Java."""
 
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,15 +10,32 @@ from confluent_kafka import (
     OFFSET_END,
     TIMESTAMP_LOG_APPEND_TIME,
     Consumer,
+    ElectionType,
     KafkaError,
     KafkaException,
     Message,
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+)
 
-from tests.conformance.clients.base import TIMEOUT_S, ClientError, Place, Producing, Received, Sent
+from tests.conformance.clients.base import (
+    TIMEOUT_S,
+    Change,
+    ClientError,
+    Place,
+    Producing,
+    Received,
+    Sent,
+    Where,
+)
 from tests.conformance.probe import Address
 
 
@@ -47,10 +65,7 @@ class Librdkafka:
         return set(self._admin.list_topics(topic, timeout=TIMEOUT_S).topics[topic].partitions)
 
     def configs(self, topic: str) -> dict[str, str]:
-        resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
-        with _errors():
-            entries = self._admin.describe_configs([resource])[resource].result(TIMEOUT_S)
-        return {name: entry.value for name, entry in entries.items()}
+        return self.configs_of(Where(topic))
 
     def produce(self, topic: str, partition: int, records: list[Sent], how: Producing) -> list[int]:
         settings = {
@@ -116,6 +131,46 @@ class Librdkafka:
             (future,) = self._admin.delete_records([asked]).values()
             return int(future.result(TIMEOUT_S).low_watermark)
 
+    def add_partitions(self, topic: str, count: int) -> None:
+        with _errors():
+            self._admin.create_partitions([NewPartitions(topic, count)])[topic].result(TIMEOUT_S)
+
+    def replace_configs(self, topic: str, configs: dict[str, str]) -> None:
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic, set_config=configs)
+        with _errors(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # old programs call it all the same
+            self._admin.alter_configs([resource])[resource].result(TIMEOUT_S)
+
+    def alter_configs(self, where: Where, *changes: Change) -> None:
+        entries = [
+            ConfigEntry(
+                each.name,
+                each.value,
+                incremental_operation=AlterConfigOpType[each.operation],
+            )
+            for each in changes
+        ]
+        resource = _resource(where, incremental_configs=entries)
+        with _errors():
+            self._admin.incremental_alter_configs([resource])[resource].result(TIMEOUT_S)
+
+    def configs_of(self, where: Where) -> dict[str, str]:
+        resource = _resource(where)
+        with _errors():
+            entries = self._admin.describe_configs([resource])[resource].result(TIMEOUT_S)
+        return {name: entry.value for name, entry in entries.items()}
+
+    def brokers(self) -> set[int]:
+        return set(self._admin.list_topics(timeout=TIMEOUT_S).brokers)
+
+    def elect(self, topic: str, partition: int) -> None:
+        where = TopicPartition(topic, partition)
+        with _errors():
+            found = self._admin.elect_leaders(ElectionType.PREFERRED, [where]).result(TIMEOUT_S)
+        error = found[where]
+        if error is not None:
+            raise ClientError(error.code())
+
     def offset_at(self, topic: str, partition: int, timestamp_ms: int) -> int | None:
         with self._consumer() as consumer, _errors():
             asked = TopicPartition(topic, partition, timestamp_ms)
@@ -134,6 +189,12 @@ class Librdkafka:
             yield consumer
         finally:
             consumer.close()
+
+
+def _resource(where: Where, **more: Any) -> ConfigResource:
+    if where.topic:
+        return ConfigResource(ConfigResource.Type.TOPIC, where.topic, **more)
+    return ConfigResource(ConfigResource.Type.BROKER, where.broker, **more)
 
 
 @contextmanager

@@ -1,6 +1,10 @@
 """Kafka's own command-line tools, which are the Java clients with a shell around them."""
 
+import json
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from tests.conformance import tools
 from tests.conformance.probe import Address
@@ -13,10 +17,13 @@ PERF_PRODUCER = "org.apache.kafka.tools.ProducerPerformance"
 CONSOLE_PRODUCER = "org.apache.kafka.tools.ConsoleProducer"
 CONSOLE_CONSUMER = "org.apache.kafka.tools.consumer.ConsoleConsumer"
 OFFSETS = "org.apache.kafka.tools.GetOffsetShell"
+LOG_DIRS = "org.apache.kafka.tools.LogDirsCommand"
+ELECTION = "org.apache.kafka.tools.LeaderElectionCommand"
 API_VERSIONS = "org.apache.kafka.tools.BrokerApiVersionsCommand"
 
 LINES = [f"line {i}" for i in range(100)]
 PERF_RECORDS = 20_000
+LEARNED_S_MAX = 30.0
 
 
 def steps() -> list[Step]:
@@ -24,6 +31,10 @@ def steps() -> list[Step]:
     return [
         Step(CLIENT, "kafka-topics: create, list, describe, delete", _topics),
         Step(CLIENT, "kafka-configs: describe", _configs),
+        Step(CLIENT, "kafka-configs: alter topics, a broker, all brokers", _alter_configs),
+        Step(CLIENT, "kafka-topics: alter the number of partitions", _alter_partitions),
+        Step(CLIENT, "kafka-log-dirs: describe", _log_dirs),
+        Step(CLIENT, "kafka-leader-election: preferred and unclean", _elect),
         Step(CLIENT, "kafka-broker-api-versions", _api_versions),
         Step(CLIENT, "kafka-producer-perf-test, defaults (idempotent)", _perf_default),
         Step(CLIENT, "kafka-producer-perf-test, acks=1, zstd, 1 MB batches", _perf_tuned),
@@ -57,13 +68,7 @@ def _topics(bootstrap: Address) -> None:
     expect("PartitionCount: 3" in described, True, f"three partitions in {described!r}")
     expect("retention.ms=7200000" in described, True, f"the setting in {described!r}")
     expect(described.count("Leader: none"), 0, f"leaders in {described!r}")
-    try:
-        _create(bootstrap, topic)
-    except StepError as error:
-        expect("already exists" in str(error), True, f"the reason in {error}")
-    else:
-        message = "a topic could be created twice"
-        raise StepError(message)
+    _refused("already exists", TOPICS, *server, "--create", "--topic", topic)
     tool(TOPICS, *server, "--delete", "--topic", topic)
     expect(topic in tool(TOPICS, *server, "--list").splitlines(), False, "it is still listed")
 
@@ -76,6 +81,89 @@ def _configs(bootstrap: Address) -> None:
     expect("segment.bytes=1048576" in described, True, f"the setting in {described!r}")
     everything = tool(CONFIGS, *_server(bootstrap), "--describe", "--all", *entity)
     expect("max.message.bytes=1048588" in everything, True, f"a default in {everything!r}")
+
+
+def _alter_configs(bootstrap: Address) -> None:
+    topic = new_topic("alter")
+    _create(bootstrap, topic)
+    broker = str(min(_log_dir_rows(bootstrap)))
+    for entity, change, gone in (
+        (("topics", topic), "max.message.bytes=2000", "max.message.bytes"),
+        (("brokers", broker), "log.retention.ms=86400001", "log.retention.ms"),
+        (("brokers", ""), "log.retention.ms=86400002", "log.retention.ms"),
+    ):
+        kind, name = entity
+        named = ("--entity-name", name) if name else ("--entity-default",)
+        where = (*_server(bootstrap), "--entity-type", kind, *named)
+        describe = partial(tool, CONFIGS, *where, "--describe")
+        tool(CONFIGS, *where, "--alter", "--add-config", change)
+        _await(describe, change, is_there=True)
+        tool(CONFIGS, *where, "--alter", "--delete-config", gone)
+        _await(describe, change, is_there=False)
+    wrong = (*_server(bootstrap), "--entity-type", "topics", "--entity-name", topic, "--alter")
+    _refused("for configuration retention.ms", CONFIGS, *wrong, "--add-config", "retention.ms=soon")
+
+
+def _alter_partitions(bootstrap: Address) -> None:
+    topic = new_topic("more")
+    _create(bootstrap, topic, 2)
+    alter = (*_server(bootstrap), "--alter", "--topic", topic, "--partitions")
+    tool(TOPICS, *alter, "5")
+    described = tool(TOPICS, *_server(bootstrap), "--describe", "--topic", topic)
+    expect("PartitionCount: 5" in described, True, f"five partitions in {described!r}")
+    expect(described.count("Leader: none"), 0, f"leaders in {described!r}")
+    _refused("would not be an increase", TOPICS, *alter, "3")
+
+
+def _log_dirs(bootstrap: Address) -> None:
+    topic = new_topic("sizes")
+    _create(bootstrap, topic, 3)
+    tool(CONSOLE_PRODUCER, *_server(bootstrap), "--topic", topic, stdin="line\n" * 100)
+    sizes: dict[str, int] = {}
+    for directories in _log_dir_rows(bootstrap).values():
+        for directory in directories:
+            expect(directory["error"], None, "the directory's error")
+            for row in directory["partitions"]:
+                if row["partition"].startswith(topic):
+                    expect(row["partition"] in sizes, False, f"{row['partition']} twice")
+                    sizes[row["partition"]] = row["size"]
+    expect(sorted(sizes), [f"{topic}-{number}" for number in range(3)], "partitions")
+    expect(sum(sizes.values()) > 400, True, f"bytes in {sizes}")
+
+
+def _log_dir_rows(bootstrap: Address) -> dict[int, list[dict[str, Any]]]:
+    """Return the log directories of every broker."""
+    told = tool(LOG_DIRS, *_server(bootstrap), "--describe")
+    found = json.loads(next(line for line in told.splitlines() if line.startswith("{")))
+    return {row["broker"]: row["logDirs"] for row in found["brokers"]}
+
+
+def _elect(bootstrap: Address) -> None:
+    topic = new_topic("elect")
+    _create(bootstrap, topic)
+    where = ("--topic", topic, "--partition", "0")
+    for kind in ("PREFERRED", "UNCLEAN"):
+        told = tool(ELECTION, *_server(bootstrap), "--election-type", kind, *where)
+        expect("already elected" in told, True, f"no need in {told!r}")
+        tool(ELECTION, *_server(bootstrap), "--election-type", kind, "--all-topic-partitions")
+
+
+def _await(ask: Callable[[], str], text: str, *, is_there: bool) -> None:
+    """Ask until *text* is in the answer, or not: Kafka's brokers learn of changes late."""
+    deadline_s = time.monotonic() + LEARNED_S_MAX
+    while (text in (told := ask())) != is_there and time.monotonic() < deadline_s:
+        pass
+    expect(text in told, is_there, f"{text} in {told!r}")
+
+
+def _refused(reason: str, main_class: str, *arguments: str) -> None:
+    try:
+        tool(main_class, *arguments)
+    except StepError as error:
+        expect(reason in str(error), True, f"the reason in {error}")
+    else:
+        message = f"{' '.join(arguments)} was taken"
+        raise StepError(message)
 
 
 def _api_versions(bootstrap: Address) -> None:
