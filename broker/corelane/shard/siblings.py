@@ -269,7 +269,7 @@ class Siblings:
                 if group not in found or found[group].revision < revision:
                     found[group] = Home(core, revision)
         self._loads = [0] * len(self._loads)
-        wanted = groups.groups_of_node()
+        wanted = [*groups.groups_of_node()]
         self.homes = {group: found[group] for group in wanted if group in found}
         for home in self.homes.values():
             self._count(home, 1)

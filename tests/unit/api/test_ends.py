@@ -5,9 +5,10 @@ import pytest
 from corelane.cluster.metadata import TopicDeleted
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import CONTROLLER_GROUP, ConnId
-from corelane.shard.events import Closed
+from corelane.shard.events import Closed, Event
 from corelane.storage.dump import wal_files
 from corelane.storage.effects import Read, SearchRead
+from corelane.wire.compiler import message_type
 from corelane.wire.compression import Compression
 from tests.unit.api.world import World, batch_of, delete_topic, produce_request
 
@@ -137,3 +138,31 @@ def test_a_damaged_controller_log_deletes_nothing(world: World) -> None:
     assert log.last_index == 5, "four batches, and what the leader began with"
     assert "offline" in world.logs[-1]
     assert world.create_topic("v").error_code == ErrorCode.NOT_CONTROLLER
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["topic", "more partitions"])
+def test_partitions_whose_core_died_before_it_made_their_logs_are_served(*, is_new: bool) -> None:
+    """Found by simulation: they had no home, and got none at any later start."""
+    world = World()
+    if not is_new:
+        world.create_topic("t")
+    world.holds_disk = True
+    if is_new:
+        topic = message_type("CreateTopicsRequest.CreatableTopic")(
+            name="t", num_partitions=2, replication_factor=1
+        )
+        world.send(message_type("CreateTopicsRequest")(topics=[topic], timeout_ms=5000), 7)
+    else:
+        wanted = message_type("CreatePartitionsRequest.CreatePartitionsTopic")(
+            name="t", count=2, assignments=None
+        )
+        world.send(message_type("CreatePartitionsRequest")(topics=[wanted], timeout_ms=5000), 3)
+    # The command becomes durable, and nothing of what follows from it.
+    done: list[Event] = [world._disk_done(effect) for effect in world.held]
+    world.shard.step(world.now_ms + 1, world.wall_ms, done)
+    assert len(world.shard.groups.cluster.topics["t"].partitions) == 2
+    world.holds_disk = False
+    world.crash()
+    assert len(world.shard.groups.topics[b"t"].partitions) == 2
+    for number in range(2):
+        assert world.produce("t", batch_of(1), partition=number).error_code == 0
