@@ -79,8 +79,8 @@ class Client:
             answered, message = decode_response(key, version, frame)
             assert answered == correlation, "an answer came out of order"
             self.answered(key, message)
-            if self.link is None:
-                return
+            if self.link is None or not self.link.is_open:
+                return  # left: what follows is for nobody
 
     def reconnect(self) -> None:
         """Leave this connection for another."""
@@ -149,6 +149,7 @@ class ProducerClient(Client):
         self.partition = partition
         self.left = batches
         self.is_idempotent = name.startswith("idempotent")
+        self.in_flight_max = IN_FLIGHT_MAX
         self.producer_id = -1
         self.sequence = 0
         self.number = 0
@@ -186,9 +187,18 @@ class ProducerClient(Client):
         if self.link is not None:
             self._send_more()
 
+    def begin_slowly(self) -> None:
+        """Send one batch at a time until the first is acknowledged.
+
+        Of a producer that a partition does not know any sequence number is taken, as in Kafka: had
+        the first batch been refused for a reason that passes, the second would stand in its place.
+        """
+        self.in_flight_max = 1
+
     def _produced(self, row: Message) -> None:
         sent = self.flying.popleft()
         if row.error_code == 0:
+            self.in_flight_max = IN_FLIGHT_MAX
             for number, value in enumerate(sent.values):
                 offset = row.base_offset + number
                 self.history.note_acknowledged(self.partition, offset, value)
@@ -206,7 +216,7 @@ class ProducerClient(Client):
         self.simulator.after(delay_us, self._send)
 
     def _send(self) -> None:
-        while self.link is not None and self.link.is_open and len(self.flying) < IN_FLIGHT_MAX:
+        while self.link is not None and self.link.is_open and len(self.flying) < self.in_flight_max:
             if not self.queue:
                 if self.left == 0:
                     return

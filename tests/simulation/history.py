@@ -12,9 +12,13 @@ H8. What lies below a log start that a client was told is never read by who asks
     nobody is told of an earlier start.
 H9. Nothing is trimmed but what somebody asked to delete, or what is older than the topic keeps;
     and where a topic keeps a size, at least that much is left.
+H10. A setting that was changed and acknowledged has that value until it is changed again; one
+    whose change was not answered has the old or the new value.
+H11. A topic has all partitions that were acknowledged, and none that nobody asked for.
 """
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 
 from corelane.model.record import record
 
@@ -47,6 +51,8 @@ class History:
         self.keeps: dict[str, Keeps] = {}
         self.times_ms: dict[bytes, int] = {}
         self.batch_bytes: dict[tuple[Partition, int], int] = {}
+        self.settings: dict[tuple[object, str], set[str | None]] = defaultdict(lambda: {None})
+        """The values a setting of a resource may have now; None: its default."""
 
     def note_sent(self, value: bytes, producer: str | None, number: int) -> None:
         """Count one sending; *producer* is named for idempotent ones."""
@@ -102,6 +108,30 @@ class History:
     def note_batch(self, partition: Partition, offset: int, size_bytes: int) -> None:
         """Take a batch that was read."""
         self.batch_bytes[partition, offset] = size_bytes
+
+    def note_altering(self, resource: object, changes: Mapping[str, str | None]) -> None:
+        """Somebody asks for these values."""
+        for name, value in changes.items():
+            self.settings[resource, name].add(value)
+
+    def note_altered(self, resource: object, changes: Mapping[str, str | None]) -> None:
+        """Take the answer that it is done."""
+        for name, value in changes.items():
+            self.settings[resource, name] = {value}
+
+    def note_described(
+        self, resource: object, there: Mapping[str, str], names: Iterable[str]
+    ) -> None:
+        """Take the values of a resource's settings (H10)."""
+        for name in names:
+            possible = self.settings[resource, name]
+            if there.get(name) not in possible:
+                raise HistoryError(f"{resource} has {name} {there.get(name)!r}, not of {possible}")
+
+    def check_count(self, topic: str, count: int, acknowledged: int, asked: int) -> None:
+        """Check how many partitions a topic has (H11)."""
+        if not acknowledged <= count <= asked:
+            raise HistoryError(f"{topic} has {count} partitions, not {acknowledged} to {asked}")
 
     def check_size(self, partition: Partition, end: int) -> None:
         """Check that a trimmed log has as much as its topic keeps (H9)."""

@@ -3,6 +3,7 @@
 A seed that once failed stays in seeds.txt with the bug it found.
 """
 
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +11,22 @@ from typing import Any
 
 import pytest
 
+from corelane.api import produce_append
 from corelane.api.produce_append import RowAppend
+from corelane.cluster.commands import AddPartitions, AlterBrokerConfig, AlterTopicConfig, Command
+from corelane.cluster.metadata import Cluster
 from corelane.model.ids import Index, Offset
 from corelane.producers.sequences import ACCEPT, ProducerTable
 from corelane.shard import groups, retention
+from corelane.shard.controller import Applied, Controller
+from corelane.shard.groups import Groups
 from corelane.storage import checkpoint
 from corelane.storage import retention as storage_retention
 from corelane.storage.checkpoint import GroupImage
 from corelane.storage.effects import DiskDone, WalWrite
 from corelane.storage.group_log import GroupLog
+from corelane.wire.recompress import Recompressed, recompress
+from corelane_native import crc32c
 from tests.simulation.sim_disk import Queue, SimDisk
 from tests.simulation.world import run_seed
 
@@ -32,11 +40,13 @@ def known_seeds() -> list[int]:
     return [int(line.split()[0]) for line in lines if line and not line.startswith("#")]
 
 
-@pytest.mark.parametrize("trims", [False, True])
+@pytest.mark.parametrize(
+    ("trims", "alters"), [(False, False), (True, False), (True, True)], ids=["", "trims", "alters"]
+)
 @pytest.mark.parametrize("seed", known_seeds())
-def test_a_seed_that_found_a_bug_stays_good(seed: int, *, trims: bool) -> None:
-    """Most were found before there were trims."""
-    run_seed(seed, trims=trims)
+def test_a_seed_that_found_a_bug_stays_good(seed: int, *, trims: bool, alters: bool) -> None:
+    """Most were found before there were trims, and before topics were altered."""
+    run_seed(seed, trims=trims, alters=alters)
 
 
 @pytest.mark.parametrize("first", range(100, 100 + SEEDS_PER_RUN, 10))
@@ -54,8 +64,8 @@ def answer_early(patch: pytest.MonkeyPatch) -> None:
     """Answer a produce when its batch was appended, not when it is durable."""
     append = RowAppend._append
 
-    def early(self: RowAppend, *arguments: Any) -> None:
-        append(self, *arguments)
+    def early(self: RowAppend, *arguments: Any, **more: Any) -> None:
+        append(self, *arguments, **more)
         for waits in (self.partition.commit_waits, self.partition.sync_waits):
             if waits and waits[-1][1] is self:
                 waits.pop()
@@ -126,6 +136,54 @@ def forget_the_start(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(checkpoint, "encode_image", forgetful)
 
 
+def alter_early(patch: pytest.MonkeyPatch) -> None:
+    """Answer an alteration before it is committed."""
+    propose = Controller.propose
+
+    def early(self: Controller, command: Command, applied: Applied) -> None:
+        if isinstance(command, AlterTopicConfig | AlterBrokerConfig | AddPartitions):
+            propose(self, command, lambda _changes: None)
+            applied(())
+        else:
+            propose(self, command, applied)
+
+    patch.setattr(Controller, "propose", early)
+
+
+def forget_settings(patch: pytest.MonkeyPatch) -> None:
+    """Leave the configurations of topics out of what a checkpoint has of the cluster."""
+    encode = Cluster.encode
+
+    def forgetful(self: Cluster) -> bytes:
+        topics = self.topics
+        self.topics = {name: replace(topic, configs={}) for name, topic in topics.items()}
+        blob = encode(self)
+        self.topics = topics
+        return blob
+
+    patch.setattr(Cluster, "encode", forgetful)
+
+
+def show_the_checkpoint(patch: pytest.MonkeyPatch) -> None:
+    """Describe what the last checkpoint has, before the log is read."""
+    patch.setattr(Groups, "is_established", property(lambda _self: True))
+
+
+def strip_producers(patch: pytest.MonkeyPatch) -> None:
+    """Lose the producer of a batch that is stored in another codec."""
+
+    def stripped(*arguments: Any, **more: Any) -> Any:
+        made = recompress(*arguments, **more)
+        if not isinstance(made, Recompressed):
+            return made
+        batch = bytearray(made.batch)
+        struct.pack_into(">q", batch, 43, -1)
+        struct.pack_into(">I", batch, 17, crc32c(bytes(batch[21:])))
+        return Recompressed(bytes(batch), made.max_timestamp)
+
+    patch.setattr(produce_append, "recompress", stripped)
+
+
 BUGS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "answer early": answer_early,
     "never sync": never_sync,
@@ -135,6 +193,10 @@ BUGS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "keep too little": keep_too_little,
     "take the young": take_the_young,
     "forget the start": forget_the_start,
+    "alter early": alter_early,
+    "forget settings": forget_settings,
+    "show the checkpoint": show_the_checkpoint,
+    "strip producers": strip_producers,
 }
 
 

@@ -13,6 +13,7 @@ from functools import partial
 from corelane.storage.effects import CheckpointWrite, SegmentWrite, Sync, WalPrepare, WalWrite
 from corelane.storage.layout import LayoutError
 from corelane.storage.wal_scan import CorruptWalError
+from tests.simulation.alterer import ADDED_MAX, BROKER, Alterer
 from tests.simulation.clients import Client, ConsumerClient, Creator, ProducerClient
 from tests.simulation.history import History, Keeps, Partition
 from tests.simulation.simulator import Node, Simulator
@@ -27,13 +28,15 @@ TRIMS_OFTEN = '"log.retention.check.interval.ms" = 40'
 class World:
     """A run of one seed."""
 
-    def __init__(self, seed: int, *, trims: bool = True) -> None:
+    def __init__(self, seed: int, *, trims: bool = True, alters: bool = True) -> None:
         self.seed = seed
         self.simulator = Simulator(seed)
         self.node = Node(self.simulator, seed, TRIMS_OFTEN if trims else "")
         self.history = History()
         self.trims = random.Random(seed) if trims else None
+        self.alters = alters
         self.trimmers: list[Trimmer] = []
+        self.alterers: list[Alterer] = []
         self.producers: list[ProducerClient] = []
         self.consumers: list[ConsumerClient] = []
         self.creators: list[Creator] = []
@@ -49,6 +52,7 @@ class World:
             topic = f"topic-{number}"
             configs |= self._keep(topic, count)
             self.creators.append(Creator(self.node, self.history, topic, count, configs))
+            self._alter(topic, count)
             partitions += [(topic, partition) for partition in range(count)]
         self._begin(self.creators)
         self.simulator.run(HEAL_US, lambda: all(creator.is_over for creator in self.creators))
@@ -64,7 +68,7 @@ class World:
         for number, partition in enumerate(partitions):
             name = f"consumer-{number}"
             self.consumers.append(ConsumerClient(self.node, self.history, name, partition))
-        self._begin([*self.producers, *self.consumers, *self.trimmers])
+        self._begin([*self.producers, *self.consumers, *self.trimmers, *self.alterers])
         end_us = self.simulator.now_us + FAULT_US
         self._plan_faults(end_us)
         self.simulator.run(end_us)
@@ -73,6 +77,27 @@ class World:
     def _begin(self, clients: "list[Creator] | list[Client]") -> None:
         for client in clients:
             self.simulator.after(self.simulator.random.randrange(20_000), client.connect)
+
+    def _alter(self, topic: str, partitions: int) -> None:
+        """Let somebody alter a topic while it is used; the first of them the broker, too."""
+        if not self.alters:
+            return
+        requests = self.simulator.random.randrange(0, 40)
+        alterer = Alterer(self.node, self.history, topic, partitions, requests)
+        alterer.grown = self._use
+        if not self.alterers:
+            alterer.resources.append((BROKER, "1000"))
+        self.alterers.append(alterer)
+
+    def _use(self, topic: str, number: int) -> None:
+        """Write to a partition that was added, and read it."""
+        name, partition = f"idempotent-{topic}-{number}", (topic, number)
+        producer = ProducerClient(self.node, self.history, name, partition, 20)
+        producer.begin_slowly()  # in the middle of faults
+        self.producers.append(producer)
+        name = f"consumer-{topic}-{number}"
+        self.consumers.append(ConsumerClient(self.node, self.history, name, partition))
+        self._begin([producer, self.consumers[-1]])
 
     def _keep(self, topic: str, partitions: int) -> dict[str, str]:
         """Decide what becomes of a topic's records, and return the configurations that say so."""
@@ -119,12 +144,16 @@ class World:
         until_us = self.simulator.now_us + HEAL_US
         for trimmer in self.trimmers:
             trimmer.left = 0
+        for alterer in self.alterers:
+            alterer.left = 0
+        self._verify(until_us)
         self.simulator.run(until_us, lambda: all(p.is_done for p in self.producers))
         waiting = [p.name for p in self.producers if not p.is_done]
         assert not waiting, f"never answered: {waiting}"
         if self.simulator.random.random() < 0.5:
             self.node.crash(power=True)
             self.simulator.run(self.simulator.now_us + 1_000_000)
+        self._verify(self.simulator.now_us + HEAL_US)
         for consumer in self.consumers:
             consumer.rewind()
 
@@ -136,10 +165,18 @@ class World:
         ends = {consumer.partition: consumer.high_watermark for consumer in self.consumers}
         self.history.check_end(ends)
 
+    def _verify(self, until_us: int) -> None:
+        """See that what was altered is so."""
+        for alterer in self.alterers:
+            alterer.verify()
+        self.simulator.run(until_us, lambda: all(a.is_verified for a in self.alterers))
+        waiting = [a.name for a in self.alterers if not a.is_verified]
+        assert not waiting, f"never answered: {waiting}"
 
-def run_seed(seed: int, *, trims: bool = True) -> World:
+
+def run_seed(seed: int, *, trims: bool = True, alters: bool = True) -> World:
     """Run one seed; a failure's message has the trace and the command that replays it."""
-    world = World(seed, trims=trims)
+    world = World(seed, trims=trims, alters=alters)
     try:
         world.run()
     except (AssertionError, MemoryError, CorruptWalError, LayoutError) as failure:
@@ -157,7 +194,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1)
     arguments = parser.parse_args()
     failed = []
-    crashes = checkpoints = acknowledged = trimmed = 0
+    crashes = checkpoints = acknowledged = trimmed = altered = added = 0
     for seed in range(arguments.seed, arguments.seed + arguments.count):
         try:
             world = run_seed(seed)
@@ -169,9 +206,12 @@ def main() -> int:
         checkpoints += world.node.checkpoints + world.node.shard.store.checkpointing.count
         acknowledged += len(world.history.acknowledged)
         trimmed += sum(world.history.starts.values())
+        altered += sum(alterer.altered for alterer in world.alterers)
+        added += sum(alterer.counts[0] - alterer.most + ADDED_MAX for alterer in world.alterers)
     print(
         f"{arguments.count} seeds, {len(failed)} failed {failed[:20]}; {crashes} crashes, "
-        f"{checkpoints} checkpoints, {acknowledged} acknowledged records, {trimmed} trimmed"
+        f"{checkpoints} checkpoints, {acknowledged} acknowledged records, {trimmed} trimmed, "
+        f"{altered} alterations, {added} partitions added"
     )
     return 1 if failed else 0
 

@@ -9,7 +9,7 @@ the empty name. The operations of a resource stand or fall together, and act whe
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from corelane.api.proposing import propose
+from corelane.api.proposing import NOT_READY, propose
 from corelane.cluster.altering import (
     Change,
     Operation,
@@ -71,6 +71,10 @@ def _handle(shard: Shard, call: Call, api: str, plan: Plan) -> None:
         if copies[wanted.resource_type, wanted.resource_name] > 1:
             said = "Each resource must appear at most once."
             _told(row, ErrorCode.INVALID_REQUEST, said)
+            continue
+        if not shard.groups.takes_commands:
+            # Nor is anything judged by a cluster that is not known yet.
+            _told(row, ErrorCode.NOT_CONTROLLER, NOT_READY)
             continue
         _alter(shard, wait, row, plan(shard, wanted), validate_only=request.validate_only)
     wait.settle()

@@ -6,7 +6,7 @@ when the new partitions have leaders, or when the client's time is up: then they
 
 from collections import Counter
 
-from corelane.api.proposing import propose
+from corelane.api.proposing import NOT_READY, propose
 from corelane.api.topic_creation import TopicReady
 from corelane.cluster.creation import Refusal, plan_partitions
 from corelane.model.errors import ErrorCode
@@ -46,6 +46,10 @@ def _extend(
     shard: Shard, ready: TopicReady, wanted: Message, result: Message, *, validate_only: bool
 ) -> None:
     groups = shard.groups
+    if not groups.takes_commands:
+        # Nor is anything judged by a cluster that is not known yet.
+        _told(result, ErrorCode.NOT_CONTROLLER, NOT_READY)
+        return
     topic = groups.cluster.topics.get(wanted.name)
     if topic is None:
         said = "there is no such topic"

@@ -15,12 +15,15 @@ from corelane.cluster.describe import (
 from corelane.cluster.metadata import ALL_NODES
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import BrokerId
+from corelane.model.limits import TICK_MS
 from corelane.shard.call import Call
 from corelane.shard.shard import Shard
 from corelane.wire.compiler import Message, message_type
 
 TOPIC = 2
 BROKER = 4
+WAIT_MS_MAX = 10_000
+
 
 Response = message_type("DescribeConfigsResponse")
 Result = message_type("DescribeConfigsResponse.DescribeConfigsResult")
@@ -28,11 +31,59 @@ Row = message_type("DescribeConfigsResponse.DescribeConfigsResourceResult")
 SynonymRow = message_type("DescribeConfigsResponse.DescribeConfigsSynonym")
 
 
+class EarlyCall:
+    """A request that waits until this core, just started, has read the controller's log.
+
+    What the last checkpoint has may have been altered since, and that was acknowledged.
+    """
+
+    __slots__ = ("call", "deadline_ms", "is_done", "request", "shard")
+
+    def __init__(self, shard: Shard, call: Call, request: Message) -> None:
+        self.shard = shard
+        self.call = call.keep()
+        self.request = request
+        self.deadline_ms = shard.now_ms + WAIT_MS_MAX
+        self.is_done = False
+
+    def look(self) -> None:
+        """Answer, or look again in a while."""
+        shard = self.shard
+        is_known = shard.groups.is_established
+        self.is_done = is_known or shard.now_ms >= self.deadline_ms
+        if not self.is_done:
+            shard.deadlines.add(shard.now_ms + TICK_MS, self)
+        elif not self.call.slot.connection.is_closed:
+            _answer(shard, self.call, self.request, is_known=is_known)
+
+    def expire(self, now_ms: int) -> None:
+        """Look again."""
+        del now_ms
+        self.look()
+
+
 def handle(shard: Shard, call: Call) -> None:
     """Describe each resource."""
     request = call.decode()
-    results = [_describe(shard, request, wanted) for wanted in request.resources]
-    call.answer(Response(results=results))
+    if shard.groups.is_established:
+        _answer(shard, call, request, is_known=True)
+    else:
+        EarlyCall(shard, call, request).look()
+
+
+def _answer(shard: Shard, call: Call, request: Message, *, is_known: bool) -> None:
+    describe = _describe if is_known else _unknown_yet
+    call.answer(Response(results=[describe(shard, request, row) for row in request.resources]))
+
+
+def _unknown_yet(shard: Shard, request: Message, wanted: Message) -> Message:
+    del shard, request
+    return Result(
+        resource_type=wanted.resource_type,
+        resource_name=wanted.resource_name,
+        error_code=ErrorCode.REQUEST_TIMED_OUT,
+        error_message="this broker is still reading the controller's log: retry",
+    )
 
 
 def _describe(shard: Shard, request: Message, wanted: Message) -> Message:

@@ -28,6 +28,9 @@ PartitionRow = message_type("ElectLeadersResponse.PartitionResult")
 def handle(shard: Shard, call: Call) -> None:
     """Answer for each partition whether an election was needed, or can help."""
     request = call.decode()
+    if not shard.groups.takes_commands:
+        call.answer(Response(error_code=ErrorCode.NOT_CONTROLLER))
+        return
     kind = request.election_type
     response = Response()
     if kind not in _UNAVAILABLE:

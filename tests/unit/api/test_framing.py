@@ -1,5 +1,6 @@
 """Framing and negotiation: quirks 1 to 6 of the protocol, spoken in bytes to one shard."""
 
+import random
 import struct
 from dataclasses import replace
 
@@ -10,7 +11,9 @@ from corelane.shard.call import Call
 from corelane.shard.shard import Shard
 from corelane.wire.compiler import codec, message_type
 from corelane.wire.frame import encode_request
+from corelane.wire.schema import schemas
 from tests.unit.api.world import World, batch_of, produce_request
+from tests.unit.wire.oracle import Draw
 
 ApiVersions = message_type("ApiVersionsRequest")
 
@@ -116,6 +119,61 @@ def test_a_cut_frame_closes_its_connection_and_no_other(
     assert 1 in world.closed, "half a request is refused"
     assert not world.inbox.get(1)
     assert world.call(message_type("MetadataRequest")(), 5, conn=2).brokers
+
+
+ALTERING = {
+    "AlterConfigs": 2,
+    "CreatePartitions": 3,
+    "DescribeConfigs": 4,
+    "DescribeLogDirs": 4,
+    "ElectLeaders": 2,
+    "IncrementalAlterConfigs": 1,
+}
+NOISES = 150
+
+
+@pytest.mark.parametrize(("name", "newest"), ALTERING.items())
+def test_requests_that_alter_or_describe_are_refused_where_they_are_cut(
+    world: World, name: str, newest: int
+) -> None:
+    key = next(row.key for row in API_TABLE.values() if row.name == name)
+    for version in range(API_TABLE[key].version_min, newest + 1):
+        draw = Draw(schemas()[f"{name}Request"], version, random.Random(name))
+        request = draw.message().ours
+        whole = encode_request(key, version, 1, "client", request)[4:]
+        head = len(encode_request(key, version, 1, "client", message_type(f"{name}Request")())) - 4
+        assert len(whole) > head - 12
+        for cut in range(8, len(whole)):
+            world.closed.clear()
+            world.send_frame(whole[:cut], conn=cut)
+            assert cut in world.closed, f"{name} v{version}, {cut} of {len(whole)} bytes"
+            assert not world.inbox.get(cut)
+    assert world.shard.groups.cluster.topics == {}
+    assert world.call(message_type("MetadataRequest")(), 5, conn=2).brokers
+
+
+@pytest.mark.parametrize(("name", "newest"), ALTERING.items())
+def test_nonsense_in_requests_that_alter_or_describe_is_answered_or_refused(
+    world: World, name: str, newest: int
+) -> None:
+    """Whatever names, values, counts and numbers it has; and it changes nothing that is there."""
+    world.create_topic("t")
+    key = next(row.key for row in API_TABLE.values() if row.name == name)
+    rng = random.Random(name)
+    for number in range(NOISES):
+        version = rng.randint(API_TABLE[key].version_min, newest)
+        draw = Draw(schemas()[f"{name}Request"], version, rng)
+        draw.words = ("", "t", "1000", "retention.ms", "cleanup.policy", "-1", "größe")
+        conn = 10 + number
+        request = draw.message().ours
+        for resource in getattr(request, "resources", ()):
+            resource.resource_type = rng.choice((2, 4, 4, 8))
+        world.send_frame(encode_request(key, version, 1, "c", request)[4:], conn)
+        world.pass_time(100)
+        assert bool(world.inbox.get(conn)) != (conn in world.closed), f"{name} v{version}"
+        assert "a bug in" not in world.closed.get(conn, "")
+    assert world.shard.counts.assertions_failed == 0
+    assert world.produce("t", batch_of()).error_code == 0
 
 
 def test_a_bug_in_a_handler_costs_one_connection_and_is_counted(
