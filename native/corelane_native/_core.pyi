@@ -175,6 +175,16 @@ class lib:  # noqa: N801 - the name cffi gives it
         /,
     ) -> None: ...
     @staticmethod
+    def cl_batches_run(
+        address: int,
+        size: int,
+        offset: int,
+        bytes_max: int,
+        first_always: int,
+        run: ffi.CData,
+        /,
+    ) -> None: ...
+    @staticmethod
     def cl_decode_produce(
         address: int,
         size: int,
@@ -198,7 +208,7 @@ class lib:  # noqa: N801 - the name cffi gives it
     ) -> int: ...
     @staticmethod
     def cl_worker_new(
-        name: bytes, directory: bytes, unbound: int, error: ffi.CData, /
+        name: bytes, directory: bytes, unbound: int, niceness: int, error: ffi.CData, /
     ) -> ffi.CData: ...
     @staticmethod
     def cl_worker_free(worker: ffi.CData, /) -> None: ...
@@ -285,6 +295,7 @@ class lib:  # noqa: N801 - the name cffi gives it
         net: ffi.CData,
         idle_ms: int,
         partial_ms: int,
+        unsent_ms: int,
         conns: ffi.CData,
         conns_max: int,
         /,

@@ -57,6 +57,7 @@ PRODUCE_ROW: Final = struct.Struct("@iiihhiiiiqiiqqi4x")
 """cl_produce_row, field by field."""
 
 _WALK: Final = struct.Struct("@qqiii4x")
+_RUN: Final = struct.Struct("@qqqq")
 
 
 class BatchCheck(NamedTuple):
@@ -82,6 +83,19 @@ class Walk(NamedTuple):
     keyless: bool
     found_delta: int
     found_timestamp: int
+
+
+class BatchRun(NamedTuple):
+    """Whole batches from `start` (-1: none of them is wanted) to `end`.
+
+    Their records go up to `next_offset`. With `is_cut` it is the data that ended there, and what
+    follows them may go on.
+    """
+
+    start: int
+    end: int
+    next_offset: int
+    is_cut: bool
 
 
 def check_batch(address: int, size: int, bytes_max: int = -1, flags: int = 0) -> BatchCheck:
@@ -114,6 +128,23 @@ def walk_records(
     lib.cl_walk_records(source, len(source), record_count, base_timestamp, timestamp_wanted, walk)
     max_timestamp, found_timestamp, found_delta, keyless, reason = _WALK.unpack(ffi.buffer(walk))
     return Walk(reason, max_timestamp, keyless == 1, found_delta, found_timestamp)
+
+
+_run = ffi.new("cl_batch_run *")
+_run_bytes = ffi.buffer(_run)
+
+
+def batches_run(
+    address: int, size: int, offset: int, bytes_max: int, *, first_always: bool
+) -> BatchRun:
+    """Find the batches from the one that holds *offset* on that end within *bytes_max*.
+
+    With *first_always* the first batch of the data counts whatever its size. For one thread.
+    """
+    assert bytes_max >= 0
+    lib.cl_batches_run(address, size, offset, bytes_max, first_always, _run)
+    start, end, next_offset, is_cut = _RUN.unpack(_run_bytes)
+    return BatchRun(start, end, next_offset, is_cut != 0)
 
 
 def entries_search(rows_address: int, row_count: int, column: int, key: int) -> int:

@@ -4,6 +4,7 @@
 
 import errno
 import struct
+from collections.abc import Iterator
 from typing import Final
 
 from corelane_native._core import ffi, lib
@@ -25,8 +26,9 @@ log_start_offset, partition_max_bytes)"""
 Produce = tuple[int, int, str | None, list[ProduceRow]]
 """(acks, timeout_ms, transactional_id, rows)"""
 
-Fetch = tuple[int, int, int, int, int, int, bytes, list[FetchRow]]
-"""(max_wait_ms, min_bytes, max_bytes, isolation, session_id, session_epoch, rack, rows)"""
+Fetch = tuple[int, int, int, int, int, int, bytes, int, Iterator[FetchRow]]
+"""(max_wait_ms, min_bytes, max_bytes, isolation, session_id, session_epoch, rack, row_count,
+rows)"""
 
 FETCH_ROW: Final = struct.Struct("@iiiiqiqi4x")
 PRODUCE_HEAD: Final = struct.Struct("@iiiii4x")
@@ -91,7 +93,8 @@ def decode_produce(address: int, size: int, body_at: int, version: int) -> Produ
 def decode_fetch(address: int, size: int, body_at: int, version: int) -> Fetch | None:
     """Decode a Fetch request (4 to 17) whose body starts at *body_at* of the frame.
 
-    From version 13 on a row's topic is its 16-byte id. Returns None for a malformed request.
+    From version 13 on a row's topic is its 16-byte id. Rows are made as they are taken, so that
+    a request of very many can be looked at piece by piece. Returns None for a malformed request.
     """
     rows, head = _fetch_rows, _fetch_head
     status = lib.cl_decode_fetch(address, size, body_at, version, head, rows.rows, rows.count_max)
@@ -103,9 +106,9 @@ def decode_fetch(address: int, size: int, body_at: int, version: int) -> Fetch |
     *words, rack_at, rack_bytes, count = FETCH_HEAD.unpack(_fetch_head_bytes)
     rack = ffi.buffer(ffi.cast("char *", address + rack_at), rack_bytes)[:]
     max_wait_ms, min_bytes, max_bytes, isolation, session_id, session_epoch = words
-    found = list(FETCH_ROW.iter_unpack(rows.first(count)))
+    found = FETCH_ROW.iter_unpack(bytes(rows.first(count)))
     return (
-        max_wait_ms, min_bytes, max_bytes, isolation, session_id, session_epoch, rack, found,
+        max_wait_ms, min_bytes, max_bytes, isolation, session_id, session_epoch, rack, count, found,
     )  # fmt: skip
 
 

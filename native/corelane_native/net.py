@@ -242,11 +242,15 @@ class Net:
         To be called every few seconds: it also ends a stalled request that others wait for, and
         gives receive memory back to the system when little came in since the last call.
         """
-        return self._find(int(older_than_s * _MS_PER_S), _NOT_ASKED)
+        return self._find(int(older_than_s * _MS_PER_S), _NOT_ASKED, _NOT_ASKED)
 
     def slow(self, older_than_s: float) -> list[int]:
         """List connections whose current request has been coming in for so long."""
-        return self._find(_NOT_ASKED, int(older_than_s * _MS_PER_S))
+        return self._find(_NOT_ASKED, int(older_than_s * _MS_PER_S), _NOT_ASKED)
+
+    def stuck(self, older_than_s: float) -> list[int]:
+        """List connections that have taken nothing of their answers for so long."""
+        return self._find(_NOT_ASKED, _NOT_ASKED, int(older_than_s * _MS_PER_S))
 
     def stats(self) -> NetStats:
         """Return the counters."""
@@ -254,9 +258,9 @@ class Net:
         lib.cl_net_stats_read(self._net, stats)
         return NetStats(*STATS.unpack(ffi.buffer(stats)))
 
-    def _find(self, idle_ms: int, partial_ms: int) -> list[int]:
+    def _find(self, idle_ms: int, partial_ms: int, unsent_ms: int) -> list[int]:
         conns = ffi.new("int64_t[]", _IDLE_MAX)
-        count = lib.cl_net_idle(self._net, idle_ms, partial_ms, conns, _IDLE_MAX)
+        count = lib.cl_net_idle(self._net, idle_ms, partial_ms, unsent_ms, conns, _IDLE_MAX)
         return [conns[at] for at in range(count)]
 
 

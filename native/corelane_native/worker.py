@@ -51,6 +51,9 @@ def _packed(parts: Sequence[tuple[int, int]]) -> bytes:
     return _parts_struct(len(parts)).pack(*chain.from_iterable(parts))
 
 
+NICENESS_MAX: Final = 19
+
+
 def _path(path: str) -> bytes:
     return os.fsencode(path) + b"\0"
 
@@ -61,7 +64,7 @@ class Worker:
     A method with a *job* only queues it. Its answer comes from `reap` when `eventfd` says so, in
     the order of the jobs. Memory that a job reads or fills must stay where it is until then.
     Errors of the disk are results, never exceptions; a path longer than 511 bytes is the caller's
-    bug. Not bound to the CPU of its maker unless *bound*.
+    bug. Not bound to the CPU of its maker unless *bound*; gives way to it by *niceness* (0 to 19).
     """
 
     __slots__ = (
@@ -69,9 +72,13 @@ class Worker:
         "_worker", "eventfd",
     )  # fmt: skip
 
-    def __init__(self, name: str, directory: str = "", *, bound: bool = False) -> None:
+    def __init__(
+        self, name: str, directory: str = "", *, bound: bool = False, niceness: int = 0
+    ) -> None:
+        assert 0 <= niceness <= NICENESS_MAX
         error = ffi.new("int *")
-        worker = lib.cl_worker_new(name.encode(), os.fsencode(directory), int(not bound), error)
+        path = os.fsencode(directory)
+        worker = lib.cl_worker_new(name.encode(), path, int(not bound), niceness, error)
         if worker == ffi.NULL:
             status = int(error[0])
             raise OSError(-status, os.strerror(-status), directory)

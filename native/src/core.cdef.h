@@ -178,6 +178,21 @@ typedef struct {
 void cl_walk_records(const void *records, uint64_t size, int32_t record_count,
                      int64_t base_timestamp, int64_t timestamp_wanted, cl_walk *walk);
 
+/* A run of whole batches: bytes start to end (start -1: none), records up to next_offset.
+ * is_cut: it ends only because the data do, at `end`. */
+typedef struct {
+    int64_t start;
+    int64_t end;
+    int64_t next_offset;
+    int64_t is_cut;
+} cl_batch_run;
+
+/* Find, in size bytes of batches, the first that holds offset or a later one, and the last that
+ * ends within bytes_max, counted from the first byte. first_always: the first batch of the data is
+ * taken whatever its size. Headers are trusted as the log's own, but never read past the end. */
+void cl_batches_run(uint64_t address, uint64_t size, int64_t offset, uint64_t bytes_max,
+                    int first_always, cl_batch_run *run);
+
 /* ---- Produce and Fetch requests ------------------------------------------------------------ */
 
 /* The head of a Produce request; positions count from the frame's first byte. */
@@ -304,8 +319,10 @@ typedef struct {
 
 /* Start a thread called name (15 bytes count). Relative paths start at directory ("" is the
  * working directory). unbound: the thread may run on every CPU, wherever its maker is pinned.
+ * niceness (0 to 19): how far it gives way to its maker on a CPU they share.
  * Returns NULL, with *error the negative errno. */
-cl_worker *cl_worker_new(const char *name, const char *directory, int unbound, int *error);
+cl_worker *cl_worker_new(const char *name, const char *directory, int unbound, int niceness,
+                         int *error);
 
 /* Finish all that was submitted, stop the thread, close every file. */
 void cl_worker_free(cl_worker *worker);
@@ -445,11 +462,12 @@ void cl_net_resume(cl_net *net, int64_t conn);
 /* While held, frames of API key 0 are not cut and their connections are not read. */
 void cl_net_hold_produce(cl_net *net, int held);
 
-/* List connections that moved no byte either way for idle_ms, or whose frame is unfinished for
- * partial_ms (-1: do not ask). Returns how many of them fit conns_max. Also closes a connection
- * that holds the turn to go beyond the memory limit and does not use it, and gives kept memory back
- * when little was received since the last call: call it every few seconds. */
-uint32_t cl_net_idle(cl_net *net, int64_t idle_ms, int64_t partial_ms, int64_t *conns,
-                     uint32_t conns_max);
+/* List connections that moved no byte either way for idle_ms, whose frame is unfinished for
+ * partial_ms, or that moved none for unsent_ms though an answer waits (-1: do not ask). Returns how
+ * many of them fit conns_max. Also closes a connection that holds the turn to go beyond the memory
+ * limit and does not use it, and gives kept memory back when little was received since the last
+ * call: call it every few seconds. */
+uint32_t cl_net_idle(cl_net *net, int64_t idle_ms, int64_t partial_ms, int64_t unsent_ms,
+                     int64_t *conns, uint32_t conns_max);
 
 void cl_net_stats_read(const cl_net *net, cl_net_stats *stats);

@@ -253,7 +253,9 @@ int cl_file_read(const cl_file *file, uint8_t *to, uint64_t size, uint64_t posit
     assert(to != NULL || size == 0);
     *done = 0;
     while (*done < size) {
-        ssize_t got = pread(file->fd, to + *done, size - *done, (off_t)(position + *done));
+        uint64_t rest = size - *done;
+        uint64_t wanted = rest < CL_READ_SLICE_BYTES ? rest : CL_READ_SLICE_BYTES;
+        ssize_t got = pread(file->fd, to + *done, wanted, (off_t)(position + *done));
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)

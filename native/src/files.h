@@ -6,6 +6,7 @@
 
 #define CL_PATH_BYTES_MAX 512u
 #define CL_FILES_OPEN_MAX 128u
+#define CL_READ_SLICE_BYTES (128u * 1024u) /* a kernel without preemption copies it to the end */
 
 typedef enum { CL_OPEN_READ, CL_OPEN_WRITE, CL_OPEN_DIRECT, CL_OPEN_DIRECT_DSYNC } cl_open_kind;
 

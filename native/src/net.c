@@ -191,7 +191,7 @@ static void conn_ready(cl_net *net, cl_conn *conn, uint32_t what)
     if ((what & EPOLLERR) && conn->is_link) /* only a pipe to write to has it */
         cl_link_unheard(net, conn);
     if ((what & EPOLLOUT) && conn->unsent != NULL && !cl_linked(&conn->flush))
-        cl_conn_flush(net, conn); /* else its turn comes in this poll anyway */
+        cl_list_push(&net->flushing, &conn->flush);
     if (conn->state != CL_CONN_OPEN)
         return;
     cl_conn_place(net, conn);
@@ -258,6 +258,7 @@ static void report(cl_net *net, cl_events *events)
 static void begin(cl_net *net)
 {
     net->poll_number++;
+    net->sent_end = cl_net_sent(net) + CL_TURN_SEND_BYTES_MAX;
     for (cl_link *link = cl_list_pop(&net->served); link != NULL; link = cl_list_pop(&net->served))
         cl_conn_after_poll(net, CL_ITEM(link, cl_conn, served));
     cl_starved_retry(net);
@@ -316,8 +317,8 @@ uint32_t cl_net_poll(cl_net *net, uint64_t timeout_us, cl_event *events, uint32_
 
 /* ---- Looking */
 
-uint32_t cl_net_idle(cl_net *net, int64_t idle_ms, int64_t partial_ms, int64_t *conns,
-                     uint32_t conns_max)
+uint32_t cl_net_idle(cl_net *net, int64_t idle_ms, int64_t partial_ms, int64_t unsent_ms,
+                     int64_t *conns, uint32_t conns_max)
 {
     assert(net != NULL);
     assert(conns != NULL || conns_max == 0);
@@ -336,7 +337,9 @@ uint32_t cl_net_idle(cl_net *net, int64_t idle_ms, int64_t partial_ms, int64_t *
         bool idle = idle_ms >= 0 && net->now_ms - conn->moved_ms >= idle_ms;
         bool partial = partial_ms >= 0 && conn->partial_ms >= 0 && !conn->paused && !conn->held &&
                        !conn->starved && net->now_ms - conn->partial_ms >= partial_ms;
-        if (idle || partial)
+        bool stuck = unsent_ms >= 0 && conn->unsent != NULL && !cl_linked(&conn->flush) &&
+                     net->now_ms - conn->moved_ms >= unsent_ms;
+        if (idle || partial || stuck)
             conns[count++] = conn->id;
     }
     cl_net_wake(net);

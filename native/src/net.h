@@ -20,7 +20,8 @@
 #define CL_LINK_FRAMES_MAX 256u /* one link stands for many clients */
 #define CL_LINKS_MAX 256u
 #define CL_LINK_KEPT_BYTES_MAX (16u * 1024u * 1024u) /* receive memory kept for the next frame */
-#define CL_TURN_BYTES_MAX (1024u * 1024u) /* each way */
+#define CL_TURN_BYTES_MAX (1024u * 1024u)     /* received of one connection */
+#define CL_TURN_SEND_BYTES_MAX (256 * 1024)   /* sent to all, from one poll to the next */
 #define CL_POLL_BYTES_MAX (8 * 1024 * 1024) /* of all connections: then the turn goes on */
 #define CL_BACKLOG_BYTES_MAX (1024u * 1024u) /* above, a connection is not read */
 #define CL_LOWAT_BYTES_MAX (256u * 1024u)
@@ -100,6 +101,7 @@ struct cl_net {
     int64_t grantee; /* the conn that may go beyond receive_bytes_max, or -1 */
     int64_t grantee_moved_ms;
     int64_t idle_bytes_in; /* received when cl_net_idle was called last */
+    int64_t sent_end;      /* what stats may say was sent before the next poll begins */
     cl_buffers buffers;    /* of clients */
     cl_buffers link_buffers;
     cl_link ready;

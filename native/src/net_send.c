@@ -7,6 +7,7 @@
 
 #define VECTOR_MAX 1024
 #define VECTOR_FLUSH_MAX 64
+#define SMALL_BYTES 16384 /* an answer that waits behind nobody's large one */
 #define BACKLOG_COPIED_MAX (256u * 1024u * 1024u) /* of all clients, and of each link */
 
 static cl_range range_at(const void *ranges, uint32_t at)
@@ -50,6 +51,13 @@ static int64_t transmit(cl_net *net, cl_conn *conn, struct iovec *vector, size_t
         if (errno != EINTR)
             return -errno;
     }
+}
+
+/* How much one connection may send now: what large answers have left of the turn, or a little. */
+static uint64_t turn_rest(const cl_net *net)
+{
+    int64_t rest = net->sent_end - cl_net_sent(net);
+    return (uint64_t)(rest > SMALL_BYTES ? rest : SMALL_BYTES);
 }
 
 /* The other side takes nothing any more. */
@@ -147,7 +155,7 @@ void cl_conn_flush(cl_net *net, cl_conn *conn)
     cl_list_remove(&conn->flush);
     if (conn->unsent == NULL)
         return;
-    uint64_t allowed = CL_TURN_BYTES_MAX;
+    uint64_t allowed = turn_rest(net);
     while (conn->unsent != NULL) {
         if (allowed == 0) {
             cl_list_push(&net->flushing, &conn->flush);
@@ -187,8 +195,7 @@ void cl_flush_turns(cl_net *net)
     for (cl_link *link = cl_list_pop(&net->flushing); link != NULL;
          link = cl_list_pop(&net->flushing))
         cl_list_push(&turn, link);
-    int64_t bytes_end = cl_net_sent(net) + CL_TURN_BYTES_MAX;
-    while (!cl_list_empty(&turn) && cl_net_sent(net) < bytes_end) /* the rest: next poll */
+    while (!cl_list_empty(&turn) && cl_net_sent(net) < net->sent_end) /* the rest: next poll */
         cl_conn_flush(net, CL_ITEM(cl_list_pop(&turn), cl_conn, flush)); /* back at the end */
     while (!cl_list_empty(&turn)) /* not served: they stay in front */
         cl_list_push_front(&net->flushing, turn.previous);
@@ -233,11 +240,11 @@ static void outgoing_advance(const cl_net *net, outgoing *out, uint64_t sent)
     assert(sent == 0);
 }
 
-/* Send until the socket is full, all is sent, or the turn's limit is reached. */
+/* Send until the socket is full, all is sent, or the limit of the turn is reached. */
 static int send_now(cl_net *net, cl_conn *conn, outgoing *out)
 {
     struct iovec vector[VECTOR_MAX];
-    uint64_t allowed = CL_TURN_BYTES_MAX;
+    uint64_t allowed = turn_rest(net);
     while (out->at < out->count) {
         if (allowed == 0) {
             cl_list_push(&net->flushing, &conn->flush);

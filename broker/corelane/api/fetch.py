@@ -7,55 +7,64 @@ v9  leader epochs (KIP-320).  v11 rack (KIP-392).  v12 flexible, diverging epoch
 The first non-empty partition returns at least one whole batch whatever the limits (KIP-74), the
 others obey them, in request order. Batches leave as they lie, never re-encoded. A request without
 enough data waits for `max_wait_ms`; whatever commits in a partition it names wakes it. Reads of
-what memory no longer holds go to the read thread and come back in a later turn.
+what memory no longer holds go to the read thread and come back in a later turn (fetch_cold.py).
 """
 
 # performance-critical: see STYLE.md
 
+from collections.abc import Iterator
 from functools import partial
 
 import corelane_native as native
-from corelane.api.fetch_response import FetchedPartition, FetchedTopic, encode, error_of
+from corelane.api.fetch_cold import Wanted, read_cold
+from corelane.api.fetch_response import Encoder, FetchedPartition, FetchedTopic, encode
 from corelane.api.leaders import endpoints_for, fault_of_absent, hint_for
 from corelane.api.produce import body_at
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import ChunkId, Offset
-from corelane.model.limits import READ_BYTES_MAX
+from corelane.model.limits import FETCH_ANSWER_PARTS_MAX, FETCH_PARTS_MAX
 from corelane.shard.call import Call
-from corelane.shard.effects import Part
 from corelane.shard.partition import Partition, Topic
 from corelane.shard.shard import Shard
 from corelane.storage.group_log import ColdRead, MemoryRead
-from corelane.storage.store import ColdResult
-from corelane.wire.batch import whole_batches
 from corelane.wire.errors import DecodeError
 from corelane_native import FetchRow
 
 _FLEXIBLE_FROM = 12
 _TOPIC_IDS_FROM = 13
 _NO_EPOCH = -1
-ROWS_PER_TURN_MAX = 128
-"""Partitions of one fetch that are looked at in one turn: about a millisecond."""
+SLICE_ROWS = 32
+"""Partitions of one fetch that are looked at before others have their turn: about 50 us."""
+_PARTS_LIKE_ROW = 8
+"""So many batches in memory take about as long as a partition."""
 WAIT_MS_MAX = 5 * 60 * 1000
 """A client that wants to wait longer is answered, empty, and asks again."""
 
 
 class FetchWait:
-    """One Fetch request: looks for data, waits for more, collects what disks return."""
+    """One Fetch request: looks for data, waits for more, collects what disks return.
+
+    Every walk over its partitions is a generator that pauses after `SLICE_ROWS` of them, so that
+    a request for a thousand holds up nobody; one for a few never does.
+    """
 
     __slots__ = (
+        "available",
         "bytes_left",
         "bytes_min",
         "call",
         "chunks_held",
         "deadline_ms",
+        "found_bytes",
         "is_done",
-        "is_woken",
+        "is_waiting",
+        "parts_left",
         "reads_open",
         "registered",
         "rows",
         "shard",
         "topics",
+        "woken_rows",
     )
 
     def __init__(self, shard: Shard, call: Call, bytes_min: int, bytes_max: int) -> None:
@@ -63,49 +72,111 @@ class FetchWait:
         self.call = call
         self.bytes_min = min(bytes_min, bytes_max)  # more will never be answered, so do not wait
         self.bytes_left = bytes_max
+        self.parts_left = FETCH_ANSWER_PARTS_MAX
         self.is_done = False
-        self.is_woken = False
+        self.is_waiting = False
         self.deadline_ms = 0
         self.reads_open = 0
+        self.found_bytes = 0  # the sum of `available`: what each row could return, as last seen
+        self.available: dict[int, int] = {}
+        self.woken_rows: dict[int, None] = {}
         self.registered: list[Partition] = []
         self.chunks_held: list[ChunkId] = []
         self.topics: list[FetchedTopic] = []
         self.rows: list[tuple[FetchRow, Topic | None, FetchedPartition]] = []
 
-    # --- waiting ---
+    @property
+    def is_left(self) -> bool:
+        """Whether the client is gone."""
+        return self.call.slot.connection.is_closed
 
-    def begin(self, max_wait_ms: int) -> None:
+    @property
+    def is_full(self) -> bool:
+        """Whether the answer may hold no more."""
+        return self.bytes_left <= 0 or self.parts_left <= 0
+
+    def _go_on(self, work: Iterator[None]) -> None:
+        """Run *work* to its end, or to its next pause and on in a later turn."""
+        if next(work, self) is None:
+            self.shard.slices.append(partial(self._go_on, work))
+
+    # --- looking and waiting ---
+
+    def begin(self, max_wait_ms: int, rows: Iterator[FetchRow]) -> None:
         """Answer now if there is enough, else wait for it."""
-        if self.call.slot.connection.is_closed:
+        if self.is_left:
             return  # it closed while this fetch waited for the one before it
         self.deadline_ms = self.shard.now_ms + max(0, min(max_wait_ms, WAIT_MS_MAX))
-        if max_wait_ms > 0 and not self._has_enough():
-            self.shard.counts.fetches_waited += 1
-            for row, topic, _out in self.rows:
-                partition = None if topic is None else topic.partition(row[2])
-                if partition is not None:
-                    partition.fetch_waits[self] = None
-                    self.registered.append(partition)
-            self.shard.deadlines.add(self.deadline_ms, self)
-            self.call.slot.abandoned = self._abandoned
-            self.call.slot.hurried = self._hurried
-            return
-        self._collect()
+        self._go_on(self._look(rows, may_wait=max_wait_ms > 0))
 
-    def wake(self) -> None:
-        """Look again at the end of the turn (several commits of a turn wake once)."""
-        if not self.is_woken and not self.is_done:
-            self.is_woken = True
+    def _look(self, rows: Iterator[FetchRow], *, may_wait: bool) -> Iterator[None]:
+        """Find the partitions; register with each until there is enough."""
+        request = self.call.request
+        groups = self.shard.groups
+        topics = groups.topics_by_id if self.call.version >= _TOPIC_IDS_FROM else groups.topics
+        topic_at = -1
+        topic = None
+        fetched: list[FetchedPartition] = []
+        must_wait = may_wait
+        for number, row in enumerate(rows):
+            if number % SLICE_ROWS == 0 and number:
+                yield
+                if self.is_left:
+                    break
+            if row[0] != topic_at:
+                topic_at = row[0]
+                name = native.bytes_at(request.address + topic_at, row[1])
+                topic = topics.get(name)
+                fetched = []
+                self.topics.append(FetchedTopic(name, fetched))
+            out = FetchedPartition(row[2])
+            fetched.append(out)
+            self.rows.append((row, topic, out))
+            if must_wait:
+                must_wait = not self._has_enough(number) and self._register(number)
+        if self.is_left:
+            self._leave()
+        elif must_wait:
+            self._wait()
+        else:
+            self._leave()
+            yield from self._collect()
+
+    def _register(self, number: int) -> bool:
+        """Be woken by a row's partition; False if it is named twice: then nobody waits."""
+        row, topic, _out = self.rows[number]
+        assert topic is not None, "an unknown topic is answered at once"
+        partition = topic.partition(row[2])
+        assert partition is not None
+        if self in partition.fetch_waits:
+            return False
+        partition.fetch_waits[self] = number
+        self.registered.append(partition)
+        return True
+
+    def _wait(self) -> None:
+        self.is_waiting = True
+        self.shard.counts.fetches_waited += 1
+        self.shard.deadlines.add(self.deadline_ms, self)
+        self.call.slot.abandoned = self._abandoned
+        self.call.slot.hurried = self._hurried
+        if self.woken_rows:  # while it looked at others
             self.shard.woken.append(self._look_again)
 
-    def _look_again(self) -> None:
-        self.is_woken = False
+    def wake(self, number: int) -> None:
+        """Look at a row again at the end of the turn (several commits of a turn wake once)."""
         if self.is_done:
             return
-        if self._has_enough():
-            self._leave()
+        if self.is_waiting and not self.woken_rows:
+            self.shard.woken.append(self._look_again)
+        self.woken_rows[number] = None
+
+    def _look_again(self) -> None:
+        woken, self.woken_rows = self.woken_rows, {}
+        if not self.is_done and any(self._has_enough(number) for number in woken):
             self.shard.deadlines.note_done()
-            self._collect()
+            self._leave()
+            self._go_on(self._collect())
 
     def _abandoned(self) -> None:
         """Wait no longer for a client that left."""
@@ -123,34 +194,35 @@ class FetchWait:
         """Answer with what there is."""
         del now_ms
         self._leave()
-        self._collect()
+        self._go_on(self._collect())
 
     def _leave(self) -> None:
         self.is_done = True
         for partition in self.registered:
-            partition.fetch_waits.pop(self, None)  # one may be named twice
+            del partition.fetch_waits[self]
         self.registered.clear()
 
-    def _has_enough(self) -> bool:
-        """Whether an error, or `bytes_min` bytes, can be answered at once."""
+    def _has_enough(self, number: int) -> bool:
+        """Whether an error, or with this row `bytes_min` bytes, can be answered at once."""
+        row, topic, out = self.rows[number]
+        partition = self._check(row, topic, out)
+        if partition is None:
+            return True
+        log = partition.log
+        offset = row[4]
         found = 0
-        for row, topic, out in self.rows:
-            partition = self._check(row, topic, out)
-            if partition is None:
-                return True
-            log = partition.log
-            offset = row[4]
-            if offset >= log.committed_offset:
-                continue
+        if offset < log.committed_offset:
             if self.bytes_min <= 1 or offset < log.tail_offset:
                 return True
-            read = log.read(
-                Offset(offset), min(row[7], self.bytes_min), log.committed_offset, at_least_one=True
-            )
-            found += read.size_bytes if isinstance(read, MemoryRead) else 0
-            if found >= self.bytes_min:
-                return True
-        return found >= self.bytes_min
+            limit = min(row[7], self.bytes_min)
+            read = log.read(Offset(offset), limit, log.committed_offset, at_least_one=True)
+            if isinstance(read, MemoryRead):
+                if len(read.parts) >= FETCH_PARTS_MAX:
+                    return True  # it will never return more
+                found = read.size_bytes
+        self.found_bytes += found - self.available.get(number, 0)
+        self.available[number] = found
+        return self.found_bytes >= self.bytes_min
 
     # --- answering ---
 
@@ -172,13 +244,14 @@ class FetchWait:
         return partition
 
     @property
-    def _unknown(self) -> ErrorCode:
+    def unknown(self) -> ErrorCode:
+        """The error of a topic that is not there, in the terms of this version."""
         by_id = self.call.version >= _TOPIC_IDS_FROM
         return ErrorCode.UNKNOWN_TOPIC_ID if by_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
     def _find(self, row: FetchRow, topic: Topic | None) -> tuple[int, Partition | None]:
         if topic is None or topic.is_deleted:
-            return self._unknown, None
+            return self.unknown, None
         partition = topic.partition(row[2])
         if partition is None:
             return fault_of_absent(self.shard, topic, row[2])[0], None
@@ -196,18 +269,22 @@ class FetchWait:
             return ErrorCode.OFFSET_OUT_OF_RANGE, partition
         return 0, partition
 
-    def _collect(self) -> None:
+    def _collect(self) -> Iterator[None]:
         """Gather batches for every partition, in request order, within the limits."""
-        self.is_done = True
+        assert self.is_done
+        assert not self.registered
         self.reads_open = 1
-        self._collect_from(0, is_first=True)
-
-    def _collect_from(self, start: int, *, is_first: bool) -> None:
-        """Go on with row number *start*; many rows take several turns, or others would wait."""
-        end = start + ROWS_PER_TURN_MAX
-        for row, topic, out in self.rows[start:end]:
+        is_first = True
+        done = 0
+        for row, topic, out in self.rows:
+            if done >= SLICE_ROWS:
+                done = 0
+                yield
+                if self.is_left:
+                    break
+            done += 1
             partition = self._check(row, topic, out)
-            if partition is None or (self.bytes_left <= 0 and not is_first):
+            if partition is None or (self.is_full and not is_first):
                 continue
             log = partition.log
             limit = min(row[7], self.bytes_left)
@@ -216,92 +293,25 @@ class FetchWait:
                 for chunk in log.chunk_ids(read.parts):
                     self.shard.arena.retain(chunk)
                     self.chunks_held.append(chunk)
-                out.parts = list(read.parts)
-                out.size_bytes = read.size_bytes
-                out.record_count = read.next_offset - row[4]
+                out.found(list(read.parts), read.size_bytes)
                 self.bytes_left -= read.size_bytes
+                self.parts_left -= len(read.parts)
+                done += len(read.parts) // _PARTS_LIKE_ROW
+                partition.topic.counts.bytes_out += read.size_bytes
+                partition.topic.counts.records_out += read.next_offset - row[4]
                 is_first = False
             elif isinstance(read, ColdRead):
-                self._read_cold(partition, read, row, out, is_first=is_first)
+                wanted = Wanted(partition, Offset(row[4]), row[7], out)
+                read_cold(self, read, wanted, is_first=is_first)
                 is_first = False
-        if end < len(self.rows) and not self.call.slot.connection.is_closed:
-            self.shard.todo.append(partial(self._collect_from, end, is_first=is_first))
-        else:
-            self._read_done()
+        self.read_done()
 
-    def _read_cold(
-        self,
-        partition: Partition,
-        read: ColdRead,
-        row: FetchRow,
-        out: FetchedPartition,
-        *,
-        is_first: bool,
-    ) -> None:
-        limit = max(0, min(row[7], self.bytes_left, READ_BYTES_MAX))
-        if not is_first and limit < read.segment.batch_bytes_max:
-            return  # a batch may not fit: this partition is first in the client's next request
-        self.bytes_left -= limit
-
-        def answered(result: ColdResult) -> None:
-            self._take_cold(partition, result, Offset(row[4]), limit, out)
-            self._read_done()
-
-        self.reads_open += 1
-        self.shard.counts.reads_cold += 1
-        try:
-            self.shard.store.read_cold(partition.log, read, answered)
-        except MemoryError:
-            self.reads_open -= 1  # answered empty: the client asks again
-
-    def _take_cold(
-        self,
-        partition: Partition,
-        result: ColdResult,
-        offset: Offset,
-        bytes_max: int,
-        out: FetchedPartition,
-    ) -> None:
-        """Cut what the disk returned to whole batches, from the one that holds *offset*."""
-        arena = self.shard.arena
-        self.shard.counts.reads_cold_bytes += result.size_bytes
-        self.chunks_held.append(result.chunk)
-        if offset < partition.log.start_offset:  # trimmed meanwhile, and its file may be gone
-            out.error = ErrorCode.OFFSET_OUT_OF_RANGE
-            out.log_start_offset = partition.log.start_offset
-            return
-        if result.error and partition.is_dropped:
-            gone = partition.topic.is_deleted  # else another core has it now
-            out.error = self._unknown if gone else ErrorCode.NOT_LEADER_OR_FOLLOWER
-            return
-        if result.error:
-            self.shard.damage(partition, f"reading its segment failed with errno {result.error}")
-            out.error = ErrorCode.KAFKA_STORAGE_ERROR
-            return
-        view = arena.view(result.chunk, result.position, result.size_bytes)
-        data: bytes | memoryview = view
-        if result.suffix:
-            data = bytes(view) + result.suffix
-        start = end = -1
-        for at, head in whole_batches(data, bytes_max):
-            if head.base_offset + head.last_offset_delta < offset:
-                continue
-            if start < 0:
-                start = at
-            end = at + head.size_bytes
-            out.record_count = head.base_offset + head.last_offset_delta + 1 - offset
-        if start < 0:
-            return
-        part: Part = bytes(data[start:end])
-        if not result.suffix:
-            part = (result.chunk, result.position + start, end - start)  # type: ignore[assignment]
-        out.parts = [part]
-        out.size_bytes = end - start
-
-    def _read_done(self) -> None:
+    def read_done(self) -> None:
+        """Note that one of the reads is over; after the last one the answer leaves."""
         self.reads_open -= 1
+        assert self.reads_open >= 0
         if self.reads_open == 0:
-            self._answer()
+            self._go_on(self._answer())
 
     def _next_of_connection(self) -> None:
         """Let the connection's next fetch begin.
@@ -314,21 +324,30 @@ class FetchWait:
         if fetches:
             self.shard.todo.append(fetches[0])
 
-    def _answer(self) -> None:
-        self._next_of_connection()
+    def _answer(self) -> Iterator[None]:
         call, shard = self.call, self.shard
-        if call.slot.connection.is_closed:
+        encoder = Encoder(call.version, call.request.correlation_id, 0, len(self.topics))
+        error = 0
+        hints = []
+        number = 0
+        for topic in self.topics:
+            encoder.topic(topic)
+            for out in topic.partitions:
+                if number % SLICE_ROWS == 0 and number:
+                    yield
+                number += 1
+                encoder.partition(out)
+                error = error or out.error
+                if out.leader is not None:
+                    hints.append(out.leader)
+            encoder.topic_end()
+        self._next_of_connection()
+        if self.is_left:
             for chunk in self.chunks_held:
                 shard.arena.release(chunk)
             return
-        hints = [out.leader for _row, _topic, out in self.rows if out.leader is not None]
         endpoints = endpoints_for(shard, call.slot.connection, hints) if hints else []
-        for _row, topic, out in self.rows:
-            if topic is not None and out.size_bytes:
-                topic.counts.bytes_out += out.size_bytes
-                topic.counts.records_out += out.record_count
-        parts = encode(call.version, call.request.correlation_id, 0, self.topics, endpoints)
-        call.answer_parts(parts, self.chunks_held, error_of(self.topics))
+        call.answer_parts(encoder.end(endpoints), self.chunks_held, error)
 
 
 def handle(shard: Shard, call: Call) -> None:
@@ -339,28 +358,21 @@ def handle(shard: Shard, call: Call) -> None:
     decoded = native.decode_fetch(request.address, request.size_bytes, at, version)
     if decoded is None:
         raise DecodeError("the request is cut or malformed")
-    max_wait_ms, bytes_min, bytes_max, _isolation, session_id, session_epoch, _rack, rows = decoded
+    max_wait_ms, bytes_min, bytes_max = decoded[:3]
+    session_id, session_epoch = decoded[4:6]
+    count, rows = decoded[7:]
     if session_id != 0 and session_epoch > 0:
         # Sessions are refused with session id 0, so this client talks to a broker long gone.
         error = ErrorCode.FETCH_SESSION_ID_NOT_FOUND
         call.answer_parts(encode(version, request.correlation_id, error, [], []), [], error)
         return
-    wait = FetchWait(shard, call, bytes_min, min(bytes_max, shard.config.config.fetch.bytes_max))
-    topics = shard.groups.topics_by_id if version >= _TOPIC_IDS_FROM else shard.groups.topics
-    topic_at = -1
-    topic = None
-    fetched: list[FetchedPartition] = []
-    for row in rows:
-        if row[0] != topic_at:
-            topic_at = row[0]
-            name = native.bytes_at(request.address + topic_at, row[1])
-            topic = topics.get(name)
-            fetched = []
-            wait.topics.append(FetchedTopic(name, fetched))
-        out = FetchedPartition(row[2])
-        fetched.append(out)
-        wait.rows.append((row, topic, out))
     fetches = call.slot.connection.fetches
-    fetches.append(partial(wait.begin, max_wait_ms))
+    if fetches or count > SLICE_ROWS:
+        call = call.keep()  # the names in it are read in a later step
+    bytes_max = min(bytes_max, shard.config.config.fetch.bytes_max)
+    bytes_max = min(bytes_max, shard.store.reading.answer_bytes_max)
+    wait = FetchWait(shard, call, bytes_min, bytes_max)
+    begin = partial(wait.begin, max_wait_ms, rows)
+    fetches.append(begin)
     if len(fetches) == 1:
-        wait.begin(max_wait_ms)
+        begin()

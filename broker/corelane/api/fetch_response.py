@@ -45,7 +45,6 @@ class FetchedPartition:
         "log_start_offset",
         "partition",
         "parts",
-        "record_count",
         "size_bytes",
     )
 
@@ -57,8 +56,12 @@ class FetchedPartition:
         self.log_start_offset = -1
         self.parts: list[Part] = []
         self.size_bytes = 0
-        self.record_count = 0
         self.leader: LeaderHint | None = None
+
+    def found(self, parts: list[Part], size_bytes: int) -> None:
+        """Note the batches to be returned."""
+        self.parts = parts
+        self.size_bytes = size_bytes
 
 
 @record
@@ -84,6 +87,73 @@ def error_of(topics: Sequence[FetchedTopic]) -> int:
     return next((row.error for topic in topics for row in topic.partitions if row.error), 0)
 
 
+class Encoder:
+    """Makes the whole frame, length prefix included, as parts, piece by piece.
+
+    The session id is always 0: this broker refuses incremental sessions (KIP-227 allows it) and
+    every request names all of its partitions.
+    """
+
+    __slots__ = ("_correlation_id", "_is_flexible", "_parts", "_pending", "_size_bytes", "_version")
+
+    def __init__(self, version: int, correlation_id: int, error: int, topic_count: int) -> None:
+        self._version = version
+        self._correlation_id = correlation_id
+        self._is_flexible = version >= _FLEXIBLE_FROM
+        self._parts: list[Part] = []
+        self._size_bytes = 0
+        head = bytearray(_FRAME.size)
+        if self._is_flexible:
+            head.append(0)  # no tags in the response header
+        head += _TOP_V7.pack(0, error, 0) if version >= 7 else _TOP_V4.pack(0)
+        head += self._count(topic_count)
+        self._pending = head
+
+    def _count(self, count: int) -> bytes:
+        return uvarint(count + 1) if self._is_flexible else _COUNT.pack(count)
+
+    def topic(self, topic: FetchedTopic) -> None:
+        """Begin a topic; all of its partitions follow."""
+        name = topic.name_or_id
+        if self._version >= _TOPIC_IDS_FROM:
+            self._pending += name
+        elif self._is_flexible:
+            self._pending += uvarint(len(name) + 1) + name
+        else:
+            self._pending += len(name).to_bytes(2, "big") + name
+        self._pending += self._count(len(topic.partitions))
+
+    def partition(self, row: FetchedPartition) -> None:
+        """Add a partition of the topic that was begun."""
+        pending = self._pending
+        _partition_head(pending, self._version, row)
+        if row.size_bytes:
+            self._parts.append(bytes(pending))
+            self._size_bytes += len(pending) + row.size_bytes
+            self._parts += row.parts
+            self._pending = pending = bytearray()
+        if self._is_flexible:
+            hint = row.leader
+            pending += b"\0" if hint is None else leader_tag(_LEADER_TAG_NUMBER, hint)
+
+    def topic_end(self) -> None:
+        """End a topic."""
+        if self._is_flexible:
+            self._pending.append(0)
+
+    def end(self, endpoints: list[Endpoint]) -> list[Part]:
+        """Return the frame; *endpoints* are those of the brokers that were named as leaders."""
+        pending, parts = self._pending, self._parts
+        if self._is_flexible:
+            pending += endpoints_tag(endpoints) if self._version >= _KIP_951_FROM else b"\0"
+        parts.append(bytes(pending))
+        size_bytes = self._size_bytes + len(pending) - _COUNT.size
+        first = parts[0]
+        assert isinstance(first, bytes)
+        parts[0] = _FRAME.pack(size_bytes, self._correlation_id) + first[_FRAME.size :]
+        return parts
+
+
 def encode(
     version: int,
     correlation_id: int,
@@ -91,49 +161,14 @@ def encode(
     topics: list[FetchedTopic],
     endpoints: list[Endpoint],
 ) -> list[Part]:
-    """Return the whole frame, length prefix included, as parts.
-
-    The session id is always 0: this broker refuses incremental sessions (KIP-227 allows it) and
-    every request names all of its partitions.
-    """
-    flexible = version >= _FLEXIBLE_FROM
-    parts: list[Part] = []
-    head = bytearray(8)
-    if flexible:
-        head.append(0)  # no tags in the response header
-    head += _TOP_V7.pack(0, error, 0) if version >= 7 else _TOP_V4.pack(0)
-    head += uvarint(len(topics) + 1) if flexible else _COUNT.pack(len(topics))
-    size_bytes = 0
-    pending = head
+    """Return the whole frame at once."""
+    encoder = Encoder(version, correlation_id, error, len(topics))
     for topic in topics:
-        if version >= _TOPIC_IDS_FROM:
-            pending += topic.name_or_id
-        elif flexible:
-            pending += uvarint(len(topic.name_or_id) + 1) + topic.name_or_id
-        else:
-            pending += len(topic.name_or_id).to_bytes(2, "big") + topic.name_or_id
-        count = len(topic.partitions)
-        pending += uvarint(count + 1) if flexible else _COUNT.pack(count)
+        encoder.topic(topic)
         for row in topic.partitions:
-            _partition_head(pending, version, row)
-            if row.size_bytes:
-                parts.append(bytes(pending))
-                size_bytes += len(pending) + row.size_bytes
-                parts += row.parts
-                pending = bytearray()
-            if flexible:
-                hint = row.leader
-                pending += b"\0" if hint is None else leader_tag(_LEADER_TAG_NUMBER, hint)
-        if flexible:
-            pending.append(0)
-    if flexible:
-        pending += endpoints_tag(endpoints) if version >= _KIP_951_FROM else b"\0"
-    parts.append(bytes(pending))
-    size_bytes += len(pending)
-    first = parts[0]
-    assert isinstance(first, bytes)
-    parts[0] = _FRAME.pack(size_bytes - 4, correlation_id) + first[8:]
-    return parts
+            encoder.partition(row)
+        encoder.topic_end()
+    return encoder.end(endpoints)
 
 
 def _partition_head(out: bytearray, version: int, row: FetchedPartition) -> None:

@@ -17,7 +17,7 @@ from corelane.shard.events import WorkDone
 from corelane.shard.partition import Partition
 from corelane.shard.shard import Shard
 from corelane.storage.group_log import ColdRead, MemoryRead
-from corelane.storage.store import ColdResult
+from corelane.storage.reading import ColdResult
 from corelane.wire.batch import (
     FoundRecord,
     WalkedBatches,
@@ -84,7 +84,8 @@ class TimeLookUp:
 
     def _read(self, cold: ColdRead, then: Callable[[bytes], None]) -> None:
         try:
-            self.shard.store.read_cold(self.partition.log, cold, partial(self._was_read, then))
+            reading = self.shard.store.reading
+            reading.read_cold(self.partition.log, cold, partial(self._was_read, then))
         except MemoryError:
             self.row.error_code = ErrorCode.REQUEST_TIMED_OUT
             self.done()

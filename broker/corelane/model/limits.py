@@ -131,6 +131,15 @@ SEGMENT_WRITE_BYTES_MAX: Final = 4 * MIB
 READ_BYTES_MAX: Final = 4 * MIB
 """One read of a segment, whatever a client asks for: readers share the arena with the log."""
 
+FETCH_PARTS_MAX: Final = 1_024
+"""Batches from memory in one partition's answer; clients with tiny ones ask again."""
+
+FETCH_ANSWER_PARTS_MAX: Final = 8 * FETCH_PARTS_MAX
+"""The same for a whole answer, exceeded by at most one partition."""
+
+READS_WAITING_MAX: Final = 10_000
+"""Reads that wait for memory; what is asked for beyond is answered empty, and asked for again."""
+
 OPEN_FILES_MAX: Final = 512
 """Files each native thread keeps open."""
 

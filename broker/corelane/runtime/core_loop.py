@@ -58,6 +58,9 @@ POLL_US_MAX: Final = limits.TURN_MS_MAX * 1000
 BURST_NS_MAX: Final = 5_000_000
 """How long the loop stays out of trio: timers, control messages and work wait so long."""
 
+STUCK_S: Final = 10.0
+"""A client that has taken nothing of its answer for so long gives way where memory is short."""
+
 CORE_DOOR: Final = 0
 BOOTSTRAP_DOOR: Final = 1
 """How a connection came in; its listener token is 2 * (number of the listener) + this."""
@@ -73,6 +76,10 @@ class ShardLike(Protocol):
     """What the loop needs of a shard."""
 
     counts: ShardCounts
+
+    @property
+    def is_short_of_memory(self) -> bool:
+        """Whether answers that nobody takes are in others' way."""
 
     def step(self, now_ms: int, wall_ms: int, events: list[Event]) -> list[Effect]:
         """Advance."""
@@ -199,6 +206,9 @@ class CoreLoop:
             self._complain(f"refused {count} connections", "there is no room for more")
         for conn in {*self.net.idle(older_than_s), *self.net.slow(older_than_s)}:
             self._close(Close(ConnId(conn), ""))
+        if self.shard.is_short_of_memory:
+            for conn in self.net.stuck(STUCK_S):
+                self._close(Close(ConnId(conn), "its answer takes memory that others wait for"))
         self.wake()
 
     def _burst(self) -> bool:

@@ -29,8 +29,8 @@ class AppendWaiter(Protocol):
 class HighWatermarkWaiter(Protocol):
     """Who waits for more to read."""
 
-    def wake(self) -> None:
-        """Look again at the end of this turn."""
+    def wake(self, number: int) -> None:
+        """Look again at the end of this turn; *number* is what was registered here."""
 
 
 @record
@@ -125,7 +125,7 @@ class Partition(Member):
         self.commit_waits: deque[tuple[Index, AppendWaiter]] = deque()
         self.sync_waits: deque[tuple[Index, AppendWaiter]] = deque()
         self.twin_waits: list[tuple[Index, AppendWaiter]] = []
-        self.fetch_waits: dict[HighWatermarkWaiter, None] = {}  # in the order they came
+        self.fetch_waits: dict[HighWatermarkWaiter, int] = {}  # in the order they came
         self.append_queue: deque[object] = deque()
         self.trim_index = Index(0)  # of the last TRIM proposed here
         self.trim_offset = Offset(0)  # the log start that it asks for
@@ -157,8 +157,8 @@ class Partition(Member):
         self.is_leaving = True
         self.topic.changed()
         self.left = committed
-        for reader in self.fetch_waits:
-            reader.wake()
+        for reader, number in self.fetch_waits.items():
+            reader.wake(number)
 
     def stay(self) -> None:
         """Serve again: nobody took it over."""
@@ -231,8 +231,8 @@ class Partition(Member):
             self.twin_waits = [row for row in self.twin_waits if row[0] > index]
             for waiter in settled:
                 waiter.settled(is_lost=False)
-        for reader in self.fetch_waits:
-            reader.wake()
+        for reader, number in self.fetch_waits.items():
+            reader.wake(number)
         if self.left is not None:
             self.left()
 
@@ -254,8 +254,8 @@ class Partition(Member):
         self.twin_waits = []
         for _index, waiter in lost:
             waiter.settled(is_lost=True)
-        for reader in self.fetch_waits:
-            reader.wake()
+        for reader, number in self.fetch_waits.items():
+            reader.wake(number)
 
 
 def _release(waits: deque[tuple[Index, AppendWaiter]], upto_index: Index) -> None:

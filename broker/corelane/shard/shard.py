@@ -45,6 +45,7 @@ from corelane.wire.errors import DecodeError
 from corelane_native import Arena
 
 CHORES_PER_TURN_MAX: Final = 64
+SLICES_PER_TURN_MAX: Final = 4
 FLUSH_ROUNDS_MAX: Final = 2
 INFO: Final = 20
 WARNING: Final = 30
@@ -81,6 +82,7 @@ class Shard:
         self.dirty: list[Connection] = []
         self.woken: list[Callable[[], None]] = []
         self.todo: deque[Callable[[], None]] = deque()
+        self.slices: deque[Callable[[], None]] = deque()  # the rest of very wide requests
         self.works: dict[JobId, Callable[[WorkDone], None]] = {}
         self.worked_bytes = 0  # of batches that wait to be decompressed or compressed
         self._works_waiting: deque[Work] = deque()
@@ -145,7 +147,7 @@ class Shard:
 
     def next_deadline_ms(self) -> int | None:
         """Return when `step` must run even if nothing happens; None: whenever something does."""
-        if self.todo or self.woken or self.store.wants_turn:
+        if self.todo or self.slices or self.woken or self.store.wants_turn:
             return self.now_ms
         deadline_ms = self.deadlines.next_ms()
         if self.is_stopped:
@@ -164,6 +166,11 @@ class Shard:
     def is_ready(self) -> bool:
         """Whether everything that belongs on this core is served."""
         return self.groups.is_ready
+
+    @property
+    def is_short_of_memory(self) -> bool:
+        """Whether answers that their clients do not take are in others' way."""
+        return self.store.reading.is_short
 
     def stop(self) -> None:
         """Begin a clean stop: the next step starts the last checkpoint, `Stopped` ends it."""
@@ -373,6 +380,8 @@ class Shard:
         """Run a bounded share of the queued work: opening 10,000 partitions takes many turns."""
         for _ in range(min(CHORES_PER_TURN_MAX, len(self.todo))):
             self.todo.popleft()()
+        for _ in range(min(SLICES_PER_TURN_MAX, len(self.slices))):
+            self.slices.popleft()()
 
     def _hold_or_release_produce(self) -> None:
         must_hold = self.store.must_hold or bool(self._deferred) or self.forwarding.is_congested

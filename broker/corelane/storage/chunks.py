@@ -3,6 +3,8 @@
 Invariants:
 K1. A chunk is released when it is closed, its WAL writes are durable, and no log names it.
 K2. Chunks are evicted oldest first; one with unflushed entries is never evicted.
+K3. What answers hold (chunks read from disk, and evicted ones that are still being sent) is not
+    the log's: the log neither gives way to it nor stops for it.
 """
 
 # performance-critical: see STYLE.md
@@ -41,11 +43,32 @@ class Chunk:
 class Chunks:
     """All chunks of one core's log, oldest first."""
 
-    __slots__ = ("arena", "fifo")
+    __slots__ = ("_lent", "arena", "fifo", "lent_bytes")
 
     def __init__(self, arena: Arena) -> None:
         self.arena = arena
         self.fifo: deque[Chunk] = deque()
+        self._lent: dict[ChunkId, int] = {}
+        self.lent_bytes = 0
+
+    @property
+    def log_bytes(self) -> int:
+        """Bytes in use but for what answers hold."""
+        return self.arena.bytes_in_use - self.lent_bytes
+
+    def lend(self, chunk: ChunkId) -> None:
+        """Count *chunk* as an answer's until nobody holds it any more."""
+        assert chunk not in self._lent
+        size_bytes = self.arena.capacity(chunk)
+        self._lent[chunk] = size_bytes
+        self.lent_bytes += size_bytes
+
+    def take_back(self) -> None:
+        """Forget the lent chunks that were given back; a look at each, at most one a megabyte."""
+        references = self.arena.references
+        for chunk in [chunk for chunk in self._lent if not references(chunk)]:
+            self.lent_bytes -= self._lent.pop(chunk)
+        assert self.lent_bytes >= 0
 
     def new(self, bytes_min: int) -> Chunk:
         """Return a new chunk; MemoryError when the arena is full and nothing can be evicted."""
@@ -70,7 +93,7 @@ class Chunks:
         The flushed tail is kept in memory for readers only while there is room (DESIGN §6).
         """
         fifo = self.fifo
-        while fifo and self.arena.bytes_in_use > bytes_kept_max:
+        while fifo and self.log_bytes > bytes_kept_max:
             chunk = fifo[0]
             if not chunk.is_closed or chunk.writes_open:
                 return
@@ -84,3 +107,5 @@ class Chunks:
                 holder.forget(chunk)
             chunk.holders.clear()
             self.arena.release(chunk.id)
+            if self.arena.references(chunk.id):
+                self.lend(chunk.id)

@@ -13,6 +13,7 @@ from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corelane.model.ids import ChunkId, Index, Lsn, NodeId, Offset, Position, RecordKind, Term
+from corelane.model.limits import FETCH_PARTS_MAX
 from corelane.model.record import record
 from corelane.storage.chunks import Chunk
 from corelane.storage.effects import Range
@@ -57,7 +58,7 @@ class MemoryRead:
 
 @record
 class ColdRead:
-    """Batches on disk: hand this to `CoreStore.read_cold` to have them read."""
+    """Batches on disk: hand this to `Reading.read_cold` to have them read."""
 
     segment: Segment
     column: int
@@ -355,6 +356,7 @@ class GroupLog:
     ) -> MemoryRead | ColdRead | None:
         """Return whole batches from the one that holds *offset*, all below *offset_max*.
 
+        From memory at most `FETCH_PARTS_MAX` of them.
         None: there are none, or the first exceeds *bytes_max* and *at_least_one* is false.
         """
         assert self.start_offset <= offset
@@ -381,6 +383,8 @@ class GroupLog:
                 break
             if entry.kind != RecordKind.BATCH:
                 continue
+            if len(parts) >= FETCH_PARTS_MAX:
+                break
             if total + entry.size_bytes > bytes_max and (parts or not at_least_one):
                 break
             parts.append((entry.chunk.id, Position(entry.position), entry.size_bytes))

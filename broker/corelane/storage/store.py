@@ -19,11 +19,10 @@ from corelane.model.ids import (
     Index,
     JobId,
     Offset,
-    Position,
     RecordKind,
     Term,
 )
-from corelane.model.limits import READ_BYTES_MAX, SEGMENT_WRITE_BYTES_MAX
+from corelane.model.limits import SEGMENT_WRITE_BYTES_MAX
 from corelane.model.record import record
 from corelane.storage import flush as flushing
 from corelane.storage.checkpointing import Checkpointing
@@ -32,13 +31,11 @@ from corelane.storage.dropping import Dropping
 from corelane.storage.effects import (
     DiskDone,
     DiskEffect,
-    Read,
-    SearchRead,
     Unlink,
     WalPrepare,
 )
 from corelane.storage.flush import Flush, NextJob
-from corelane.storage.group_log import ColdRead, GroupLog, LogState
+from corelane.storage.group_log import GroupLog, LogState
 from corelane.storage.layout import NO_TIMESTAMP, Descriptor, encode_descriptor
 from corelane.storage.moving import Exported, Imported, Moving
 from corelane.storage.news import (
@@ -50,6 +47,7 @@ from corelane.storage.news import (
     failure,
 )
 from corelane.storage.parcel import Parcel
+from corelane.storage.reading import Reading
 from corelane.storage.wal import Wal, WalFile
 from corelane_native import Arena, address_of
 
@@ -67,20 +65,6 @@ class StoreSettings:
     wal_files_max: int
     wal_flight_bytes_max: int
     checkpoint_bytes: int
-
-
-@record
-class ColdResult:
-    """Batches read from disk: *size_bytes* of them at *position* in *chunk*, then *suffix*.
-
-    The receiver owns one reference on *chunk*. *error* is an errno: the group is damaged.
-    """
-
-    chunk: ChunkId
-    position: Position
-    size_bytes: int
-    suffix: bytes
-    error: int
 
 
 class CoreStore:
@@ -108,6 +92,7 @@ class CoreStore:
         self.checkpointing = Checkpointing(self)
         self.dropping = Dropping(self)
         self.moving = Moving(self)
+        self.reading = Reading(self)
         self._jobs: dict[JobId, Callable[[DiskDone], News]] = {}
         self._effects: list[DiskEffect] = []
         self._borrowed: dict[int, list[ChunkId]] = {}
@@ -225,6 +210,8 @@ class CoreStore:
         self.moving.advance()
         self.checkpointing.advance()
         self._prepare_file()
+        self.chunks.take_back()
+        self.reading.advance()
         self.chunks.evict(self.arena_bytes // 2)
         effects, self._effects = self._effects, []
         if self.wal.can_write:
@@ -242,7 +229,8 @@ class CoreStore:
         return (
             self.wal.room_bytes < HOLD_ROOM_BYTES
             or self.wal.flight_bytes > self.settings.wal_flight_bytes_max
-            or self.arena.bytes_in_use > self.arena_bytes * 3 // 4
+            or self.chunks.log_bytes > self.arena_bytes * 9 // 16
+            or self.arena.bytes_in_use > self.arena_bytes * 7 // 8
             or self.checkpointing.replay_bytes > self.arena_bytes // 2
         )
 
@@ -261,7 +249,7 @@ class CoreStore:
     @property
     def is_waiting(self) -> bool:
         """Whether a turn is wanted in a while: space may come back, a checkpoint may go on."""
-        waits = self.dropping.is_waiting or self.moving.is_waiting
+        waits = self.dropping.is_waiting or self.moving.is_waiting or self.reading.is_waiting
         return waits or self._retry_turns > 0 or self.checkpointing.is_under_way
 
     @property
@@ -476,60 +464,6 @@ class CoreStore:
     def borrow(self, flush: Flush, chunk: ChunkId) -> None:
         """Release *chunk* when *flush* is over."""
         self._borrowed.setdefault(id(flush), []).append(chunk)
-
-    # --- reading ---
-
-    def read_cold(self, log: GroupLog, cold: ColdRead, done: Callable[[ColdResult], None]) -> None:
-        """Have batches read from disk, at most `READ_BYTES_MAX` but for a larger first one.
-
-        *done* is called now or in a later turn. Raises MemoryError when the arena has no room for
-        them now.
-        """
-        segment = cold.segment
-        stream = segment.log
-        frontier, suffix = stream.frontier, stream.remainder
-        assert cold.bytes_max >= 0
-        assert cold.start <= stream.size_bytes
-        room = max(min(cold.bytes_max, READ_BYTES_MAX), segment.batch_bytes_max)
-        chunk = self.chunks.take(room)
-
-        def answered(answer: DiskDone) -> News:
-            done(_stitched(chunk, answer, frontier, suffix))
-            return NOTHING
-
-        if cold.start < 0:
-            self.emit(
-                SearchRead(
-                    self.job(answered), segment.path(segment.rows), segment.rows_on_disk,
-                    cold.column, cold.key, segment.path(stream), frontier, room, chunk,
-                )
-            )  # fmt: skip
-            return
-        size = max(0, min(room, frontier - cold.start))
-        if size == 0:
-            done(ColdResult(chunk, Position(0), 0, suffix[cold.start - frontier :], 0))
-            return
-
-        def read(answer: DiskDone) -> News:
-            value = (0, cold.start, size)
-            done(_stitched(chunk, DiskDone(answer.job, answer.error, value), frontier, suffix))
-            return NOTHING
-
-        path = segment.path(stream)
-        self.emit(Read(self.job(read), path, Position(cold.start), size, chunk))
-
-
-def _stitched(chunk: ChunkId, done: DiskDone, frontier: int, suffix: bytes) -> ColdResult:
-    """Join what the disk had with the remainder that was in memory when the read was issued."""
-    if done.error:
-        return ColdResult(chunk, Position(0), 0, b"", done.error)
-    assert done.value is not None
-    _row, start, size = done.value
-    assert 0 <= size <= max(0, frontier - start), "S2: a file holds whole blocks up to the frontier"
-    if start + size < frontier:
-        return ColdResult(chunk, Position(0), size, b"", 0)
-    # An entry whose row is on disk may lie in the remainder of `.log`.
-    return ColdResult(chunk, Position(0), size, suffix[max(0, start - frontier) :], 0)
 
 
 def empty_state() -> LogState:

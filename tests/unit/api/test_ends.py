@@ -10,7 +10,7 @@ from corelane.storage.dump import wal_files
 from corelane.storage.effects import Read, SearchRead
 from corelane.wire.compiler import message_type
 from corelane.wire.compression import Compression
-from tests.unit.api.world import World, batch_of, delete_topic, produce_request
+from tests.unit.api.world import World, batch_of, delete_topic, produce_request, references
 
 
 @pytest.fixture
@@ -18,11 +18,6 @@ def world() -> World:
     made = World()
     made.create_topic("t", 2)
     return made
-
-
-def references(world: World) -> int:
-    """Return how many references are held on chunks of the log."""
-    return sum(world.arena.references(chunk.id) for chunk in world.shard.store.chunks.fifo)
 
 
 def test_a_closed_connection_gives_back_answers_behind_one_that_never_comes(world: World) -> None:

@@ -6,11 +6,22 @@ import pytest
 
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import ConnId
-from corelane.shard.events import Closed
+from corelane.model.limits import FETCH_PARTS_MAX
+from corelane.shard.events import Closed, Event, Opened
 from corelane.wire.batch import batch_header, whole_batches
-from corelane.wire.compiler import message_type
+from corelane.wire.compiler import Message, message_type
 from corelane.wire.compression import Compression
-from tests.unit.api.world import MIB, WALL_MS, World, batch_of, produce_request
+from corelane.wire.frame import encode_request
+from tests.unit.api.world import (
+    MIB,
+    WALL_MS,
+    World,
+    batch_of,
+    key_of,
+    produce_request,
+    references,
+    request_event,
+)
 
 
 @pytest.fixture
@@ -251,3 +262,85 @@ def test_a_fetch_of_very_many_partitions_takes_several_turns(world: World) -> No
     rows = answer.responses[0].partitions
     assert [each.partition_index for each in rows] == list(range(1000))
     assert [each.partition_index for each in rows if each.records] == [0, 500, 999]
+
+
+def wide_request(count: int, **fields: object) -> Message:
+    """Return a fetch of *count* partitions of the topic "wide"."""
+    inner = message_type("FetchRequest.FetchPartition")
+    parts = [inner(partition=at, partition_max_bytes=MIB) for at in range(count)]
+    row = message_type("FetchRequest.FetchTopic")(topic="wide", partitions=parts)
+    return message_type("FetchRequest")(**{"topics": [row], "max_bytes": 50 * MIB, **fields})
+
+
+def frame_of(message: Message, version: int) -> bytes:
+    return encode_request(key_of(message), version, 1, "test", message)[4:]
+
+
+def test_a_commit_while_a_wide_fetch_still_looks_at_other_partitions_wakes_it(world: World) -> None:
+    world.create_topic("wide", partitions=400)
+    world.run([Opened(ConnId(2), 0, "reader"), Opened(ConnId(3), 0, "writer")])
+    fetch = frame_of(wide_request(400, max_wait_ms=60_000, min_bytes=1), 12)
+    produce = frame_of(produce_request("wide", batch_of(2), partition=3), 9)
+    assert world.step_once([request_event(fetch, 2)]) == []
+    events = world.step_once([request_event(produce, 3)])
+    events = world.step_once(events)
+    assert world.inbox[3], "committed"
+    assert world.shard.slices, "it still looks"
+    world.run(events)
+    answer = world.receive(1, 12, conn=2)
+    assert answer is not None
+    assert [row.partition_index for row in answer[1].responses[0].partitions if row.records] == [3]
+
+
+def test_min_bytes_count_over_the_partitions_that_were_woken(world: World) -> None:
+    world.create_topic("wide", partitions=100)
+    world.send(wide_request(100, max_wait_ms=60_000, min_bytes=5000), 12, conn=2)
+    for partition in (7, 93, 7):
+        world.produce("wide", batch_of(1, value=bytes(2000)), partition=partition)
+        waiting = partition == 7 and not world.inbox.get(2)
+    assert not waiting
+    answer = world.receive(1, 12, conn=2)
+    assert answer is not None
+    found = [row.partition_index for row in answer[1].responses[0].partitions if row.records]
+    assert found == [7, 93]
+
+
+def test_a_partition_named_twice_is_not_waited_for(world: World) -> None:
+    request = world.fetch_request("t", 0, max_wait_ms=60_000)
+    parts = request.topics[0].partitions
+    parts.append(parts[0])
+    rows = world.call(request, 12, conn=2).responses[0].partitions
+    assert [row.error_code for row in rows] == [0, 0]
+    partition = world.shard.groups.topics[b"t"].partition(0)
+    assert partition is not None
+    assert not partition.fetch_waits
+
+
+def test_a_wide_fetch_whose_client_leaves_midway_leaves_nothing_behind(world: World) -> None:
+    world.create_topic("wide", partitions=400)
+    for partition in (0, 399):
+        world.produce("wide", batch_of(2), partition=partition)
+    before = references(world)
+    fetch = frame_of(wide_request(400), 12)
+    for turns in range(1, 10):
+        conn = 10 + turns
+        world.run([Opened(ConnId(conn), 0, "reader")])
+        events: list[Event] = [request_event(fetch, conn)]
+        for _ in range(turns):
+            events = world.step_once(events)
+        world.run([*events, Closed(ConnId(conn), "gone")])
+        assert references(world) == before
+        assert not world.shard.slices
+
+
+def test_an_answer_names_a_bounded_number_of_small_batches(world: World) -> None:
+    """Half a million of them in one answer would be a turn of a tenth of a second."""
+    count = FETCH_PARTS_MAX + 10
+    for _ in range(count):
+        world.produce("t", batch_of(1))
+    first = bases(bytes(world.fetch("t", 0, max_bytes=50 * MIB).records))
+    assert first == list(range(FETCH_PARTS_MAX))
+    rest = bases(bytes(world.fetch("t", FETCH_PARTS_MAX, max_bytes=50 * MIB).records))
+    assert rest == list(range(FETCH_PARTS_MAX, count))
+    patient = world.fetch("t", 0, max_wait_ms=60_000, min_bytes=10 * MIB, max_bytes=50 * MIB)
+    assert len(patient.records) > 0, "it would wait for what never comes"

@@ -96,13 +96,17 @@ class World:
     def run(self, events: list[Event]) -> None:
         """Step until nothing is left to do now."""
         for _ in range(TURNS_MAX):
-            self.now_ms += 1
-            effects = self.shard.step(self.now_ms, self.wall_ms, events)
-            events = [done for effect in effects for done in self.perform(effect)]
+            events = self.step_once(events)
             deadline_ms = self.shard.next_deadline_ms()
             if not events and (deadline_ms is None or deadline_ms >= self.now_ms + 10):
                 return
         raise AssertionError("the shard never comes to rest")
+
+    def step_once(self, events: list[Event]) -> list[Event]:
+        """Step once; return what came of it."""
+        self.now_ms += 1
+        effects = self.shard.step(self.now_ms, self.wall_ms, events)
+        return [done for effect in effects for done in self.perform(effect)]
 
     def perform(self, effect: Effect) -> list[Event]:
         """Do what the shard asks for; return what it hears of it."""
@@ -162,9 +166,7 @@ class World:
         if conn not in self.shard.connections:
             self.closed.pop(conn, None)
             self.run([Opened(ConnId(conn), 0, f"client-{conn}")])
-        key, version, correlation = struct.unpack_from(">hhi", frame)
-        request = Request(ConnId(conn), address_of(frame), len(frame), key, version, correlation)
-        self.run([request])
+        self.run([request_event(frame, conn)])
 
     def send(self, message: Message, version: int, conn: int = 1) -> int:
         """Send a request and return its correlation id."""
@@ -245,6 +247,17 @@ class World:
         request = message_type("ListOffsetsRequest")(replica_id=-1, topics=[row])
         result: Message = self.call(request, version).topics[0].partitions[0]
         return result
+
+
+def references(world: World) -> int:
+    """Return how many references are held on chunks of the log."""
+    return sum(world.arena.references(chunk.id) for chunk in world.shard.store.chunks.fifo)
+
+
+def request_event(frame: bytes, conn: int) -> Request:
+    """Return the event of *frame*, which must live as long as the turn."""
+    key, version, correlation = struct.unpack_from(">hhi", frame)
+    return Request(ConnId(conn), address_of(frame), len(frame), key, version, correlation)
 
 
 def _worked(effect: Work) -> WorkDone:

@@ -161,7 +161,9 @@ def test_fetch_is_read_as_kio_writes_it(version: int) -> None:
     frame = fetch_frame(version, [FETCHED, FETCHED | {"partition": 4}])
     answer = fetch(frame, version)
     assert answer is not None
-    *head, rack, rows = answer
+    *head, rack, count, found = answer
+    rows = list(found)
+    assert len(rows) == count
     session = [99, 4] if version >= 7 else [0, -1]
     assert head == [500, 7, 52_428_800, 1, *session]
     assert rack == ("rack-é".encode() if version >= 11 else b"")

@@ -50,6 +50,8 @@ def frame(kind: int, flags: int, number: int, body: bytes) -> bytes:
 class RecordingShard:
     """Notes events, with the bytes of frames; asks for the effects that a test wants."""
 
+    is_short_of_memory = False
+
     def __init__(self) -> None:
         self.counts = ShardCounts()
         self.events: list[Event] = []

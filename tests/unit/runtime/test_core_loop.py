@@ -32,6 +32,8 @@ def frame(key: int, correlation: int, payload: bytes = b"") -> bytes:
 class EchoShard:
     """Answers each frame with itself; a few keys ask for other effects."""
 
+    is_short_of_memory = False
+
     def __init__(self, arena: Arena) -> None:
         self.arena = arena
         self.counts = ShardCounts()

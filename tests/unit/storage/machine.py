@@ -16,9 +16,10 @@ from corelane.storage.group_log import ColdRead, GroupLog, MemoryRead
 from corelane.storage.layout import CONTROL_HEADER, ROW, ROW_BYTES
 from corelane.storage.news import News
 from corelane.storage.parcel import Parcel
+from corelane.storage.reading import ColdResult
 from corelane.storage.recovery import Recovered, RecoverySettings, recover
 from corelane.storage.segments import Segment, Stream, rows_header
-from corelane.storage.store import ColdResult, CoreStore, StoreSettings
+from corelane.storage.store import CoreStore, StoreSettings
 from corelane.storage.wal import WalFullError
 from corelane_native import Arena, address_of, bytes_at, crc32c
 from tests.simulation.sim_disk import SimDisk
@@ -508,7 +509,7 @@ class Machine:
         self.reads_open += 1
         self.reads_cold += 1
         try:
-            self.store.read_cold(log, cold, answered)
+            self.store.reading.read_cold(log, cold, answered)
         except MemoryError:
             self.reads_open -= 1
 

@@ -21,7 +21,7 @@ from corelane.storage.effects import (
 )
 from corelane.storage.group_log import ColdRead
 from corelane.storage.news import StorageFailureError
-from corelane.storage.store import ColdResult
+from corelane.storage.reading import ColdResult
 from tests.unit.storage.lives import Core
 from tests.unit.storage.machine import KIB, SMALL
 
@@ -146,7 +146,7 @@ def test_a_failed_read_is_its_readers_news_alone(kind: type) -> None:
     if kind is Read:
         found = ColdRead(found.segment, found.column, found.key, 0, found.bytes_max)
     core.disk.fail(kind, errno.EIO)
-    core.machine.store.read_cold(log, found, results.append)
+    core.machine.store.reading.read_cold(log, found, results.append)
     core.machine.settle(lambda: bool(results))
     assert results[0].error == errno.EIO
     core.machine.arena.release(results[0].chunk)

@@ -11,13 +11,14 @@ import pytest
 
 from corelane.model.ids import Lsn
 from corelane.model.record import record
-from corelane.storage import checkpoint, checkpointing, recovery, store, wal_scan
+from corelane.storage import checkpoint, checkpointing, reading, recovery, wal_scan
 from corelane.storage import flush as flushing
 from corelane.storage.checkpointing import Checkpointing
 from corelane.storage.group_log import GroupLog
 from corelane.storage.layout import Tail, WalRecord, decode_tail
+from corelane.storage.reading import ColdResult
 from corelane.storage.recovery import GroupBuilder
-from corelane.storage.store import ColdResult, CoreStore
+from corelane.storage.store import CoreStore
 from corelane.storage.wal import Wal
 from tests.simulation.sim_disk import SimDisk
 from tests.unit.storage import test_corruption, test_recovery
@@ -124,7 +125,7 @@ def never_forgets(self: GroupBuilder, from_index: int) -> None:
     self.gap = ""
 
 
-_stitched = store._stitched
+_stitched = reading._stitched
 
 
 def unsliced(chunk: Any, done: Any, frontier: int, suffix: bytes) -> Any:
@@ -149,7 +150,7 @@ CRASHED = [
     Mutant("recovery syncs nothing", SimDisk, "sync", nothing),
     Mutant("one checkpoint slot", checkpoint, "SLOTS", ("checkpoint.0", "checkpoint.0")),
     Mutant("nothing is needed", checkpointing, "_needed_from", lambda _log: Lsn(2**63 - 1)),
-    Mutant("the remainder is read from its start", store, "_stitched", unsliced),
+    Mutant("the remainder is read from its start", reading, "_stitched", unsliced),
 ]
 
 TOLD = [

@@ -9,7 +9,7 @@ from corelane.model.ids import Offset, RecordKind
 from corelane.storage.checkpointing import Phase
 from corelane.storage.effects import SegmentWrite
 from corelane.storage.group_log import ColdRead
-from corelane.storage.store import ColdResult
+from corelane.storage.reading import ColdResult
 from tests.simulation.sim_disk import PowerCutError, Queue
 from tests.unit.storage.lives import Core
 from tests.unit.storage.machine import KIB
@@ -157,7 +157,7 @@ def test_an_entry_whose_row_is_on_disk_is_read_from_the_remainder() -> None:
     found = log.read(second, 1000, log.committed_offset, at_least_one=True)
     assert isinstance(found, ColdRead)
     results: list[ColdResult] = []
-    machine.store.read_cold(log, found, results.append)
+    machine.store.reading.read_cold(log, found, results.append)
     machine.settle(lambda: bool(results))
     stream, _ = machine.groups[log.group].stream(second, log.committed_index)
     assert results[0].suffix == stream

@@ -153,7 +153,8 @@ def test_the_c_decoder_reads_in_fetch_what_the_table_reads(row: Row) -> None:
     at = request_body_at(row.request, is_flexible=row.version >= 12)
     found = decode_fetch(address_of(row.request), len(row.request), at, row.version)
     assert found is not None
-    head, rows = found[:7], found[7]
+    head, rows = found[:7], list(found[8])
+    assert len(rows) == found[7]
     assert head == (
         message.max_wait_ms,
         message.min_bytes,
