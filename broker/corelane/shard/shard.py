@@ -15,6 +15,7 @@ from corelane.model import limits
 from corelane.model.ids import ConnId, JobId
 from corelane.model.metrics import ShardCounts
 from corelane.shard.call import ApiRow, Call
+from corelane.shard.checkpoint_timer import CheckpointTimer
 from corelane.shard.config import ShardConfig
 from corelane.shard.connection import Connection, Slot
 from corelane.shard.deadlines import Deadlines
@@ -97,6 +98,7 @@ class Shard:
         self.groups = Groups(self, recovered)
         self.forwarding = Forwarding(self)
         self.retention = Retention(self)
+        self.checkpoint_timer = CheckpointTimer(self)
 
     # --- the border of the deterministic world ---
 
