@@ -17,7 +17,7 @@ class CheckpointTimer:
 
     def __init__(self, shard: "Shard") -> None:
         self._shard = shard
-        self._bytes_seen = 0
+        self._bytes_seen = -1  # the first look is at the start, whose recovery asks by itself
         self.is_done = False  # never: see Deadlines
         shard.deadlines.add(0, self)
 
@@ -29,8 +29,8 @@ class CheckpointTimer:
         """
         store = self._shard.store
         bytes_put = store.wal.bytes_put
-        if bytes_put != self._bytes_seen:
-            self._bytes_seen = bytes_put
+        if bytes_put != self._bytes_seen >= 0:
             store.checkpointing.wanted = True
+        self._bytes_seen = bytes_put
         interval_ms = self._shard.config.config.storage.checkpoint_interval_ms
         self._shard.deadlines.add(now_ms + interval_ms, self)
