@@ -172,6 +172,13 @@ class Arena:
         if status < 0:
             self._refused(status, chunk, position, len(source))
 
+    def copy(self, chunk: int, address: int, size: int) -> None:
+        """Copy *size* bytes at *address* to the chunk's beginning."""
+        source = ffi.cast("char *", address)
+        status = lib.cl_arena_write(self._arena, chunk, 0, source, size)
+        if status < 0:
+            self._refused(status, chunk, 0, size)
+
     def view(self, chunk: int, position: int, size: int) -> memoryview:
         """Return the bytes themselves, writable; they are valid while a reference is held."""
         assert position >= 0

@@ -146,7 +146,8 @@ class Encoder:
         pending, parts = self._pending, self._parts
         if self._is_flexible:
             pending += endpoints_tag(endpoints) if self._version >= _KIP_951_FROM else b"\0"
-        parts.append(bytes(pending))
+        if pending:
+            parts.append(bytes(pending))
         size_bytes = self._size_bytes + len(pending) - _COUNT.size
         first = parts[0]
         assert isinstance(first, bytes)

@@ -12,6 +12,7 @@ from typing import Any, Final
 from corelane.api.leaders import group_of
 from corelane.model.ids import CoreId
 from corelane.model.record import record
+from corelane.shard.answer import Answer
 from corelane.shard.call import Call
 from corelane.shard.forwarding import Part
 from corelane.shard.partition import Topic
@@ -38,17 +39,36 @@ class Shape:
     """The field with the topic's id, where versions name topics so."""
 
 
+Read = Callable[[Answer], Any]
+"""Makes of a share's answer what is merged, and takes over what it holds."""
+
+
 class Gathered:
     """One split request: its shares, and what came of each."""
 
-    __slots__ = ("answers", "call", "is_over", "merge", "open_count", "parts", "shard", "told")
+    __slots__ = (
+        "answers",
+        "call",
+        "dropped",
+        "is_over",
+        "merge",
+        "open_count",
+        "parts",
+        "read",
+        "shard",
+        "told",
+    )
 
-    def __init__(self, shard: Shard, call: Call, merge: Merge) -> None:
+    def __init__(self, shard: Shard, call: Call, merge: Merge, read: Read | None = None) -> None:
         self.shard = shard
         self.call = call
         self.merge = merge
-        self.answers: dict[CoreId, Message | None] = {}
-        """By core; None: nobody knows what became of its share."""
+        self.read = read or self._message
+        self.dropped: Callable[[Gathered], None] | None = (
+            None  # instead of `merge`: nobody wants it
+        )
+        self.answers: dict[CoreId, Any] = {}
+        """By core, as read; None: nobody knows what became of its share."""
         self.parts: dict[CoreId, Part] = {}
         self.open_count = 1  # the splitting itself, until all shares are sent
         self.is_over = False
@@ -57,7 +77,7 @@ class Gathered:
     def send(self, core: CoreId, frame: bytes) -> None:
         """Have a core handle its share."""
 
-        def done(answer: bytes | None) -> None:
+        def done(answer: Answer | None) -> None:
             self._answered(core, answer)
 
         self.open_count += 1
@@ -78,14 +98,14 @@ class Gathered:
             if core not in self.answers:
                 part.cancel()
 
-    def _answered(self, core: CoreId, answer: bytes | None) -> None:
+    def _message(self, answer: Answer) -> Message:
         request = self.call.request
-        if answer:
-            _correlation, self.answers[core] = decode_response(
-                request.api_key, request.api_version, answer
-            )
-        else:
-            self.answers[core] = None
+        data = answer.take_bytes(self.shard.arena)
+        return decode_response(request.api_key, request.api_version, data)[1]
+
+    def _answered(self, core: CoreId, answer: Answer | None) -> None:
+        has_answer = answer is not None and answer.parts
+        self.answers[core] = self.read(answer) if answer is not None and has_answer else None
         if self.told is not None and not self.is_over:
             self.told(self)
         self._close_one()
@@ -96,6 +116,8 @@ class Gathered:
             self.is_over = True
             if not self.call.slot.connection.is_closed:
                 self.merge(self)
+            elif self.dropped is not None:
+                self.dropped(self)
 
 
 def owner_of(shard: Shard, topic: Topic | None, number: int) -> CoreId | None:

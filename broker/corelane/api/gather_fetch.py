@@ -8,11 +8,11 @@ from collections.abc import Callable
 from functools import partial
 
 from corelane.api import fetch
+from corelane.api.fetch_answer import FetchedAnswer, read
 from corelane.api.fetch_response import (
     Endpoint,
     FetchedPartition,
     FetchedTopic,
-    LeaderHint,
     encode,
     error_of,
 )
@@ -25,6 +25,8 @@ from corelane.api.gather import (
     split,
 )
 from corelane.model.errors import ErrorCode
+from corelane.model.ids import ChunkId
+from corelane.shard.answer import Answer
 from corelane.shard.call import Call
 from corelane.shard.shard import Shard
 from corelane.wire.compiler import Message
@@ -67,8 +69,9 @@ class GatheredFetch:
         shape = _BY_ID if self.is_named_by_id else _BY_NAME
         # Each share may answer up to its part of the limit, and at least one whole batch.
         bytes_max = max(1, request.max_bytes // len(self.shares))
-        gathered = Gathered(self.shard, call, self._merge)
+        gathered = Gathered(self.shard, call, self._merge, self._read)
         gathered.told = self._told
+        gathered.dropped = self._dropped
         for core, rows in self.shares.items():
             share = share_of(shape, request, rows)
             share.max_bytes = bytes_max
@@ -79,56 +82,50 @@ class GatheredFetch:
         """Let nobody wait any more once there is enough for the client, or an error."""
         size_bytes = 0
         for answer in gathered.answers.values():
-            if answer is None:
+            if answer is None or error_of(answer.topics):
                 gathered.hurry()
                 return
-            for topic in answer.responses:
-                for row in topic.partitions:
-                    if row.error_code:
-                        gathered.hurry()
-                        return
-                    size_bytes += len(row.records or b"")
+            size_bytes += sum(row.size_bytes for topic in answer.topics for row in topic.partitions)
         if size_bytes >= self.bytes_min and size_bytes > 0:
             gathered.hurry()
 
+    def _read(self, answer: Answer) -> FetchedAnswer:
+        return read(self.call.version, answer, self.shard.arena)
+
+    def _dropped(self, gathered: Gathered) -> None:
+        for answer in gathered.answers.values():
+            for chunk in answer.chunks if answer is not None else ():
+                self.shard.arena.release(chunk)
+
     def _merge(self, gathered: Gathered) -> None:
-        found: dict[tuple[bytes, int], Message] = {}
+        found: dict[tuple[bytes, int], FetchedPartition] = {}
         endpoints: dict[int, Endpoint] = {}
+        chunks: list[ChunkId] = []
         for answer in gathered.answers.values():
             if answer is None:
                 continue
-            for topic in answer.responses:
+            chunks += answer.chunks
+            for topic in answer.topics:
                 for row in topic.partitions:
-                    found[self._name(topic), row.partition_index] = row
-            for each in answer.node_endpoints:
-                endpoints[each.node_id] = Endpoint(each.node_id, each.host, each.port, each.rack)
+                    found[topic.name_or_id, row.partition] = row
+            endpoints |= {each.broker_id: each for each in answer.endpoints}
         topics = [
-            FetchedTopic(name, [_row(found.get((name, number)), number) for number in numbers])
+            FetchedTopic(
+                name, [found.get((name, number)) or _lost_row(number) for number in numbers]
+            )
             for name, numbers in self.asked
         ]
         call = self.call
         ends = list(endpoints.values())
         parts = encode(call.version, call.request.correlation_id, 0, topics, ends)
         next_of_connection(self.shard, call)
-        call.answer_parts(parts, [], error_of(topics))
+        call.answer_parts(parts, chunks, error_of(topics))
 
 
-def _row(found: Message | None, number: int) -> FetchedPartition:
-    """Return a partition's row of a share's answer, or the error where there was no answer."""
+def _lost_row(number: int) -> FetchedPartition:
+    """Return the row of a partition whose core did not answer."""
     row = FetchedPartition(number)
-    if found is None:
-        row.error = ErrorCode.NOT_LEADER_OR_FOLLOWER
-        return row
-    row.error = found.error_code
-    row.high_watermark = found.high_watermark
-    row.last_stable_offset = found.last_stable_offset
-    row.log_start_offset = found.log_start_offset
-    if found.current_leader.leader_id >= 0:
-        leader = found.current_leader
-        row.leader = LeaderHint(leader.leader_id, leader.leader_epoch)
-    if found.records:
-        row.parts = [found.records]
-        row.size_bytes = len(found.records)
+    row.error = ErrorCode.NOT_LEADER_OR_FOLLOWER
     return row
 
 
@@ -166,7 +163,7 @@ def _from_one(shard: Shard, call: Call, whole: GatheredFetch) -> None:
 def _lost(call: Call, whole: GatheredFetch) -> None:
     """The one core that leads is away: clients ask again in a moment."""
     topics = [
-        FetchedTopic(name, [_row(None, number) for number in numbers])
+        FetchedTopic(name, [_lost_row(number) for number in numbers])
         for name, numbers in whole.asked
     ]
     call.answer_parts(encode(call.version, call.request.correlation_id, 0, topics, []), [])

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from corelane.model.ids import CoreId
+from corelane.shard.answer import Answer
 from corelane.shard.call import ApiRow, Call
 from corelane.shard.events import Request
 from corelane.shard.links import LENGTH_BYTES, Done, Forwarded, LocalVisitor, Visitor
@@ -109,14 +110,16 @@ class Forwarding:
             after()
             return
 
-        def answered(answer: bytes | None) -> None:
+        def answered(answer: Answer | None) -> None:
             if call.slot.connection.is_closed:
+                if answer is not None:
+                    answer.release(self._shard.arena)
                 return
             if answer is None:
                 lost()
-            elif answer:
-                frame = len(answer).to_bytes(LENGTH_BYTES, "big") + answer
-                call.answer_parts([frame], [], forwarded.error)
+            elif answer.parts:
+                length = answer.size_bytes.to_bytes(LENGTH_BYTES, "big")
+                call.answer_parts([length, *answer.parts], answer.chunks, forwarded.error)
             after()
 
         forwarded = link.forward(call.frame(), call.slot.connection, answered)

@@ -20,7 +20,8 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 from corelane.model import limits
-from corelane.model.ids import ChunkId, ConnId, CoreId
+from corelane.model.ids import ChunkId, ConnId, CoreId, Position
+from corelane.shard.answer import Answer
 from corelane.shard.connection import Connection, Slot
 from corelane.shard.effects import Effect, Part, Send
 from corelane.shard.events import LinkFrame, Request
@@ -71,9 +72,12 @@ class Kind(IntEnum):
     """Say TAKEN again, once you know that nothing more comes from that life of its source."""
 
 
-Done = Callable[[bytes | None], None]
-"""Gets the answer to a forwarded request, from its correlation id on; b"" where none is due
-(acks=0); None when the sibling ended first: nobody knows what it did."""
+ARENA_ANSWER_BYTES_MIN: Final = 16 * limits.KIB
+"""A larger answer goes into the arena, from where it is sent without another copy."""
+
+Done = Callable[[Answer | None], None]
+"""Gets the answer to a forwarded request; None when the sibling ended first: nobody knows what it
+did."""
 
 
 class Forwarded:
@@ -156,30 +160,32 @@ class LocalVisitor(Connection):
     def drop_slot(self, slot: Slot) -> None:
         """No answer is due."""
         super().drop_slot(slot)
-        self._answered(b"")
+        self._answered(Answer([], []))
 
     def refuse(self) -> None:
         """Close the client instead of answering."""
         self.shard.refuse_forwarded(self.client.conn)
-        self._answered(b"")
+        self._answered(Answer([], []))
 
     def flush(self, effects: list[Effect]) -> list[ChunkId]:
         if self.is_closed or not self.slots:
             return self._give_back()
         slot = self.slots.popleft()
         assert slot.parts is not None, "its only slot was filled"
-        arena = self.shard.arena
-        parts = [part if isinstance(part, bytes) else arena.view(*part) for part in slot.parts]
-        self._answered(b"".join(parts)[LENGTH_BYTES:])
-        return slot.chunks_held
+        first = slot.parts[0]
+        assert isinstance(first, bytes), "an answer begins with its header"
+        self._answered(Answer([first[LENGTH_BYTES:], *slot.parts[1:]], slot.chunks_held))
+        return _NO_CHUNKS
 
     def pause_if_full(self, effects: list[Effect]) -> None:
         """Nothing to pause: the client's own connection is bounded."""
 
-    def _answered(self, answer: bytes) -> None:
+    def _answered(self, answer: Answer) -> None:
         self.shard.connections.pop(self.conn, None)
         done, self.done = self.done, None
-        if done is not None:
+        if done is None:
+            answer.release(self.shard.arena)
+        else:
             done(answer)
 
 
@@ -234,7 +240,16 @@ class Link:
         forwarded.error = frame.flags
         done, forwarded.done = forwarded.done, None
         assert done is not None
-        done(bytes_at(frame.address + HEAD_BYTES, frame.size_bytes - HEAD_BYTES))
+        done(self._kept(frame.address + HEAD_BYTES, frame.size_bytes - HEAD_BYTES))
+
+    def _kept(self, address: int, size_bytes: int) -> Answer:
+        """Copy an answer out of memory that is borrowed for this step."""
+        if size_bytes >= ARENA_ANSWER_BYTES_MIN:
+            chunk = self.shard.store.reading.keep(address, size_bytes)
+            if chunk is not None:
+                return Answer([(chunk, Position(0), size_bytes)], [chunk])
+        data = bytes_at(address, size_bytes)
+        return Answer([data] if data else [], [])
 
     def visit(self, frame: LinkFrame, conn: ConnId) -> tuple[Visitor, Request]:
         """Return the connection and the request that a FORWARD frame stands for."""

@@ -110,6 +110,16 @@ class Reading:
         chunks.lend(chunk)
         return chunk
 
+    def keep(self, address: int, size_bytes: int) -> ChunkId | None:
+        """Return a copy of an answer that another core has read; None: there is no memory for it.
+
+        One reference is the caller's. It counts as what answers hold.
+        """
+        chunk = self._memory(size_bytes)
+        if chunk is not None:
+            self._store.arena.copy(chunk, address, size_bytes)
+        return chunk
+
     def _begin(self, cold: ColdRead, done: ReadDone, chunk: ChunkId, room: int) -> None:
         store = self._store
         segment = cold.segment

@@ -244,3 +244,22 @@ def test_a_malformed_request_closes_its_client_only(node: Node) -> None:
     node[0].send_frame(b"\0\0\0\x09\0\0\0\x01\0\x04test\0\0\xff\xff\xff\xff\xff", conn=8)
     assert 8 in node[0].closed
     assert node[0].call(whole, 9).responses[0].partition_responses[0].error_code == 0
+
+
+def test_batches_of_other_cores_are_sent_from_one_copy_and_given_back(node: Node) -> None:
+    big = batch_of(1, value=bytes(100_000))
+    for core in node.cores.values():
+        for number, home in enumerate(homes(node)):
+            if home == core.core:
+                assert core.produce("t", big, partition=number).error_code == 0
+    door = node[0]
+    before = door.arena.bytes_in_use
+    answer = door.call(fetch_all(node), 12)
+    rows = answer.responses[0].partitions
+    assert [len(row.records) for row in rows] == [len(big)] * PARTITIONS
+    door.run([])
+    assert door.arena.bytes_in_use == before, "the copies are gone with the answer"
+    request = fetch_all(node, max_wait_ms=60_000, min_bytes=10**7)
+    door.send(request, 12, conn=4)
+    door.run([Closed(ConnId(4), "gone")])
+    assert door.arena.bytes_in_use == before, "and when nobody wanted it"
