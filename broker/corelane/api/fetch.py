@@ -61,15 +61,19 @@ class FetchWait:
         "parts_left",
         "reads_open",
         "registered",
+        "row_count",
         "rows",
         "shard",
         "topics",
         "woken_rows",
     )
 
-    def __init__(self, shard: Shard, call: Call, bytes_min: int, bytes_max: int) -> None:
+    def __init__(
+        self, shard: Shard, call: Call, row_count: int, bytes_min: int, bytes_max: int
+    ) -> None:
         self.shard = shard
         self.call = call
+        self.row_count = row_count
         self.bytes_min = min(bytes_min, bytes_max)  # more will never be answered, so do not wait
         self.bytes_left = bytes_max
         self.parts_left = FETCH_ANSWER_PARTS_MAX
@@ -95,11 +99,6 @@ class FetchWait:
         """Whether the answer may hold no more."""
         return self.bytes_left <= 0 or self.parts_left <= 0
 
-    def _go_on(self, work: Iterator[None]) -> None:
-        """Run *work* to its end, or to its next pause and on in a later turn."""
-        if next(work, self) is None:
-            self.shard.slices.append(partial(self._go_on, work))
-
     # --- looking and waiting ---
 
     def begin(self, max_wait_ms: int, rows: Iterator[FetchRow]) -> None:
@@ -107,7 +106,8 @@ class FetchWait:
         if self.is_left:
             return  # it closed while this fetch waited for the one before it
         self.deadline_ms = self.shard.now_ms + max(0, min(max_wait_ms, WAIT_MS_MAX))
-        self._go_on(self._look(rows, may_wait=max_wait_ms > 0))
+        work = self._look(rows, may_wait=max_wait_ms > 0)
+        self.shard.go_on(work, is_wide=self.row_count > SLICE_ROWS)
 
     def _look(self, rows: Iterator[FetchRow], *, may_wait: bool) -> Iterator[None]:
         """Find the partitions; register with each until there is enough."""
@@ -176,7 +176,7 @@ class FetchWait:
         if not self.is_done and any(self._has_enough(number) for number in woken):
             self.shard.deadlines.note_done()
             self._leave()
-            self._go_on(self._collect())
+            self.shard.go_on(self._collect())
 
     def _abandoned(self) -> None:
         """Wait no longer for a client that left."""
@@ -194,7 +194,7 @@ class FetchWait:
         """Answer with what there is."""
         del now_ms
         self._leave()
-        self._go_on(self._collect())
+        self.shard.go_on(self._collect())
 
     def _leave(self) -> None:
         self.is_done = True
@@ -311,7 +311,7 @@ class FetchWait:
         self.reads_open -= 1
         assert self.reads_open >= 0
         if self.reads_open == 0:
-            self._go_on(self._answer())
+            self.shard.go_on(self._answer())
 
     def _next_of_connection(self) -> None:
         """Let the connection's next fetch begin.
@@ -371,7 +371,7 @@ def handle(shard: Shard, call: Call) -> None:
         call = call.keep()  # the names in it are read in a later step
     bytes_max = min(bytes_max, shard.config.config.fetch.bytes_max)
     bytes_max = min(bytes_max, shard.store.reading.answer_bytes_max)
-    wait = FetchWait(shard, call, bytes_min, bytes_max)
+    wait = FetchWait(shard, call, count, bytes_min, bytes_max)
     begin = partial(wait.begin, max_wait_ms, rows)
     fetches.append(begin)
     if len(fetches) == 1:

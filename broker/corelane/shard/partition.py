@@ -74,8 +74,7 @@ class Topic:
 
     def changed(self) -> None:
         """Note that who leads its partitions, or how many there are, may be otherwise now."""
-        if self.encoded:
-            self.encoded.clear()
+        self.encoded = {}  # who is encoding it now puts the result into the old one
 
     def partition(self, index: int) -> "Partition | None":
         """Return the partition of that number, or None where there is none here."""

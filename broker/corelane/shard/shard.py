@@ -8,7 +8,8 @@ production, in the simulator on virtual time, and inside somebody's test suite (
 
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Final
 
 from corelane.model import limits
@@ -207,6 +208,15 @@ class Shard:
             name = f"{partition.topic.name}-{partition.number}"
             self.log(ERROR, f"partition {name} is offline: {why}. Check the disk, then restart.")
             partition.fail_waits()
+
+    def go_on(self, work: Iterator[None], *, is_wide: bool = False) -> None:
+        """Run *work* to its end, or to its next pause and on in a later turn.
+
+        So requests for very much are handled: what they are made of pauses now and then, and a
+        turn has a few of such pieces, whoever's they are. *is_wide*: it is known to have several.
+        """
+        if is_wide or next(work, self) is None:
+            self.slices.append(partial(self.go_on, work))
 
     def work(
         self,
