@@ -4,6 +4,9 @@
 answers at once unless it is stopped; a core that dies loses what its disk was not given yet.
 Frames between two cores keep their order; how long they take is up to the seed.
 
+With `--weather power` there are power cuts too, which tear what was being written and take what no
+sync covered, and starts with another number of cores, whose former ones hand over what they have.
+
 Rules, checked all the time or at the end:
 C1. No two cores serve one partition.
 C2. An acknowledged batch is at the offset that was named, once, in its producer's order.
@@ -16,6 +19,7 @@ import argparse
 import random
 import struct
 from collections import deque
+from collections.abc import Callable
 
 from corelane.model.ids import ConnId
 from corelane.shard.effects import Send
@@ -83,6 +87,34 @@ class StormyNode(Node):
                 self.pipes.pop((end, conn), None)
                 self.pipes.setdefault((peer, peer_conn), deque()).append(LinkDown(peer_conn))
 
+    def tear(self, core: Core) -> None:
+        """Let the oldest of what a stopped disk was asked for be half done, perhaps."""
+        for effect in core.held:
+            core.disk.submit(effect, core.arena)
+        core.held.clear()
+        core.disk.crash(power=False)
+
+    def cut_power(self) -> None:
+        """End every process; what no sync covered is kept, lost or torn."""
+        for number in [*self.cores]:
+            self.tear(self.cores[number])
+            self.kill(number)
+        self.pipes.clear()
+        self.tree.lose()
+
+    def restart(self, core_count: int) -> None:
+        """Start the whole node, all of whose cores are dead, with that many cores."""
+        assert not self.cores
+        former, self.dead = self.dead, {}
+        self.core_count = core_count
+        self.retired = tuple(sorted(number for number in former if number >= core_count))
+        for number in (*range(core_count), *self.retired):
+            core = former.get(number)
+            if core is not None:
+                core.held.clear()
+                core.holds_disk = False
+            self._birth(number, core)
+
     def _link(self, one: Core, two: Core) -> None:
         """A new link comes after the end of the old one was seen."""
         for core, peer in ((one, two), (two, one)):
@@ -139,10 +171,11 @@ class Client:
 
 
 class Storm:
-    """One run."""
+    """One run. *has_power_cuts*: the worse weather, whose seeds tell other stories."""
 
-    def __init__(self, seed: int, cores: int) -> None:
+    def __init__(self, seed: int, cores: int, *, has_power_cuts: bool = False) -> None:
         self.chance = random.Random(seed)
+        self.has_power_cuts = has_power_cuts
         self.node = StormyNode(cores, self.chance)
         self.node.is_slow = False
         self.node[0].create_topic("t", PARTITIONS)
@@ -151,11 +184,11 @@ class Storm:
         self.conn = 100
         self.ids: set[int] = set()
         self.asked: list[tuple[int, int]] = []
-        self.deaths = self.moves = 0
+        self.deaths = self.moves = self.power_cuts = 0
 
     def run(self) -> None:
         """Storm, and see that all is well afterwards."""
-        actions = (
+        actions: tuple[Callable[[], None], ...] = (
             *(self.produce,) * 6,
             *(self.wait,) * 6,
             self.kill,
@@ -167,6 +200,8 @@ class Storm:
             *(self.go_on,) * 2,
             self.ask_id,
         )
+        if self.has_power_cuts:
+            actions += (self.cut_power, self.resize)
         for _ in range(STEPS):
             self.chance.choice(actions)()
             self.collect()
@@ -176,7 +211,7 @@ class Storm:
     # --- what happens ---
 
     def any_core(self) -> Core | None:
-        living = [*self.node.cores.values()]
+        living = [core for core in self.node.cores.values() if core.core < self.node.core_count]
         return self.chance.choice(living) if living else None
 
     def produce(self) -> None:
@@ -212,10 +247,31 @@ class Storm:
         core = self.any_core()
         if core is not None:
             self.deaths += 1
+            if self.has_power_cuts:
+                self.node.tear(core)
             self.node.kill(core.core)
             for client in self.clients:
                 if client.waiting is not None and client.waiting[0] == core.core:
                     client.waiting = None
+
+    def cut_power(self) -> None:
+        self.power_cuts += 1
+        self.node.cut_power()
+        for client in self.clients:
+            client.waiting = None
+
+    def resize(self) -> None:
+        """Stop the node, perhaps by the plug, and start it with another number of cores."""
+        if self.chance.randrange(3):
+            for number in [*self.node.cores]:
+                self.node.tear(self.node[number])
+                self.node.kill(number)
+            self.node.pipes.clear()
+            for client in self.clients:
+                client.waiting = None
+        else:
+            self.cut_power()
+        self.node.restart(self.chance.randrange(1, 5))
 
     def revive(self) -> None:
         if self.node.dead:
@@ -357,10 +413,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--cores", type=int, default=3)
+    parser.add_argument("--weather", choices=("cores", "power"), default="cores")
     options = parser.parse_args()
-    deaths = moves = records = failures = 0
+    deaths = moves = records = failures = power_cuts = 0
     for seed in range(options.seed, options.seed + options.count):
-        storm = Storm(seed, options.cores)
+        storm = Storm(seed, options.cores, has_power_cuts=options.weather == "power")
         try:
             storm.run()
         except Exception as failure:  # noqa: BLE001 - whatever it is, the seed is what matters
@@ -368,10 +425,11 @@ def main() -> None:
             print(f"seed {seed}: {type(failure).__name__} {failure}")
         deaths += storm.deaths
         moves += storm.moves
+        power_cuts += storm.power_cuts
         records += sum(client.acknowledged for client in storm.clients)
     print(
-        f"{options.count} storms, {failures} failed: {deaths} deaths, {moves} moves,"
-        f" {records} records"
+        f"{options.count} storms, {failures} failed: {deaths} deaths, {power_cuts} power cuts,"
+        f" {moves} moves, {records} records"
     )
 
 
