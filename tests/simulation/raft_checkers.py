@@ -4,7 +4,7 @@ The checkers look on from outside (`Watcher`): they see every effect, every entr
 log, and what is durable on every disk. They share nothing with the code they judge.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from corelane.model.ids import NO_TERM, Index, NodeId, Term
 from corelane.raft.effects import BecameLeader, Committed, Effect, PersistVote, Send, Truncate
@@ -104,7 +104,7 @@ class Checkers:
         _check(leader == replica.node, f"two leaders in term {term}: {leader}, {replica.node}")
         voters = [node for node in self.replicas if self.votes.get((term, node)) == leader]
         _check(
-            len(voters) * 2 > len(self.replicas),
+            _is_quorum(replica, voters),
             f"{leader} leads term {term} with the votes of {voters}",
         )
         log = replica.log
@@ -135,7 +135,7 @@ class Checkers:
                 continue
             owners = [one.node for one in self.replicas.values() if _holds(one, position, entry)]
             _check(
-                len(owners) * 2 > len(self.replicas),
+                _is_quorum(replica, owners),
                 f"{node} commits {entry} at {position}, durable only on {owners}",
             )
             self.committed.append((entry, replica.group.term))
@@ -145,7 +145,9 @@ class Checkers:
     def _counted(self, replica: Replica, last: Entry) -> None:
         """Who is first to know is the leader, and counted an entry of its own term (5.4.2)."""
         group = replica.group
-        _check(group.is_leader, f"{replica.node} commits {last} before any leader")
+        # It may have stepped down in the same call: it left, or handed over.
+        leads = self.leaders.get(group.term) == replica.node
+        _check(leads, f"{replica.node} commits {last} before any leader")
         _check(last.term == group.term, f"{replica.node} commits {last} in {group.term} by count")
 
     # -- After every event ----------------------------------------------------------------------
@@ -186,6 +188,13 @@ class Checkers:
         _check(all(tail == tails[0] for tail in tails), "after healing the logs differ")
         ends = {node: one.group.committed_index for node, one in replicas.items()}
         _check(set(ends.values()) == {logs[0].last_index}, f"not all is committed: {ends}")
+
+
+def _is_quorum(replica: Replica, members: Sequence[NodeId]) -> bool:
+    """Count by the latest configuration in the log; both halves where there are two."""
+    now = replica.log_configuration()
+    halves = [half for half in (now.voters, now.outgoing) if half]
+    return all(2 * len(set(half) & set(members)) > len(half) for half in halves)
 
 
 def _holds(replica: Replica, index: int, entry: Entry) -> bool:

@@ -269,7 +269,11 @@ class Cluster:
     # -- Clients --------------------------------------------------------------------------------
 
     def _propose(self) -> None:
-        leaders = [one for one in self.replicas.values() if one.is_up and one.group.is_leader]
+        leaders = [
+            one
+            for one in self.replicas.values()
+            if one.is_up and one.group.is_leader and not one.group.is_transferring
+        ]
         if leaders and not self.is_healed:
             replica = self.chance.choice(leaders)
             if self.paused_until_us.get(replica.node, 0) <= self.now_us:
@@ -459,7 +463,16 @@ def run_seed(seed: int, say: Callable[[str], None] | None = None) -> Cluster:
 
 def main(arguments: Iterable[str]) -> int:
     """Hunt from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    return hunt(arguments, run_seed, __doc__ or "")
+
+
+def hunt(
+    arguments: Iterable[str],
+    run: Callable[[int, Callable[[str], None] | None], Cluster],
+    about: str,
+) -> int:
+    """Run the seeds that the command line names."""
+    parser = argparse.ArgumentParser(description=about.splitlines()[0] if about else None)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=1)
     parser.add_argument("--trace", action="store_true")
@@ -467,7 +480,7 @@ def main(arguments: Iterable[str]) -> int:
     started_s = time.monotonic()
     event_count = 0
     for done, seed in enumerate(range(options.seed, options.seed + options.count), 1):
-        event_count += run_seed(seed, print if options.trace else None).event_count
+        event_count += run(seed, print if options.trace else None).event_count
         if done % PROGRESS_SEEDS == 0 or done == options.count:
             elapsed_s = time.monotonic() - started_s
             print(f"{done} seeds, {event_count} events, {elapsed_s:.1f} s: good", flush=True)

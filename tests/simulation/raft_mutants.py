@@ -9,13 +9,14 @@ from typing import Any
 
 from corelane.model.ids import NO_NODE, Index, NodeId, Term
 from corelane.model.record import record
-from corelane.raft import election, leadership, quorum, replication
+from corelane.raft import election, membership, quorum, replication
 from corelane.raft.config import RaftSettings
 from corelane.raft.core import RaftGroup
 from corelane.raft.effects import Committed, Effect, Send, Truncate
 from corelane.raft.election import Role
 from corelane.raft.leadership import Leadership
 from corelane.raft.log_view import LogView
+from corelane.raft.membership import Configuration
 from corelane.raft.messages import (
     Append,
     Appended,
@@ -62,16 +63,21 @@ def _acknowledge_early(self: RaftGroup, sender: NodeId, message: Append) -> None
         self._answer(sender, Appended(self.term, message.last_index, message.last_index))
 
 
-def _count_own_copy(self: Leadership, durable_index: Index) -> Index:
+def _count_own_copy(
+    self: Leadership, durable_index: Index, configuration: Configuration, self_id: NodeId
+) -> Index:
     """Count the leader as soon as it has appended, synced or not."""
-    matches = [one.match_index for one in self.followers.values()]
-    committed = quorum.quorum_value([*matches, self._log.last_index])
+    matches: dict[NodeId, int] = {n: one.match_index for n, one in self.followers.items()}
+    committed = configuration.quorum_value(matches | {self_id: self._log.last_index})
     return Index(committed if committed >= self.term_start_index else 0)
 
 
-def _commit_any(self: Leadership, durable_index: Index) -> Index:
-    matches = [one.match_index for one in self.followers.values()]
-    return Index(min(durable_index, quorum.quorum_value([*matches, durable_index])))
+def _commit_any(
+    self: Leadership, durable_index: Index, configuration: Configuration, self_id: NodeId
+) -> Index:
+    matches: dict[NodeId, int] = {n: one.match_index for n, one in self.followers.items()}
+    reached = configuration.quorum_value(matches | {self_id: durable_index})
+    return Index(min(durable_index, reached))
 
 
 def _half_is_enough(values: Sequence[int]) -> int:
@@ -251,8 +257,8 @@ SIMULATED = (
     Mutant("older term committed by count (4)", Leadership, "committed_by_quorum", _commit_any),
     Mutant("term not raised on a higher one (6)", RaftGroup, "_adopt", _adopt_nothing),
     Mutant("longest-log check skipped (7)", election, "is_up_to_date", _always),
-    Mutant("half of an even group commits (8)", leadership, "quorum_value", _half_is_enough),
-    Mutant("half of an even group elects (8)", election, "round_result", _half_elects),
+    Mutant("half of an even group commits (8)", membership, "quorum_value", _half_is_enough),
+    Mutant("half of an even group elects (8)", membership, "round_result", _half_elects),
     Mutant("second vote in one term", RaftGroup, "_on_vote", _vote_for_everybody),
     Mutant("append of an older term accepted", RaftGroup, "_on_append", _append_of_any_term),
     Mutant("previous entry not compared", RaftGroup, "_on_append", _append_without_previous),

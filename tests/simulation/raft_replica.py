@@ -6,6 +6,7 @@ group commits, reports their completion, and rebuilds the group from the WAL aft
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol, assert_never
 
 from corelane.model.ids import NO_NODE, NO_TERM, GroupId, Index, NodeId, Term
@@ -13,17 +14,21 @@ from corelane.model.record import record
 from corelane.raft.config import HardState, Jitter, RaftConfig
 from corelane.raft.core import RaftGroup
 from corelane.raft.effects import (
+    AppendConfiguration,
     AppendEntries,
     BecameCandidate,
     BecameFollower,
     BecameLeader,
+    ChangeRefused,
     Committed,
     Effect,
     PersistVote,
     Send,
+    TransferEnded,
     Truncate,
 )
 from corelane.raft.events import Campaign, Event, Received, Tick, VotePersisted
+from corelane.raft.membership import Configuration
 from corelane.raft.messages import Append, Message
 
 GROUP = GroupId(7)
@@ -37,6 +42,7 @@ class Entry:
     term: Term
     payload: str
     size_bytes: int = 1
+    configuration: Configuration | None = None
 
 
 class MemoryLog:
@@ -46,6 +52,7 @@ class MemoryLog:
         self.first_index = Index(1)
         self._before_first = NO_TERM
         self._entries = list(entries)
+        self.base: Configuration | None = None  # of the entries that are gone
 
     @property
     def last_index(self) -> Index:
@@ -75,6 +82,16 @@ class MemoryLog:
             last_index = Index(last_index + 1)
         return last_index, size_bytes
 
+    def configurations(
+        self, first_index: Index, last_index: Index, /
+    ) -> list[tuple[Index, Configuration]]:
+        found = []
+        for number in range(max(first_index, self.first_index), last_index + 1):
+            configuration = self.entry_at(Index(number)).configuration
+            if configuration is not None:
+                found.append((Index(number), configuration))
+        return found
+
     def append(self, entry: Entry) -> Index:
         assert entry.term >= self.last_term
         self._entries.append(entry)
@@ -88,6 +105,8 @@ class MemoryLog:
         """Forget the entries before *first_index*."""
         assert first_index <= self.last_index + 1
         before = self.term_at(Index(first_index - 1))
+        for _index, configuration in self.configurations(self.first_index, Index(first_index - 1)):
+            self.base = configuration
         del self._entries[: first_index - self.first_index]
         self._before_first, self.first_index = before, first_index
 
@@ -98,6 +117,7 @@ class MemoryLog:
         """Return a log of its own with the same entries."""
         log = MemoryLog(self._entries)
         log.first_index, log._before_first = self.first_index, self._before_first
+        log.base = self.base
         return log
 
 
@@ -208,7 +228,12 @@ class Replica:
         self.log = self.disk.log.copy()
         vote = self.disk.vote
         hard = HardState(vote.term, vote.voted_for, self.committed_kept)
-        self._group = RaftGroup(self.config, hard, self.log, self.jitter, now_ms)
+        config, base = self.config, self.log.base
+        if base is not None:
+            config = replace(
+                config, voters=base.voters, outgoing=base.outgoing, learners=base.learners
+            )
+        self._group = RaftGroup(config, hard, self.log, self.jitter, now_ms)
 
     def crash(self, survivors: int) -> None:
         """Lose everything that is not durable."""
@@ -237,6 +262,23 @@ class Replica:
         index = self._append(entry)
         self._perform(self.group.appended(index))
         return index
+
+    def _append_configuration(self, configuration: Configuration) -> None:
+        entry = Entry(self.group.term, f"members {configuration}", 1, configuration)
+        index = self._append(entry)
+        self._perform(self.group.configuration_appended(index, configuration))
+
+    def log_configuration(self) -> Configuration:
+        """Return the latest configuration in the log, by looking at all of it."""
+        config, log = self.config, self.log
+        found = log.base or Configuration(config.voters, config.outgoing, config.learners)
+        for _index, later in log.configurations(log.first_index, log.last_index):
+            found = later
+        return found
+
+    def event(self, now_ms: int, event: Event) -> None:
+        """Take in an event that is no message: a transfer, a change, a death."""
+        self._step(now_ms, event)
 
     def start_write(self) -> Write | None:
         """Begin one group commit with everything not yet written; None when there is nothing."""
@@ -278,7 +320,15 @@ class Replica:
                     self._write(note)
                 case BecameLeader():
                     new_leader = effect
-                case Committed() | BecameFollower() | BecameCandidate():
+                case AppendConfiguration():
+                    self._append_configuration(effect.configuration)
+                case (
+                    Committed()
+                    | BecameFollower()
+                    | BecameCandidate()
+                    | ChangeRefused()
+                    | TransferEnded()
+                ):
                     pass
                 case _:
                     assert_never(effect)

@@ -2,7 +2,8 @@
 
     u8 kind | fields in the order of the record: terms and rounds u32, indexes u64, flags u8
 
-`Append` ends in u16 count of runs and as many (u64 first index, u32 term). Heartbeats of many
+`Append` ends in u16 count of runs and u8 count of configurations, as many (u64 first index, u32
+term) and (u64 index, u16 size, bytes of membership.py). Heartbeats of many
 groups also travel as rows of one frame, whose number is the round of them all. A message that
 could not have been encoded here is refused whole, so that the group may assert what it believes.
 """
@@ -13,6 +14,8 @@ from typing import Final, assert_never
 
 from corelane.model import limits
 from corelane.model.ids import GroupId, Index, Term
+from corelane.raft import membership
+from corelane.raft.membership import Configuration
 from corelane.raft.messages import (
     Append,
     Appended,
@@ -23,6 +26,7 @@ from corelane.raft.messages import (
     PreVote,
     PreVoteAnswer,
     TermRun,
+    TimeoutNow,
     Vote,
     VoteAnswer,
 )
@@ -32,6 +36,7 @@ TERM_MAX: Final = limits.INT32_MAX
 
 INDEX_MAX: Final = (1 << 63) - 1
 RUNS_MAX: Final = (1 << 16) - 1
+CONFIGURATIONS_MAX: Final = (1 << 8) - 1
 
 HeartbeatRow = tuple[GroupId, Term, Index]
 """A `Heartbeat` without the round of its frame: group, term, committed index."""
@@ -40,10 +45,13 @@ AnswerRow = tuple[GroupId, Term]
 """A `HeartbeatAnswer` without the round of the frame that is answered."""
 
 _KIND: Final = struct.Struct("<B")
-_REQUEST: Final = struct.Struct("<BIIQI")  # PreVote, Vote: term, round, last index, last term
+_REQUEST: Final = struct.Struct("<BIIQI")  # PreVote: term, round, last index, last term
+_VOTE: Final = struct.Struct("<BIIQIB")  # Vote: the same, and whether it is a transfer
+_TIMEOUT_NOW: Final = struct.Struct("<BI")
 _ANSWER: Final = struct.Struct("<BIIB")  # PreVoteAnswer, VoteAnswer: term, round, granted
-# term, round, previous index and term, last index, committed, count of runs
-_APPEND: Final = struct.Struct("<BIIQIQQH")
+# term, round, previous index and term, last index, committed, counts of runs and configurations
+_APPEND: Final = struct.Struct("<BIIQIQQHB")
+_CONFIGURATION: Final = struct.Struct("<QH")  # index, size
 _RUN: Final = struct.Struct("<QI")
 _APPENDED: Final = struct.Struct("<BIQQ")
 _REJECTED: Final = struct.Struct("<BIIQQI")
@@ -76,11 +84,13 @@ def encode(message: Message) -> bytes:
             return _REQUEST.pack(6, message.term, message.round, *last)
         case Vote():
             last = (message.last_index, message.last_term)
-            return _REQUEST.pack(7, message.term, message.round, *last)
+            return _VOTE.pack(7, message.term, message.round, *last, message.is_transfer)
         case PreVoteAnswer():
             return _ANSWER.pack(8, message.term, message.round, message.granted)
         case VoteAnswer():
             return _ANSWER.pack(9, message.term, message.round, message.granted)
+        case TimeoutNow():
+            return _TIMEOUT_NOW.pack(10, message.term)
         case _:
             assert_never(message)
 
@@ -139,22 +149,28 @@ def _check(holds: bool, fault: str) -> None:
 def _encode_append(message: Append) -> bytes:
     assert len(message.runs) <= RUNS_MAX
     entries = (message.prev_index, message.prev_term, message.last_index)
-    tail = (message.committed_index, len(message.runs))
+    assert len(message.configurations) <= CONFIGURATIONS_MAX
+    tail = (message.committed_index, len(message.runs), len(message.configurations))
     head = _APPEND.pack(1, message.term, message.round, *entries, *tail)
-    return head + b"".join([_RUN.pack(*run) for run in message.runs])
+    parts = [_RUN.pack(*run) for run in message.runs]
+    for index, configuration in message.configurations:
+        data = membership.encode(configuration)
+        parts.append(_CONFIGURATION.pack(index, len(data)) + data)
+    return head + b"".join(parts)
 
 
 def _decode_append(data: bytes) -> Append:
     head = _APPEND.unpack_from(data)
-    _, term, round_number, prev_index, prev_term, last_index, committed, run_count = head
-    _check(len(data) == _APPEND.size + run_count * _RUN.size, "wrong length of an append")
+    _, term, round_number, prev_index, prev_term, last_index, committed, *counts = head
+    runs_end = _APPEND.size + counts[0] * _RUN.size
+    _check(len(data) >= runs_end, "wrong length of an append")
     _check(0 < term <= TERM_MAX, "term out of range")
     _check(prev_index <= last_index <= INDEX_MAX, "entries end before they begin")
     _check(committed <= INDEX_MAX, "index out of range")
     _check((prev_index == 0) == (prev_term == 0), "only index 0 has term 0")
     runs: list[TermRun] = []
     run_index, run_term = prev_index, prev_term
-    for first_index, entry_term in _RUN.iter_unpack(data[_APPEND.size :]):
+    for first_index, entry_term in _RUN.iter_unpack(data[_APPEND.size : runs_end]):
         if runs:
             _check(run_index < first_index, "runs out of order")
             _check(run_term < entry_term, "runs of falling terms")
@@ -174,7 +190,29 @@ def _decode_append(data: bytes) -> Append:
         Index(last_index),
         tuple(runs),
         Index(committed),
+        _decode_configurations(data[runs_end:], counts[1], prev_index, last_index),
     )
+
+
+def _decode_configurations(
+    data: bytes, count: int, prev_index: int, last_index: int
+) -> tuple[tuple[Index, Configuration], ...]:
+    """Read the configurations among the entries of an append, which must be in their order."""
+    found: list[tuple[Index, Configuration]] = []
+    at, before = 0, prev_index
+    for _ in range(count):
+        _check(len(data) - at >= _CONFIGURATION.size, "wrong length of an append")
+        index, size = _CONFIGURATION.unpack_from(data, at)
+        at += _CONFIGURATION.size
+        _check(before < index <= last_index, "a configuration that is none of the entries")
+        before = index
+        try:
+            found.append((Index(index), membership.decode(data[at : at + size])))
+        except membership.ConfigurationError as fault:
+            raise MalformedMessageError(str(fault)) from fault
+        at += size
+    _check(at == len(data), "wrong length of an append")
+    return tuple(found)
 
 
 def _decode_appended(data: bytes) -> Appended:
@@ -208,13 +246,24 @@ def _decode_heartbeat_answer(data: bytes) -> HeartbeatAnswer:
 
 
 def _decode_request(data: bytes) -> PreVote | Vote:
-    kind, term, round_number, last_index, last_term = _REQUEST.unpack(data)
+    is_vote = data[0] == 7
+    form = _VOTE if is_vote else _REQUEST
+    _kind, term, round_number, last_index, last_term, *flags = form.unpack(data)
     _check(0 < term <= TERM_MAX, "term out of range")
     _check(last_index <= INDEX_MAX, "index out of range")
     _check(last_term < term, "a log that is newer than the term stood for")
     _check((last_index == 0) == (last_term == 0), "only index 0 has term 0")
-    make = PreVote if kind == 6 else Vote
-    return make(Term(term), round_number, Index(last_index), Term(last_term))
+    last = (Index(last_index), Term(last_term))
+    if not is_vote:
+        return PreVote(Term(term), round_number, *last)
+    _check(flags[0] <= 1, "neither a transfer nor none")
+    return Vote(Term(term), round_number, *last, flags[0] == 1)
+
+
+def _decode_timeout_now(data: bytes) -> TimeoutNow:
+    _, term = _TIMEOUT_NOW.unpack(data)
+    _check(0 < term <= TERM_MAX, "term out of range")
+    return TimeoutNow(Term(term))
 
 
 def _decode_answer(data: bytes) -> PreVoteAnswer | VoteAnswer:
@@ -235,4 +284,5 @@ _DECODERS: Final[dict[int, Callable[[bytes], Message]]] = {
     7: _decode_request,
     8: _decode_answer,
     9: _decode_answer,
+    10: _decode_timeout_now,
 }

@@ -4,7 +4,7 @@ from dataclasses import field
 from typing import Final, Protocol
 
 from corelane.model.ids import NO_NODE, NO_TERM, GroupId, Index, NodeId, Term
-from corelane.model.limits import MIB, REPLICAS_MAX
+from corelane.model.limits import MIB
 from corelane.model.record import record
 
 
@@ -43,12 +43,18 @@ DEFAULT_SETTINGS: Final = RaftSettings()
 
 @record
 class RaftConfig:
-    """One group as this replica sees it. The order of *voters* is the order of preference."""
+    """One group as this replica sees it. The order of *voters* is the order of preference.
+
+    Members are those before the first configuration in the log. A replica that is only about to
+    join knows none: it waits for a leader that knows it.
+    """
 
     group: GroupId
     self_id: NodeId
     voters: tuple[NodeId, ...]
     settings: RaftSettings = field(default_factory=lambda: DEFAULT_SETTINGS)
+    outgoing: tuple[NodeId, ...] = ()
+    learners: tuple[NodeId, ...] = ()
 
 
 @record
@@ -67,9 +73,6 @@ class HardState:
 def check(config: RaftConfig) -> None:
     """Assert the relations that the group relies on."""
     settings = config.settings
-    assert 0 < len(config.voters) <= REPLICAS_MAX
-    assert len(set(config.voters)) == len(config.voters), "a voter is named twice"
-    assert config.self_id in config.voters, "this replica is not a voter"
     assert 0 < settings.round_timeout_ms <= settings.election_timeout_ms
     assert settings.election_rank_ms >= 0
     assert settings.election_jitter_ms > 0, "without jitter two candidates can tie for ever"

@@ -18,27 +18,32 @@ Numbered invariants, cited by the tests and checked by the simulation after ever
 # performance-critical: see STYLE.md
 
 from collections.abc import Sequence
-from typing import Final, assert_never
+from typing import assert_never
 
-from corelane.model.ids import NO_NODE, Index, NodeId, Term
-from corelane.raft import config as configuration
-from corelane.raft import election, replication
-from corelane.raft.config import HardState, Jitter, RaftConfig
+from corelane.model.ids import Index, NodeId, Term
+from corelane.raft import membership, replication
 from corelane.raft.effects import (
+    AppendConfiguration,
     AppendEntries,
-    BecameCandidate,
-    BecameFollower,
-    BecameLeader,
+    ChangeRefused,
     Committed,
     Effect,
-    PersistVote,
     Send,
     Truncate,
 )
-from corelane.raft.election import Role, Round
-from corelane.raft.events import Campaign, Event, Received, Tick, VotePersisted
+from corelane.raft.election import Role
+from corelane.raft.events import (
+    Campaign,
+    ChangeMembers,
+    Event,
+    LeaderGone,
+    Received,
+    Tick,
+    TransferLeadership,
+    VotePersisted,
+)
 from corelane.raft.leadership import Leadership
-from corelane.raft.log_view import LogView
+from corelane.raft.membership import Configuration
 from corelane.raft.messages import (
     Append,
     Appended,
@@ -48,93 +53,20 @@ from corelane.raft.messages import (
     Message,
     PreVote,
     PreVoteAnswer,
+    TimeoutNow,
     Vote,
     VoteAnswer,
 )
-from corelane.raft.progress import ROUND_LIMIT
-from corelane.raft.quorum import RoundResult
+from corelane.raft.state import NEVER_MS, NOTHING
+from corelane.raft.voting import Voting
 
-NOTHING: Final[tuple[Effect, ...]] = ()
-"""The answer of a call that changes nothing for the outside; shared, so it costs nothing."""
-
-NEVER_MS: Final = 1 << 62
-"""A deadline that does not come: a lone leader has nobody to hear from."""
+__all__ = ["NEVER_MS", "NOTHING", "RaftGroup"]
 
 
-class RaftGroup:
+class RaftGroup(Voting):
     """One replica of one group. Attributes without a leading underscore are for reading."""
 
-    __slots__ = (
-        "_config",
-        "_delay_ms",
-        "_effects",
-        "_held",
-        "_jitter",
-        "_leader_committed",
-        "_leader_heard_ms",
-        "_leadership",
-        "_log",
-        "_now_ms",
-        "_rank",
-        "_round",
-        "_round_number",
-        "_rounds_failed",
-        "_settings",
-        "_told",
-        "_verified_index",
-        "_vote_asked",
-        "committed_index",
-        "deadline_ms",
-        "durable_index",
-        "is_vote_durable",
-        "leader",
-        "role",
-        "term",
-        "truncations",
-        "voted_for",
-    )
-
-    def __init__(
-        self, config: RaftConfig, hard: HardState, log: LogView, jitter: Jitter, now_ms: int
-    ) -> None:
-        configuration.check(config)
-        assert hard.term >= log.last_term, "an entry is never durable before its term"
-        assert hard.committed_index <= log.last_index
-        self._config = config
-        self._settings = config.settings
-        self._rank = config.voters.index(config.self_id)
-        self._log = log
-        self._jitter = jitter
-        self._now_ms = now_ms
-        self.term = hard.term
-        self.voted_for = hard.voted_for
-        self.is_vote_durable = True
-        self._vote_asked = (hard.term, hard.voted_for)
-        self.role = Role.FOLLOWER
-        self.leader: NodeId | None = None
-        self._told: tuple[Role, Term, NodeId | None] = (Role.FOLLOWER, hard.term, None)
-        # Only committed entries are ever trimmed from the front of a log.
-        self.committed_index = Index(max(hard.committed_index, log.first_index - 1))
-        self.durable_index = log.last_index
-        self.truncations = 0
-        self._verified_index = self.committed_index
-        self._leader_committed = self.committed_index
-        self._leader_heard_ms = 0
-        self._leadership: Leadership | None = None
-        self._round: Round | None = None
-        # Answers to a round begun before a crash must not fit one begun after it.
-        self._round_number = jitter.randrange(ROUND_LIMIT)
-        self._rounds_failed = 0
-        self._held: dict[tuple[NodeId, type[Message]], Message] = {}
-        self._effects: list[Effect] = []
-        self._delay_ms = 0
-        self.deadline_ms = 0
-        self._draw_delay()
-
-    @property
-    def is_leader(self) -> bool:
-        """True from the election on, before the leader knows what is committed."""
-        return self.role is Role.LEADER
+    __slots__ = ()
 
     @property
     def is_established(self) -> bool:
@@ -149,6 +81,11 @@ class RaftGroup:
         matches = {node: progress.match_index for node, progress in followers.items()}
         matches[self._config.self_id] = self.durable_index
         return matches
+
+    @property
+    def is_transferring(self) -> bool:
+        """True while this leader hands over: nothing may be appended."""
+        return self._leadership is not None and self._leadership.transfer_to is not None
 
     def heartbeat(self, to: NodeId, round_number: int) -> Heartbeat:
         """Return the row for *to* in the frame numbered *round_number*; changes nothing.
@@ -168,7 +105,8 @@ class RaftGroup:
         self._now_ms = now_ms
         match event:
             case Received():
-                if event.sender in self._config.voters and event.sender != self._config.self_id:
+                # From whomever: this replica's configuration may be old (thesis section 4.1).
+                if event.sender != self._config.self_id:
                     self._receive(event.sender, event.message)
             case Tick():
                 if now_ms >= self.deadline_ms:
@@ -178,6 +116,12 @@ class RaftGroup:
             case Campaign():
                 if self.role is not Role.LEADER:
                     self._begin_round_unless_busy()
+            case LeaderGone():
+                self._on_leader_gone(event)
+            case TransferLeadership():
+                self._begin_transfer(event.to)
+            case ChangeMembers():
+                self._change_members(event)
             case _:
                 assert_never(event)
         return self._take_effects()
@@ -196,6 +140,18 @@ class RaftGroup:
         for node, progress in leadership.followers.items():
             self._send_appends(node, leadership.stream(progress, self.committed_index))
         return self._take_effects()
+
+    def configuration_appended(
+        self, index: Index, configuration: Configuration
+    ) -> Sequence[Effect]:
+        """Take in that the leader's log has a configuration at *index*: it is in force (C1)."""
+        leadership = self._leadership
+        assert leadership is not None, "only a leader appends of its own accord"
+        self.membership.appended(index, configuration)
+        leadership.is_leaving = False
+        leadership.set_followers(self._others(), index, self._now_ms)
+        self._watch_quorum(leadership)
+        return self.appended(index)
 
     def persisted(self, last_index: Index, truncations: int) -> Sequence[Effect]:
         """Take in that the entries up to *last_index* are durable.
@@ -219,218 +175,11 @@ class RaftGroup:
             return self._take_effects()
         return NOTHING
 
-    def _take_effects(self) -> Sequence[Effect]:
-        """Close a call: vote and role go first, whichever way they were changed (R1)."""
-        assert self.term >= self._told[1], "terms never go back"
-        assert (self._leadership is not None) == (self.role is Role.LEADER)
-        told = (self.role, self.term, self.leader)
-        if told != self._told:
-            self._announce(told)
-        if (self.term, self.voted_for) != self._vote_asked:
-            self._vote_asked = (self.term, self.voted_for)
-            self._effects.insert(0, PersistVote(self.term, self.voted_for))
-        effects = self._effects
-        if not effects:
-            return NOTHING
-        self._effects = []
-        return effects
-
-    def _announce(self, told: tuple[Role, Term, NodeId | None]) -> None:
-        was_follower = self._told[0] in (Role.FOLLOWER, Role.PRE_CANDIDATE)
-        is_news = told[1:] != self._told[1:] or not was_follower
-        self._told = told
-        match self.role:
-            case Role.FOLLOWER | Role.PRE_CANDIDATE:
-                if is_news:
-                    self._effects.insert(0, BecameFollower(self.term, self.leader))
-            case Role.CANDIDATE:
-                self._effects.insert(0, BecameCandidate(self.term))
-            case Role.LEADER:
-                self._effects.insert(0, BecameLeader(self.term))
-            case _:
-                assert_never(self.role)
-
-    # -- Roles, term and timer ------------------------------------------------------------------
-
-    def _enter(self, role: Role) -> None:
-        assert role in election.TRANSITIONS[self.role], f"{self.role} to {role}"
-        self.role = role
-        if role is not Role.LEADER:
-            self._leadership = None
-        if role is Role.FOLLOWER:
-            self._round = None
-
-    def _vote_for(self, term: Term, voted_for: NodeId) -> None:
-        """Change term or vote; nothing of the new term leaves until it is durable (R1)."""
-        assert term > self.term or (term == self.term and self.voted_for == NO_NODE)
-        if term > self.term:
-            self._held.clear()
-            self._verified_index = self.committed_index
-            self._leader_committed = self.committed_index
-            self.leader = None
-        self.term = term
-        self.voted_for = voted_for
-        self.is_vote_durable = False
-
-    def _adopt(self, term: Term) -> None:
-        """Rules for all servers: a higher term makes a follower (section 5.1)."""
-        was_leader = self.role is Role.LEADER
-        self._enter(Role.FOLLOWER)
-        self._vote_for(term, NO_NODE)
-        if was_leader:
-            self._draw_delay()
-
-    def _follow(self, leader: NodeId) -> None:
-        """Hear the leader of the current term: restart the timer before anything else (R6)."""
-        assert self.role is not Role.LEADER, "two leaders in one term"
-        if self.leader != leader:
-            assert self.leader is None, "two leaders in one term"
-            self._enter(Role.FOLLOWER)
-            self.leader = leader
-            self._rounds_failed = 0
-            self._draw_delay()
-        self._leader_heard_ms = self._now_ms
-        self.deadline_ms = self._now_ms + self._delay_ms
-
-    def _draw_delay(self) -> None:
-        """Draw a fresh election delay and start the timer."""
-        random_ms = self._jitter.randrange(self._settings.election_jitter_ms + 1)
-        self._delay_ms = election.election_delay_ms(self._settings, self._rank, random_ms)
-        self.deadline_ms = self._now_ms + self._delay_ms
-
-    def _hears_leader(self) -> bool:
-        """Say whether asking for another leader is out of order: one is there (section 6)."""
-        if self.role is Role.LEADER:
-            return True
-        if self.leader is None:
-            return False
-        return self._now_ms - self._leader_heard_ms < self._settings.election_timeout_ms
-
     def _deadline_passed(self) -> None:
         if self._leadership is not None:
             self._check_quorum(self._leadership)
         else:
             self._begin_round_unless_busy()
-
-    def _check_quorum(self, leadership: Leadership) -> None:
-        """Step down when no quorum was heard for an election time-out: others may elect."""
-        quorum_heard_ms = leadership.quorum_heard_ms(self._now_ms)
-        if self._now_ms - quorum_heard_ms < self._settings.election_timeout_ms:
-            self.deadline_ms = quorum_heard_ms + self._settings.election_timeout_ms
-            return
-        self._enter(Role.FOLLOWER)
-        self.leader = None
-        self._draw_delay()
-
-    # -- Elections ------------------------------------------------------------------------------
-
-    def _begin_round_unless_busy(self) -> None:
-        """Start a pre-vote, but not while the last own vote is on its way to the disk (R5)."""
-        random_ms = self._jitter.randrange(self._settings.election_jitter_ms + 1)
-        self.deadline_ms = self._now_ms + election.retry_delay_ms(
-            self._settings, self._rank, self._rounds_failed, random_ms
-        )
-        if self.role is Role.CANDIDATE and not self.is_vote_durable:
-            return
-        self._enter(Role.PRE_CANDIDATE)
-        self.leader = None
-        self._rounds_failed += 1
-        if self._open_round() is RoundResult.WON:
-            self._stand()
-            return
-        log = self._log
-        last_index, last_term = log.last_index, log.last_term
-        request = PreVote(Term(self.term + 1), self._round_number, last_index, last_term)
-        self._send_to_others(request)
-
-    def _open_round(self) -> RoundResult:
-        """Begin a round with the own vote in it; what was open before is over."""
-        self._round_number = (self._round_number + 1) % ROUND_LIMIT
-        self._round = Round(self._round_number, self._config.voters)
-        return self._round.count(self._config.self_id, granted=True)
-
-    def _stand(self) -> None:
-        """Become a candidate; the vote for oneself counts, and others are asked, when durable."""
-        assert self.leader is None
-        self._enter(Role.CANDIDATE)
-        self._round = None
-        self._vote_for(Term(self.term + 1), self._config.self_id)
-
-    def _vote_persisted(self, event: VotePersisted) -> None:
-        if (event.term, event.voted_for) != (self.term, self.voted_for):
-            return  # an earlier one; the write of the current one is on its way
-        if self.is_vote_durable:
-            return
-        self.is_vote_durable = True
-        for (node, _), message in self._held.items():
-            self._effects.append(Send(node, message))
-        self._held.clear()
-        if self.role is Role.CANDIDATE:
-            self._ask_for_votes()
-
-    def _ask_for_votes(self) -> None:
-        assert self.voted_for == self._config.self_id
-        assert self.is_vote_durable
-        if self._open_round() is RoundResult.WON:
-            self._lead()
-            return
-        log = self._log
-        self._send_to_others(Vote(self.term, self._round_number, log.last_index, log.last_term))
-
-    def _lead(self) -> None:
-        assert self.is_vote_durable, "R1"
-        assert self.voted_for == self._config.self_id
-        self._enter(Role.LEADER)
-        self._round = None
-        self._rounds_failed = 0
-        self.leader = self._config.self_id
-        leadership = Leadership(self.term, self._log, self._settings)
-        leadership.add_followers(self._others(), self._now_ms)
-        self._leadership = leadership
-        timeout_ms = self._settings.election_timeout_ms
-        self.deadline_ms = self._now_ms + timeout_ms if leadership.followers else NEVER_MS
-
-    def _on_pre_vote(self, sender: NodeId, request: PreVote) -> None:
-        """Answer at once: a pre-vote binds nobody and restarts no timer (redpanda PR 11726)."""
-        granted = (
-            request.term > self.term
-            and not self._hears_leader()
-            and election.is_up_to_date(request.last_index, request.last_term, self._log)
-        )
-        answer = PreVoteAnswer(self.term, request.round, granted)
-        self._effects.append(Send(sender, answer))
-
-    def _on_vote(self, sender: NodeId, request: Vote) -> None:
-        if request.term > self.term:
-            if self._hears_leader():
-                self._answer(sender, VoteAnswer(self.term, request.round, False))
-                return
-            self._adopt(request.term)
-        granted = (
-            request.term == self.term
-            and self.voted_for in (NO_NODE, sender)
-            and election.is_up_to_date(request.last_index, request.last_term, self._log)
-        )
-        if granted and self.voted_for == NO_NODE:
-            self._enter(Role.FOLLOWER)
-            self._vote_for(self.term, sender)
-            self._draw_delay()
-        self._answer(sender, VoteAnswer(self.term, request.round, granted))
-
-    def _on_round_answer(self, sender: NodeId, answer: PreVoteAnswer | VoteAnswer) -> None:
-        expected = Role.PRE_CANDIDATE if isinstance(answer, PreVoteAnswer) else Role.CANDIDATE
-        voting = self._round
-        if self.role is not expected or voting is None or answer.round != voting.number:
-            return
-        match voting.count(sender, answer.granted):
-            case RoundResult.WON if expected is Role.PRE_CANDIDATE:
-                self._stand()
-            case RoundResult.WON:
-                self._lead()
-            case RoundResult.LOST:
-                self._enter(Role.FOLLOWER)  # the deadline for the next round stands
-            case RoundResult.OPEN:
-                pass
 
     # -- Messages -------------------------------------------------------------------------------
 
@@ -455,25 +204,10 @@ class RaftGroup:
                 self._on_vote(sender, message)
             case PreVoteAnswer() | VoteAnswer():
                 self._on_round_answer(sender, message)
+            case TimeoutNow():
+                self._on_timeout_now(sender, message)
             case _:
                 assert_never(message)
-
-    def _answer(self, to: NodeId, message: Message) -> None:
-        """Send *message*, or hold it until the term and vote it speaks for are durable (R1).
-
-        One of each kind per peer is held, the newest, so nothing grows while a disk hangs.
-        """
-        if self.is_vote_durable:
-            self._effects.append(Send(to, message))
-        else:
-            self._held[to, type(message)] = message
-
-    def _send_to_others(self, message: Message) -> None:
-        for node in self._others():
-            self._effects.append(Send(node, message))
-
-    def _others(self) -> list[NodeId]:
-        return [node for node in self._config.voters if node != self._config.self_id]
 
     # -- Follower -------------------------------------------------------------------------------
 
@@ -511,6 +245,9 @@ class RaftGroup:
             if first <= log.last_index:
                 self._truncate(first)
             self._effects.append(AppendEntries(message, first))
+            for index, configuration in message.configurations:
+                if index >= first:
+                    self.membership.appended(index, configuration)
         else:
             self._acknowledge(sender)
         self._commit_as_follower()
@@ -519,6 +256,7 @@ class RaftGroup:
         assert from_index > self.committed_index, "a committed entry is never truncated"
         self.truncations += 1
         self.durable_index = Index(min(self.durable_index, from_index - 1))
+        self.membership.truncated(from_index)
         self._effects.append(Truncate(from_index))
 
     def _acknowledge(self, leader: NodeId) -> None:
@@ -530,29 +268,49 @@ class RaftGroup:
         if committed > self.committed_index:
             assert self.role is Role.FOLLOWER
             self.committed_index = Index(committed)
+            self.membership.committed(self.committed_index)
             self._effects.append(Committed(self.committed_index))
 
     # -- Leader ---------------------------------------------------------------------------------
 
     def _commit_as_leader(self, leadership: Leadership) -> Sequence[Effect]:
-        committed = leadership.committed_by_quorum(self.durable_index)
+        members = self.membership
+        committed = self.durable_index
+        if leadership.followers:
+            committed = leadership.committed_by_quorum(
+                committed, members.current, self._config.self_id
+            )
+        elif committed < leadership.term_start_index:
+            return NOTHING
         if committed <= self.committed_index:
             return NOTHING
         assert committed <= self.durable_index, "R2"
         self.committed_index = committed
-        return [Committed(committed)]
+        if members.index == 0 and not members.current.outgoing:
+            return [Committed(committed)]  # nearly always: the members are those of the beginning
+        self._effects.append(Committed(committed))
+        self._configuration_committed(leadership)
+        return self._take_effects()
 
     def _on_appended(self, sender: NodeId, answer: Appended) -> None:
         leadership = self._leadership
         if leadership is None or answer.term < self.term:
             return
+        if sender not in leadership.followers:
+            return  # it left meanwhile
         progress = leadership.acknowledged(sender, answer, self._now_ms)
-        self._effects.extend(self._commit_as_leader(leadership))
+        committed = self._commit_as_leader(leadership)
+        self._effects.extend(committed)
+        if self._leadership is None:
+            return  # what was committed is that it has left
         self._send_appends(sender, leadership.stream(progress, self.committed_index))
+        self._hand_over_if_ready(leadership)
 
     def _on_rejected(self, sender: NodeId, answer: AppendRejected) -> None:
         leadership = self._leadership
         if leadership is None or answer.term < self.term:
+            return
+        if sender not in leadership.followers:
             return
         progress = leadership.rejected(sender, answer, self._now_ms)
         self._send_appends(sender, leadership.stream(progress, self.committed_index))
@@ -561,8 +319,41 @@ class RaftGroup:
         leadership = self._leadership
         if leadership is None or answer.term < self.term:
             return
+        if sender not in leadership.followers:
+            return
         appends = leadership.alive(sender, self._now_ms, self.committed_index)
         self._send_appends(sender, appends)
+
+    # -- Members --------------------------------------------------------------------------------
+
+    def _change_members(self, wanted: ChangeMembers) -> None:
+        """Propose other members, if nothing speaks against it (C2)."""
+        current = self.configuration
+        fault = membership.change_fault(current, wanted.voters, wanted.learners)
+        if not self.is_established:
+            fault = "this replica does not lead, or has committed nothing of its term yet"
+        elif self.is_transferring:
+            fault = "leadership is being handed over"
+        elif self.membership.is_changing(self.committed_index):
+            fault = "another change is under way"
+        if fault is not None:
+            self._effects.append(ChangeRefused(fault))
+            return
+        after = membership.changed(current, wanted.voters, wanted.learners)
+        self._effects.append(AppendConfiguration(after))
+
+    def _configuration_committed(self, leadership: Leadership) -> None:
+        """Go on with a change whose entry is committed, or end: the leader may have left."""
+        self.membership.committed(self.committed_index)
+        if self.membership.index > self.committed_index:
+            return
+        current = self.configuration
+        if current.is_joint and not leadership.is_leaving:
+            leadership.is_leaving = True
+            self._effects.append(AppendConfiguration(membership.left(current)))
+        elif not current.is_voter(self._config.self_id):
+            # "the leader steps down once it has committed the Cnew log entry" (section 6)
+            self._step_down()
 
     def _send_appends(self, to: NodeId, appends: list[Append]) -> None:
         """Appends of an established leader leave before its own copy is durable."""

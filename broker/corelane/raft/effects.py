@@ -14,6 +14,7 @@ entries, one total order, so that a crash between them cannot lose a committed e
 
 from corelane.model.ids import Index, NodeId, Term
 from corelane.model.record import record
+from corelane.raft.membership import Configuration
 from corelane.raft.messages import Append, Message
 
 
@@ -88,6 +89,28 @@ class BecameFollower:
     leader: NodeId | None
 
 
+@record
+class AppendConfiguration:
+    """Leader: append a CONFIG entry, then call `configuration_appended` with its index."""
+
+    configuration: Configuration
+
+
+@record
+class ChangeRefused:
+    """The members stay as they are."""
+
+    reason: str
+
+
+@record
+class TransferEnded:
+    """This leader goes on: *to* does not lead instead."""
+
+    to: NodeId
+    reason: str
+
+
 Effect = (
     Committed
     | Send
@@ -97,4 +120,7 @@ Effect = (
     | BecameFollower
     | BecameCandidate
     | BecameLeader
+    | AppendConfiguration
+    | ChangeRefused
+    | TransferEnded
 )

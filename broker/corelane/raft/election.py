@@ -6,7 +6,8 @@ from typing import Final
 from corelane.model.ids import Index, NodeId, Term
 from corelane.raft.config import RaftSettings
 from corelane.raft.log_view import LogView
-from corelane.raft.quorum import RoundResult, round_result
+from corelane.raft.membership import Configuration
+from corelane.raft.quorum import RoundResult
 
 
 class Role(Enum):
@@ -34,20 +35,20 @@ class Round:
     (redpanda issue 21345).
     """
 
-    __slots__ = ("granted", "number", "rejected", "voters")
+    __slots__ = ("configuration", "granted", "number", "rejected")
 
-    def __init__(self, number: int, voters: tuple[NodeId, ...]) -> None:
+    def __init__(self, number: int, configuration: Configuration) -> None:
         self.number = number
-        self.voters = voters
+        self.configuration = configuration
         self.granted: set[NodeId] = set()
         self.rejected: set[NodeId] = set()
 
     def count(self, voter: NodeId, granted: bool) -> RoundResult:
         """Count one answer; the first of a voter stands."""
-        assert voter in self.voters
+        assert self.configuration.is_voter(voter)
         if voter not in self.granted and voter not in self.rejected:
             (self.granted if granted else self.rejected).add(voter)
-        return round_result(len(self.voters), self.granted, self.rejected)
+        return self.configuration.result(self.granted, self.rejected)
 
 
 def is_up_to_date(last_index: Index, last_term: Term, log: LogView) -> bool:

@@ -31,4 +31,31 @@ class VotePersisted:
     voted_for: NodeId
 
 
-Event = Received | Tick | VotePersisted | Campaign
+@record
+class LeaderGone:
+    """The process of *leader* is known to be dead: refused, or back in another life.
+
+    Not: silent, or a link that broke. It lets this replica stand at once, and believe others that
+    do; whether there is a new leader the votes decide (DESIGN section 7).
+    """
+
+    leader: NodeId
+    term: Term
+
+
+@record
+class TransferLeadership:
+    """Have *to* lead instead; the effect `TransferEnded` says if that came to nothing."""
+
+    to: NodeId
+
+
+@record
+class ChangeMembers:
+    """Change the voters and learners of the group; the effect `ChangeRefused` says why not."""
+
+    voters: tuple[NodeId, ...]
+    learners: tuple[NodeId, ...]
+
+
+Event = Received | Tick | VotePersisted | Campaign | LeaderGone | TransferLeadership | ChangeMembers

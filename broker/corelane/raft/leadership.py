@@ -11,15 +11,24 @@ from corelane.model.ids import Index, NodeId, Term
 from corelane.raft import replication
 from corelane.raft.config import RaftSettings
 from corelane.raft.log_view import LogView
+from corelane.raft.membership import Configuration
 from corelane.raft.messages import Append, Appended, AppendRejected
 from corelane.raft.progress import Progress, ProgressState
-from corelane.raft.quorum import quorum_value
 
 
 class Leadership:
     """One term of one leader. Its own entries begin at `term_start_index`."""
 
-    __slots__ = ("_log", "_settings", "followers", "term", "term_start_index")
+    __slots__ = (
+        "_log",
+        "_settings",
+        "followers",
+        "is_leaving",
+        "term",
+        "term_start_index",
+        "transfer_deadline_ms",
+        "transfer_to",
+    )
 
     def __init__(self, term: Term, log: LogView, settings: RaftSettings) -> None:
         self.term = term
@@ -27,29 +36,33 @@ class Leadership:
         self._settings = settings
         self.term_start_index = Index(log.last_index + 1)
         self.followers: dict[NodeId, Progress] = {}
+        self.transfer_to: NodeId | None = None
+        self.transfer_deadline_ms = 0
+        self.is_leaving = False  # the entry that ends a joint configuration was asked for
 
-    def add_followers(self, nodes: Iterable[NodeId], now_ms: int) -> None:
-        """Begin with the guess that they all have the whole log (figure 2, nextIndex)."""
-        for node in nodes:
-            self.followers[node] = Progress(self.term_start_index, now_ms)
+    def set_followers(self, nodes: Iterable[NodeId], next_index: Index, now_ms: int) -> None:
+        """Keep what is known; for new ones *next_index* is the first guess (figure 2)."""
+        known = self.followers
+        self.followers = {node: known.get(node) or Progress(next_index, now_ms) for node in nodes}
 
-    def committed_by_quorum(self, durable_index: Index) -> Index:
+    def committed_by_quorum(
+        self, durable_index: Index, configuration: Configuration, self_id: NodeId
+    ) -> Index:
         """Return what a quorum has durably, but not more than this replica itself (R2).
 
         0 while that is an entry of an earlier term: a later leader may still overwrite it,
         however many replicas have it (section 5.4.2, figure 8).
         """
-        committed = durable_index
-        if self.followers:
-            matches = [progress.match_index for progress in self.followers.values()]
-            matches.append(durable_index)
-            committed = Index(min(committed, quorum_value(matches)))
+        matches = {node: progress.match_index for node, progress in self.followers.items()}
+        matches[self_id] = durable_index
+        committed = Index(min(durable_index, configuration.quorum_value(matches)))
         return committed if committed >= self.term_start_index else Index(0)
 
-    def quorum_heard_ms(self, now_ms: int) -> int:
-        """Return the last time by which a quorum, this replica included, had been heard."""
-        contacts_ms = [progress.heard_ms for progress in self.followers.values()]
-        return quorum_value([*contacts_ms, now_ms])
+    def quorum_heard_ms(self, now_ms: int, configuration: Configuration, self_id: NodeId) -> int:
+        """Return the last time by which a quorum had been heard; this replica hears itself."""
+        contacts_ms = {node: progress.heard_ms for node, progress in self.followers.items()}
+        contacts_ms[self_id] = now_ms
+        return configuration.quorum_value(contacts_ms)
 
     def acknowledged(self, sender: NodeId, answer: Appended, now_ms: int) -> Progress:
         """Take in that a follower has more, or still has what it had."""
@@ -110,6 +123,14 @@ class Leadership:
         prev_index = Index(progress.next_index - 1)
         prev_term = log.term_at(prev_index)
         runs = replication.term_runs(log, progress.next_index, last_index)
+        configurations = tuple(log.configurations(progress.next_index, last_index))
         return Append(
-            self.term, progress.round, prev_index, prev_term, last_index, runs, committed_index
+            self.term,
+            progress.round,
+            prev_index,
+            prev_term,
+            last_index,
+            runs,
+            committed_index,
+            configurations,
         )

@@ -1,8 +1,10 @@
 """What a raft group must be able to ask about its log; the shard's partition log answers."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from corelane.model.ids import Index, Term
+from corelane.raft.membership import Configuration
 
 
 class LogView(Protocol):
@@ -31,6 +33,14 @@ class LogView(Protocol):
         """Return (last index, bytes) of the longest run from *first_index* within *bytes_max*.
 
         At least one entry, even when that alone is larger. *first_index* is in the log.
+        """
+
+    def configurations(
+        self, first_index: Index, last_index: Index, /
+    ) -> Sequence[tuple[Index, Configuration]]:
+        """Return the CONFIG entries from *first_index* to *last_index*, in order.
+
+        Called for every message with entries: to have none must cost nothing.
         """
 
 

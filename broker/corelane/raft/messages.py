@@ -7,6 +7,7 @@ except in `PreVote`, where it is the term the sender would stand for.
 
 from corelane.model.ids import Index, Term
 from corelane.model.record import record
+from corelane.raft.membership import Configuration
 
 TermRun = tuple[Index, Term]
 """(first index, term): from this index on, entries are of this term, until the next run."""
@@ -33,12 +34,17 @@ class PreVoteAnswer:
 
 @record
 class Vote:
-    """RequestVote (figure 2). Sent only when the sender's vote for itself is durable."""
+    """RequestVote (figure 2). Sent only when the sender's vote for itself is durable.
+
+    `is_transfer`: the leader asked the sender to stand, so that it is heard is no reason to
+    refuse ("a special flag", thesis section 4.2.3).
+    """
 
     term: Term
     round: int
     last_index: Index
     last_term: Term
+    is_transfer: bool = False
 
 
 @record
@@ -66,6 +72,8 @@ class Append:
     last_index: Index
     runs: tuple[TermRun, ...]
     committed_index: Index
+    configurations: tuple[tuple[Index, Configuration], ...] = ()
+    """Those among the entries: the only ones whose meaning is the group's own affair."""
 
 
 @record
@@ -112,6 +120,13 @@ class HeartbeatAnswer:
     round: int
 
 
+@record
+class TimeoutNow:
+    """Stand at once: you have all I have, and I lead no more (thesis section 3.10)."""
+
+    term: Term
+
+
 Message = (
     Append
     | Appended
@@ -122,4 +137,5 @@ Message = (
     | PreVoteAnswer
     | Vote
     | VoteAnswer
+    | TimeoutNow
 )

@@ -9,14 +9,17 @@ from corelane.model.ids import Index, NodeId, RecordKind, Term
 from corelane.model.metrics import ShardCounts
 from corelane.raft.core import RaftGroup
 from corelane.raft.effects import (
+    AppendConfiguration,
     AppendEntries,
     BecameCandidate,
     BecameFollower,
     BecameLeader,
+    ChangeRefused,
     Committed,
     Effect,
     PersistVote,
     Send,
+    TransferEnded,
     Truncate,
 )
 from corelane.raft.events import Campaign, VotePersisted
@@ -89,7 +92,13 @@ class Member:
                     self.truncated(effect.from_index)
                 case BecameCandidate():
                     self.counts.elections += 1
-                case Send() | AppendEntries():
+                case (
+                    Send()
+                    | AppendEntries()
+                    | AppendConfiguration()
+                    | ChangeRefused()
+                    | TransferEnded()
+                ):
                     # Every group has one voter until replication lands: raft has nobody to send
                     # to and nobody to hear from.
                     msg = f"group {self.group} has one voter but raft asked for {effect}"

@@ -10,6 +10,7 @@ G3. Offsets are dense: an entry's first offset is the next offset of the entry b
 # performance-critical: see STYLE.md
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corelane.model.ids import ChunkId, Index, Lsn, NodeId, Offset, Position, RecordKind, Term
@@ -27,6 +28,7 @@ from corelane.storage.segments import (
 from corelane_native import address_of, bytes_at
 
 if TYPE_CHECKING:
+    from corelane.raft.membership import Configuration
     from corelane.storage.store import CoreStore
 
 FLUSH_BYTES: Final = 256 * 1024
@@ -157,6 +159,13 @@ class GroupLog:
         return last, total
 
     # --- writing ---
+
+    def configurations(
+        self, first_index: Index, last_index: Index, /
+    ) -> Sequence[tuple[Index, "Configuration"]]:
+        """Return the CONFIG entries in a range; there are none while every group has one voter."""
+        del first_index, last_index
+        return ()
 
     def append_batch(
         self,

@@ -16,6 +16,7 @@ from corelane.raft.messages import (
     Message,
     PreVote,
     PreVoteAnswer,
+    TimeoutNow,
     Vote,
     VoteAnswer,
 )
@@ -25,7 +26,7 @@ APPEND = Append(
 )
 
 APPEND_DATA = (
-    "01 09000000 05000000 0400000000000000 02000000 0700000000000000 0300000000000000 0200"
+    "01 09000000 05000000 0400000000000000 02000000 0700000000000000 0300000000000000 0200 00"
     " 0500000000000000 02000000 0700000000000000 08000000"
 )
 
@@ -42,9 +43,10 @@ PINNED = [
         "05 09000000 05000000 0600000000000000 0500000000000000 02000000",
     ),
     (PreVote(Term(9), 77, Index(6), Term(2)), "06 09000000 4d000000 0600000000000000 02000000"),
-    (Vote(Term(9), 77, Index(6), Term(2)), "07 09000000 4d000000 0600000000000000 02000000"),
+    (Vote(Term(9), 77, Index(6), Term(2)), "07 09000000 4d000000 0600000000000000 02000000 00"),
     (PreVoteAnswer(Term(9), 77, True), "08 09000000 4d000000 01"),
     (VoteAnswer(Term(9), 77, False), "09 09000000 4d000000 00"),
+    (TimeoutNow(Term(9)), "0a 09000000"),
 ]
 
 
@@ -55,7 +57,7 @@ def test_the_bytes_of_a_message(message: Message, data: str) -> None:
 
 
 def test_every_kind_is_pinned() -> None:
-    assert {data[:2] for _, data in PINNED} == {f"{kind:02}" for kind in range(1, 10)}
+    assert {data[:2] for _, data in PINNED} == {f"{kind:02x}" for kind in range(1, 11)}
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,7 @@ def test_every_kind_is_pinned() -> None:
     [
         ("", "no bytes"),
         ("00", "unknown kind 0"),
-        ("0a", "unknown kind 10"),
+        ("0b", "unknown kind 11"),
         ("04 09000000", "5 bytes do not fit kind 4"),
         ("04 00000000 4d000000", "term out of range"),
         ("04 00000080 4d000000", "term out of range"),
@@ -73,8 +75,9 @@ def test_every_kind_is_pinned() -> None:
             "behind the entry asked for",
         ),
         ("05 09000000 05000000 0600000000000000 0500000000000000 0a000000", "of a later term"),
-        ("07 02000000 4d000000 0600000000000000 02000000", "newer than the term stood for"),
-        ("07 02000000 4d000000 0000000000000000 01000000", "only index 0 has term 0"),
+        ("07 02000000 4d000000 0600000000000000 02000000 00", "newer than the term stood for"),
+        ("07 02000000 4d000000 0000000000000000 01000000 00", "only index 0 has term 0"),
+        ("07 09000000 4d000000 0600000000000000 02000000 02", "neither a transfer nor none"),
         ("09 09000000 4d000000 02", "neither yes nor no"),
     ],
 )
