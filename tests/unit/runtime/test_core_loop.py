@@ -12,6 +12,7 @@ import trio
 
 from corelane.model.ids import ChunkId, ConnId, JobId, Lsn, Position
 from corelane.model.metrics import ShardCounts
+from corelane.runtime import core_loop
 from corelane.runtime.core_loop import BOOTSTRAP_DOOR, CoreLoop
 from corelane.runtime.disk import NativeDisk
 from corelane.runtime.work import WorkBench
@@ -349,3 +350,25 @@ async def test_idle_and_slow_connections_are_closed(tmp_path: Path) -> None:
         await busy.send_all(whole)
         assert await read(busy, len(whole)) == whole
         await bench.until(lambda: bench.loop.connections == 1)
+
+
+async def test_who_takes_nothing_gives_way_only_where_memory_is_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core_loop, "STUCK_S", 0.0)
+    async with running(tmp_path) as bench:
+        deaf, other = await bench.connect(), await bench.connect()
+        await other.send_all(frame(ECHO, 1))
+        assert await read(other, 12)
+        with trio.move_on_after(0.3):  # until neither side takes more
+            while True:
+                await deaf.send_all(frame(ECHO, 1, bytes(900_000)))
+        await bench.until(lambda: bench.net.stuck(0.0) != [])
+        bench.loop.look_after(60)
+        assert bench.loop.connections == 2
+        bench.shard.is_short_of_memory = True
+        bench.loop.look_after(60)
+        assert bench.loop.connections == 1
+        await other.send_all(frame(ECHO, 2))
+        assert await read(other, 12)
+        await bench.until(lambda: bench.net.stats().backlog_bytes == 0)
