@@ -189,6 +189,51 @@ PORT_MAX: Final = 65_535
 COMMAND_BYTES_MAX: Final = 8 * MIB
 """One entry of the controller's log."""
 
+# --- peers: the cores of other nodes -------------------------------------------------------
+
+PEER_FRAME_BYTES_MAX: Final = REQUEST_BYTES_MAX + 8 * MIB
+"""A frame of the data link: what a turn gathers, and one message with one batch of any size."""
+PEER_SESSION_FRAME_BYTES_MAX: Final = 8 * MIB
+PEER_GREETING_BYTES_MAX: Final = KIB
+"""Of the first frame each way; so much is read from a stranger."""
+PEER_REFUSAL_CHARACTERS_MAX: Final = 200
+PEERS_MAX: Final = 4_096
+"""Peer cores of one core; connections of further ones are refused."""
+PEER_UNGREETED_MAX: Final = 256
+"""Accepted connections that have not said who they are; the next one is closed."""
+PEER_REFUSALS_LOGGED_MAX: Final = 64
+"""Strangers whose refusal is remembered, so that it is logged once; beyond, none is logged."""
+PEER_GREETING_MS_MAX: Final = 1_000
+"""From dialing, or from being accepted, to the end of the greeting."""
+PEER_BACKOFF_MS_MIN: Final = 50
+PEER_BACKOFF_MS_MAX: Final = 5_000
+PEER_BEAT_MS: Final = 100
+PEER_SILENT_MS: Final = 5 * PEER_BEAT_MS
+"""Without an answer for so long a peer core is silent."""
+PEER_RECONNECT_MS: Final = 2 * PEER_SILENT_MS
+"""Silence after which the connections are replaced: TCP alone would wait for minutes."""
+PEER_ROUNDS_MAX: Final = 16
+"""Heartbeat rounds under way to one peer; beyond, none is begun: nothing piles up unread."""
+PEER_PAUSE_MS: Final = 3 * PEER_BEAT_MS
+"""A core that was not run for so long holds nothing against its peers until they were asked."""
+PEER_BEAT_ROWS_MAX: Final = CORE_PARTITIONS_MAX
+PEER_WAL_AGE_MS_MAX: Final = 2_000
+"""A leader whose disk has finished nothing for so long is not believed to lead."""
+PEER_DATA_AGE_MS_MAX: Final = 2_000
+"""The same for a leader whose data does not arrive."""
+PEER_TURN_BYTES: Final = 4 * MIB
+"""What one frame of the data link gathers in a turn, besides one larger message."""
+PEER_TURN_MESSAGES_MAX: Final = 8_192
+PEER_FLIGHT_BYTES_MAX: Final = 32 * MIB
+"""Bytes sent over a data link and not acknowledged; exceeded by at most one message."""
+PEER_QUEUE_BYTES_MAX: Final = 16 * MIB
+"""What waits for room on a data link; then the oldest is dropped, and raft repeats it."""
+PEER_QUEUE_MESSAGES_MAX: Final = 16_384
+PEER_LEADS_FRAME_BYTES: Final = 64 * KIB
+"""One frame of who leads what; the rest waits for the next heartbeat."""
+ELECTION_TIMEOUT_MS_MAX: Final = 8_000
+"""To which a core that lags doubles its patience."""
+
 assert CHUNK_BYTES % BLOCK_BYTES == 0
 assert BLOCK_BYTES % WAL_RECORD_HEADER_BYTES == 0
 assert WAL_FILE_FIRST_BYTES % BLOCK_BYTES == 0
@@ -214,3 +259,10 @@ assert TOPIC_CONFIGS_MAX * (CONFIG_NAME_BYTES_MAX + CONFIG_VALUE_BYTES_MAX) <= C
 assert PRODUCER_WINDOW_BATCHES * (REQUEST_BYTES_MAX // 7) < SEQUENCE_MAX, (
     "a window never spans all sequence numbers, so a range names one batch"
 )
+assert PEER_FRAME_BYTES_MAX <= INT32_MAX
+assert PEER_BEAT_ROWS_MAX * (20 + 16) + KIB <= PEER_SESSION_FRAME_BYTES_MAX
+assert PEER_TURN_BYTES <= PEER_FLIGHT_BYTES_MAX
+assert REQUEST_BYTES_MAX + PEER_TURN_BYTES + MIB <= PEER_FRAME_BYTES_MAX
+assert PEER_BEAT_MS * 2 < PEER_SILENT_MS, "one lost round is no silence"
+assert PEER_ROUNDS_MAX * PEER_BEAT_MS > PEER_RECONNECT_MS
+assert PEER_LEADS_FRAME_BYTES <= PEER_SESSION_FRAME_BYTES_MAX

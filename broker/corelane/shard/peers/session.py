@@ -1,0 +1,262 @@
+"""One peer core's life as this core sees it: its heartbeats, its answers, the verdict on it.
+
+Invariants (DESIGN section 7):
+V1. *Gone* is said of a life only when its process is known to be dead: nobody listens where it
+    was dialed and it answers nobody, a later life greeted, or its own node says so. Silence and a
+    connection that broke are never enough.
+V2. *Up* means that it answers: a peer that is only heard, or only hears, is silent.
+V3. A heartbeat refreshes only the groups that it lists at the durable term of the member here,
+    and none while its sender is not fit to lead (W2). An answer counts for a group only if it
+    lists that group, from the time at which its round was sent.
+"""
+
+# performance-critical: see STYLE.md
+
+from collections import deque
+from typing import Final
+
+from corelane.model import limits
+from corelane.model.ids import GroupId, Term
+from corelane.raft import codec
+from corelane.raft.codec import AnswerRow, HeartbeatRow
+from corelane.shard.peers import beats, watch
+from corelane.shard.peers.beats import Answer, Beat, Health, Incarnations, mark
+from corelane.shard.peers.events import Connecting, Gone, Heard, Outdated, Silent, Up, Verdict
+from corelane.shard.peers.frames import check
+from corelane.shard.peers.hello import PeerId
+from corelane.shard.peers.roll import NEVER_MS, Led, Roll, Terms
+
+ROUND_LIMIT: Final = 1 << 32
+_FIT: Final = Health(0, None, None)
+
+
+class Session:
+    """What is known of one peer core; nothing here dials or sends."""
+
+    __slots__ = (
+        "_answer",
+        "_followed_generation",
+        "_former_answer",
+        "_former_beat",
+        "_former_rows",
+        "_round",
+        "_rounds",
+        "answers",
+        "beat_at_ms",
+        "boot",
+        "contact_ms",
+        "ended_boot",
+        "gone",
+        "health",
+        "heard",
+        "is_open",
+        "led",
+        "own_boot",
+        "peer",
+    )
+
+    def __init__(self, peer: PeerId, own_boot: int, now_ms: int) -> None:
+        self.peer = peer
+        self.own_boot = own_boot
+        self.boot = 0
+        """Of the life that greeted last; 0: none ever did."""
+        self.ended_boot = 0
+        """Lives up to this one are over: their own node said so."""
+        self.gone: str | None = None
+        self.is_open = False
+        self.contact_ms = NEVER_MS
+        self.beat_at_ms = now_ms
+        self.health = _FIT
+        self.led = Led()
+        self.heard = Roll()
+        """What its heartbeats listed: groups that it leads and that are followed here."""
+        self.answers = Roll()
+        """What its answers listed: groups that this core leads and that it follows."""
+        self._round = 0
+        self._rounds: deque[tuple[int, int]] = deque()
+        self._forget_frames()
+
+    def __len__(self) -> int:
+        """How many rows are kept, of anything; for the tests of bounds."""
+        return len(self.led) + len(self.heard) + len(self.answers) + len(self._rounds)
+
+    # --- its life ---
+
+    def opened(self, now_ms: int) -> None:
+        """Its session connection is greeted."""
+        self.is_open = True
+        self.contact_ms = now_ms
+        self.beat_at_ms = now_ms
+        self._rounds.clear()
+        self._forget_frames()
+
+    def closed(self) -> None:
+        """Its session connection is gone, which says nothing about its process."""
+        self.is_open = False
+        self._rounds.clear()
+
+    def begin_life(self, boot: int) -> None:
+        """A life has greeted; the one before, if another, was ended first."""
+        assert boot > self.ended_boot
+        assert self.boot in (0, boot) or self.gone is not None
+        assert boot >= self.boot, "lives of a core have rising boot epochs"
+        if boot != self.boot:
+            self.contact_ms = NEVER_MS
+        self.boot = boot
+        self.gone = None
+
+    def end_life(self, reason: str) -> list[tuple[GroupId, Term, int]]:
+        """Its process is dead (V1); return what it led last, and in which incarnation."""
+        led = [
+            (group, Term(each & limits.INT32_MAX), each >> 32)
+            for group, each in self.heard.marks.items()
+        ]
+        self.gone = reason
+        self.closed()
+        self.health = _FIT
+        self.heard.clear()
+        self.answers.clear()
+        self._forget_frames()
+        return led
+
+    def _forget_frames(self) -> None:
+        self._former_beat: tuple[bytes, bytes] | None = None
+        self._former_answer: tuple[bytes, bytes] | None = None
+        self._former_rows: set[HeartbeatRow] = set()
+        self._followed_generation = -1
+        self._answer = (b"", b"", b"")
+
+    def verdict(self, now_ms: int, resumed_ms: int) -> Verdict:
+        """Judge it; silence counts from *resumed_ms* at the earliest (W4)."""
+        if self.gone is not None:
+            return Gone(self.gone)
+        if self.contact_ms == NEVER_MS:
+            return Connecting()
+        since_ms = max(self.contact_ms, resumed_ms)
+        if now_ms - since_ms >= limits.PEER_SILENT_MS:
+            return Silent(since_ms)
+        return Up() if self.is_open else Connecting()
+
+    # --- heartbeats of this core ---
+
+    def beat(self, now_ms: int, health: Health) -> bytes | None:
+        """Return the body of a heartbeat if one is due and its last ones were not in vain."""
+        if now_ms < self.beat_at_ms:
+            return None
+        # From the time it was due: a late one does not make all that follow late.
+        due_ms = self.beat_at_ms + limits.PEER_BEAT_MS
+        self.beat_at_ms = due_ms if due_ms > now_ms else now_ms + limits.PEER_BEAT_MS
+        if len(self._rounds) >= limits.PEER_ROUNDS_MAX:
+            return None
+        self._round = (self._round + 1) % ROUND_LIMIT
+        self._rounds.append((self._round, now_ms))
+        return beats.encode_beat(Beat(self.own_boot, self._round, health, *self.led.packed()))
+
+    def take_answer(self, now_ms: int, body: memoryview) -> Outdated | None:
+        """Take in what it answers; return what raft must be told. FrameError changes nothing."""
+        answer = beats.decode_answer(body)
+        check(answer.boot == self.boot, "An answer of another life.")
+        check(bool(self._rounds), "An answer to no heartbeat.")
+        number, sent_ms = self._rounds[0]
+        check(answer.round == number, f"Round {answer.round} is answered instead of {number}.")
+        said = (answer.followed, answer.incarnations)
+        marks = None if said == self._former_answer else _answer_marks(answer)
+        higher = beats.answer_rows(answer.higher)
+        incarnations = beats.decode_incarnations(answer.incarnations)
+        self._rounds.popleft()
+        self.contact_ms = now_ms
+        if marks is None:
+            self.answers.again(sent_ms)
+        else:
+            self.answers.take(sent_ms, marks)
+            self._former_answer = said
+        return Outdated(self.peer, number, higher, incarnations) if higher else None
+
+    # --- heartbeats of the peer ---
+
+    def take_beat(
+        self, now_ms: int, body: memoryview, terms: Terms, election_timeout_ms: int
+    ) -> tuple[Answer, Heard | None]:
+        """Take in a heartbeat; return the answer, and what raft must be told.
+
+        FrameError changes nothing.
+        """
+        beat = beats.decode_beat(body)
+        check(beat.boot == self.boot, "A heartbeat of another life.")
+        if not watch.may_be_led_by(beat.health, election_timeout_ms):
+            self.health = beat.health
+            return Answer(self.own_boot, beat.round, b"", b"", b""), None
+        said = (beat.rows, beat.incarnations)
+        fresh: list[HeartbeatRow] = []
+        incarnations: Incarnations = {}
+        if said == self._former_beat and terms.generation == self._followed_generation:
+            self.heard.again(now_ms)
+        else:
+            rows = beats.beat_rows(beat.rows)
+            incarnations = beats.decode_incarnations(beat.incarnations)
+            check(len({row[0] for row in rows}) == len(rows), "A group is listed twice.")
+            fresh = self._take_rows(now_ms, rows, incarnations, terms)
+            # What raft has not followed yet is told to it again with the next frame.
+            is_settled = all(
+                terms.by_group[row[0]] == row[1] and row[0] not in terms.asking for row in fresh
+            )
+            self._former_beat = said if is_settled else None
+            self._followed_generation = terms.generation
+        self.health = beat.health
+        heard = Heard(self.peer, beat.round, fresh, incarnations) if fresh else None
+        return Answer(self.own_boot, beat.round, *self._answer), heard
+
+    def _take_rows(
+        self, now_ms: int, rows: list[HeartbeatRow], incarnations: Incarnations, terms: Terms
+    ) -> list[HeartbeatRow]:
+        """Sort the rows of a frame; return those that raft must be stepped with."""
+        own_terms = terms.by_group
+        is_plain = not (incarnations or terms.incarnations)
+        former = self._former_rows
+        marks: dict[GroupId, int] = {}
+        higher: list[AnswerRow] = []
+        fresh: list[HeartbeatRow] = []
+        answered: Incarnations = {}
+        for row in rows:
+            group, term, _ = row
+            own_term = own_terms.get(group)
+            if own_term is None:
+                continue
+            sender = 0
+            if not is_plain:
+                sender, recipient = incarnations.get(group, (0, 0))
+                if recipient != terms.incarnations.get(group, 0):
+                    continue  # it speaks to a member that was here before
+                if sender or recipient:
+                    answered[group] = (recipient, sender)
+            if own_term == term:
+                marks[group] = mark(term, sender)
+                if row not in former or group in terms.asking:
+                    fresh.append(row)
+            elif own_term < term:
+                fresh.append(row)
+            else:
+                higher.append((group, own_term))
+        self.heard.take(now_ms, marks)
+        self._former_rows = {row for row in rows if row[0] in marks}
+        followed = [(group, own_terms[group]) for group in marks]
+        listed = {*marks, *(group for group, _ in higher)}
+        answered = {group: each for group, each in answered.items() if group in listed}
+        self._answer = (
+            codec.pack_heartbeat_answers(followed),
+            codec.pack_heartbeat_answers(higher),
+            beats.encode_incarnations(answered),
+        )
+        return fresh
+
+
+def _answer_marks(answer: Answer) -> dict[GroupId, int]:
+    """Return the followed rows of an answer as marks of the member that follows."""
+    rows = beats.answer_rows(answer.followed)
+    if answer.incarnations:
+        incarnations = beats.decode_incarnations(answer.incarnations)
+        marks = {group: mark(term, incarnations.get(group, (0, 0))[0]) for group, term in rows}
+    else:
+        marks = dict(rows)  # a term is its own mark
+    check(len(marks) == len(rows), "A group is answered for twice.")
+    return marks
