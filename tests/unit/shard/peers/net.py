@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from corelane.model import limits
-from corelane.model.ids import ConnId, CoreId, GroupId, Index, NodeId, Term
+from corelane.model.ids import ChunkId, ConnId, CoreId, GroupId, Index, NodeId, Position, Term
 from corelane.raft.messages import Append, VoteAnswer
 from corelane.shard.effects import Close, LogLine, Part, Send
 from corelane.shard.peers.data_link import Address
@@ -40,7 +40,7 @@ TICK_MS = 10
 ELECTION_TIMEOUT_MS = 1000
 DIAL_TIMEOUT_MS = 800
 ARENA = Arena(64 << 20)
-CHUNK = ARENA.chunk_new(4096)
+CHUNK = ChunkId(ARENA.chunk_new(4096))
 
 
 @dataclass
@@ -66,6 +66,7 @@ class Core:
         self.offset_ms = net.random.randrange(1 << 20)
         self.inbox: deque[PeerEvent] = deque()
         self.paused_until_ms = 0
+        self.wal_age_ms: int | None = None
         self.turned_ms = net.now_ms
         self.resumed_ms = net.now_ms
         """Since when it has not missed many turns."""
@@ -106,7 +107,7 @@ class Core:
             if session is not None:
                 session.led.drop(group)
 
-    def step(self, wal_age_ms: int | None = None) -> None:
+    def step(self) -> None:
         """One turn: what came in, what time asks for, what goes out."""
         if self.net.now_ms - self.turned_ms > limits.PEER_PAUSE_MS:
             self.resumed_ms = self.net.now_ms
@@ -117,7 +118,7 @@ class Core:
             self.peers.take(self.now_ms, event)
             self.perform()
         self.send_words()
-        self.peers.turn(self.now_ms, wal_age_ms)
+        self.peers.turn(self.now_ms, self.wal_age_ms)
         self.perform()
 
     def send_words(self) -> None:
@@ -131,13 +132,13 @@ class Core:
             data.put(self.now_ms, to, VoteAnswer(Term(1), self.sent_count, True))
             if self.net.random.random() < 0.2:
                 ARENA.retain(CHUNK)
-                payload: list[Part] = [entry_head(1, 100), (CHUNK, 0, 100)]  # type: ignore[list-item]
+                payload: list[Part] = [entry_head(1, 100), (CHUNK, Position(0), 100)]
                 count = self.sent_count
                 runs = ((Index(count), Term(1)),)
                 one = Append(
                     Term(1), 0, Index(count - 1), Term(count > 1), Index(count), runs, Index(0)
                 )
-                data.put(self.now_ms, to, one, payload, [CHUNK])  # type: ignore[list-item]
+                data.put(self.now_ms, to, one, payload, [CHUNK])
 
     def perform(self) -> None:
         """Perform effects and act on news, in their order."""
