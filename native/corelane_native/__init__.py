@@ -35,6 +35,7 @@ from corelane_native.net import (
     Net,
     NetStats,
 )
+from corelane_native.received import RECEIVED_REASONS, Received, ReceivedRun
 from corelane_native.worker import (
     READ_PARTIAL,
     WRITE_CREATE,
@@ -56,6 +57,7 @@ __all__ = [
     "NET_REASONS",
     "NET_REASONS_QUIET",
     "READ_PARTIAL",
+    "RECEIVED_REASONS",
     "ROWS_MAX",
     "WATCH",
     "WRITE_CREATE",
@@ -71,6 +73,8 @@ __all__ = [
     "NetStats",
     "Produce",
     "ProduceRow",
+    "Received",
+    "ReceivedRun",
     "Walk",
     "Worker",
     "address_of",

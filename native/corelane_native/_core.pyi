@@ -14,6 +14,7 @@ class ffi:  # noqa: N801 - the name cffi gives it
         def __getitem__(self, index: slice, /) -> bytes: ...
         @overload
         def __getitem__(self, index: int, /) -> int: ...
+        def __add__(self, count: int, /) -> ffi.CData: ...
 
     class buffer:  # noqa: N801 - the name cffi gives it
         def __init__(self, data: ffi.CData, size: int = ...) -> None: ...
@@ -100,6 +101,11 @@ class lib:  # noqa: N801 - the name cffi gives it
     CL_CHECK_STORED: Final[int]
     CL_CHECK_NO_WALK: Final[int]
 
+    CL_RECEIVED_CUT: Final[int]
+    CL_RECEIVED_KIND_WRONG: Final[int]
+    CL_RECEIVED_OFFSET_WRONG: Final[int]
+    CL_RECEIVED_TERM_WRONG: Final[int]
+
     @staticmethod
     def cl_source_digest() -> ffi.CData: ...
     @staticmethod
@@ -157,6 +163,23 @@ class lib:  # noqa: N801 - the name cffi gives it
     @staticmethod
     def cl_arena_gather(
         arena: ffi.CData, chunk: int, position: int, ranges: _Memory, range_count: int, /
+    ) -> int: ...
+    @staticmethod
+    def cl_received_check(
+        address: int, size: int, term: int, run: ffi.CData, rows: ffi.CData, rows_max: int, /
+    ) -> None: ...
+    @staticmethod
+    def cl_arena_put_received(
+        arena: ffi.CData,
+        chunk: int,
+        position: int,
+        limit: int,
+        record: ffi.CData,
+        address: int,
+        rows: ffi.CData,
+        row_count: int,
+        taken: ffi.CData,
+        /,
     ) -> int: ...
     @staticmethod
     def cl_entries_search(rows_address: int, row_count: int, column: int, key: int, /) -> int: ...

@@ -193,6 +193,45 @@ typedef struct {
 void cl_batches_run(uint64_t address, uint64_t size, int64_t offset, uint64_t bytes_max,
                     int first_always, cl_batch_run *run);
 
+/* ---- Entries from another replica ------------------------------------------------------------ */
+
+/* What is wrong with an entry, besides the reasons of its batch. */
+enum {
+    CL_RECEIVED_CUT = 64,
+    CL_RECEIVED_KIND_WRONG,
+    CL_RECEIVED_OFFSET_WRONG,
+    CL_RECEIVED_TERM_WRONG
+};
+
+/* One entry of {u8 kind, 3 zero bytes, u32 size, payload}..., little-endian. */
+typedef struct {
+    int64_t next_offset;
+    int64_t max_timestamp; /* as the batch's header says; -1 of a control entry */
+    uint64_t position;     /* of the payload */
+    uint32_t size;
+    uint32_t kind;
+} cl_received;
+
+/* How far a run of entries of one term was judged; the caller sets position and next_offset. */
+typedef struct {
+    uint64_t position; /* of the next entry */
+    int64_t next_offset;
+    uint32_t count; /* rows filled */
+    int32_t reason; /* CL_BATCH_..., CL_RECEIVED_...: why the next entry is bad; 0: none was */
+} cl_received_run;
+
+/* Judge entries from run->position on, until rows_max or the end: their form and, of a batch, CRC,
+ * count, base offset (that of the log, run->next_offset) and leader epoch (= term). */
+void cl_received_check(uint64_t address, uint64_t size, uint32_t term, cl_received_run *run,
+                       cl_received *rows, uint32_t rows_max);
+
+/* Write judged rows as WAL records one behind another from position on, as many as end within
+ * limit. record is the first one's; lsn and index rise by one each, kind and offset are the row's.
+ * Returns how many, and their bytes; -EINVAL and -ENOSPC as cl_arena_put_record. */
+int64_t cl_arena_put_received(cl_arena *arena, int64_t chunk, uint64_t position, uint64_t limit,
+                              const cl_record *record, uint64_t address, const cl_received *rows,
+                              uint32_t row_count, uint64_t *bytes);
+
 /* ---- Produce and Fetch requests ------------------------------------------------------------ */
 
 /* The head of a Produce request; positions count from the frame's first byte. */

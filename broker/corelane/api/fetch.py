@@ -26,7 +26,7 @@ from corelane.model.limits import FETCH_ANSWER_PARTS_MAX, FETCH_PARTS_MAX
 from corelane.shard.call import Call
 from corelane.shard.partition import Partition, Topic
 from corelane.shard.shard import Shard
-from corelane.storage.group_log import ColdRead, MemoryRead
+from corelane.storage.log_reads import ColdRead, MemoryRead
 from corelane.wire.errors import DecodeError
 from corelane_native import FetchRow
 

@@ -13,7 +13,7 @@ from corelane.model.record import record
 from corelane.shard.effects import Part
 from corelane.shard.partition import Partition
 from corelane.shard.shard import Shard
-from corelane.storage.group_log import ColdRead
+from corelane.storage.log_reads import ColdRead
 from corelane.storage.reading import ColdResult
 
 

@@ -16,7 +16,7 @@ from corelane.model.limits import REQUEST_BYTES_MAX
 from corelane.shard.events import WorkDone
 from corelane.shard.partition import Partition
 from corelane.shard.shard import Shard
-from corelane.storage.group_log import ColdRead, MemoryRead
+from corelane.storage.log_reads import ColdRead, MemoryRead
 from corelane.storage.reading import ColdResult
 from corelane.wire.batch import (
     FoundRecord,

@@ -14,7 +14,6 @@ from corelane.storage import checkpoint
 from corelane.storage.checkpoint import Checkpoint, GroupImage, SegmentImage
 from corelane.storage.chunks import Chunk, Chunks
 from corelane.storage.disk import Disk, OsDisk
-from corelane.storage.group_log import Entry
 from corelane.storage.layout import (
     CONTROL_HEADER,
     ROW,
@@ -29,6 +28,7 @@ from corelane.storage.layout import (
     decode_revision,
     encode_descriptor,
 )
+from corelane.storage.log_reads import Entry
 from corelane.storage.parcel import Parcel
 from corelane.storage.recovery import WAL_DIRECTORY, Replay, newest_checkpoint, remainder_damage
 from corelane.storage.segments import OFFSET_DIGITS

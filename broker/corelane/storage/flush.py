@@ -15,7 +15,7 @@ from typing import Final
 from corelane.model.ids import ChunkId, Index, JobId, Offset, Position, RecordKind, Term
 from corelane.model.limits import SEGMENT_WRITE_BYTES_MAX
 from corelane.storage.effects import SegmentWrite
-from corelane.storage.group_log import Entry, GroupLog
+from corelane.storage.group_log import GroupLog
 from corelane.storage.layout import (
     BLOCK_BYTES,
     CONTROL_HEADER,
@@ -24,6 +24,7 @@ from corelane.storage.layout import (
     ROW_BYTES,
     blocks_up,
 )
+from corelane.storage.log_reads import Entry
 from corelane.storage.segments import Segment, Stream, row, split_blocks
 from corelane_native import Arena, bytes_at, crc32c
 

@@ -9,65 +9,42 @@ G3. Offsets are dense: an entry's first offset is the next offset of the entry b
 
 # performance-critical: see STYLE.md
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from dataclasses import field
+from typing import TYPE_CHECKING, Final
 
-from corelane.model.ids import ChunkId, Index, Lsn, NodeId, Offset, Position, RecordKind, Term
-from corelane.model.limits import FETCH_PARTS_MAX
+from corelane.model.ids import Index, Lsn, NodeId, Offset, Position, RecordKind, Term
 from corelane.model.record import record
+from corelane.raft import membership
+from corelane.storage import receiving
 from corelane.storage.chunks import Chunk
-from corelane.storage.effects import Range
-from corelane.storage.layout import NO_TIMESTAMP, Descriptor
-from corelane.storage.segments import (
-    COLUMN_MAX_TIMESTAMP,
-    COLUMN_NEXT_OFFSET,
-    Segment,
-    Segments,
+from corelane.storage.configurations import Configurations, Configured
+from corelane.storage.entries import (
+    ENTRIES_MAX,
+    ENTRY_HEAD,
+    ENTRY_HEAD_BYTES,
+    ColdEntries,
+    EntryPart,
+    MemoryEntries,
+    cold_span,
 )
+from corelane.storage.layout import (
+    NO_TIMESTAMP,
+    RECORD_ALIGN_BYTES,
+    RECORD_HEADER_BYTES,
+    Descriptor,
+)
+from corelane.storage.log_reads import Entry, LogReads
+from corelane.storage.segments import Segments
 from corelane_native import address_of, bytes_at
 
 if TYPE_CHECKING:
-    from corelane.raft.membership import Configuration
     from corelane.storage.store import CoreStore
 
 FLUSH_BYTES: Final = 256 * 1024
 """Committed bytes of a group above which they go to its segment: large writes, few of them."""
 TAIL_TRIM_MIN: Final = 64
-
-
-class Entry(NamedTuple):
-    """One raft entry in memory; its payload is (chunk, position, size_bytes)."""
-
-    term: Term
-    kind: int
-    next_offset: Offset
-    chunk: Chunk
-    position: int
-    size_bytes: int
-    max_timestamp: int
-    lsn: Lsn
-
-
-@record
-class MemoryRead:
-    """Whole batches in memory; they stay valid while references on their chunks are held."""
-
-    parts: list[Range]
-    size_bytes: int
-    next_offset: Offset
-
-
-@record
-class ColdRead:
-    """Batches on disk: hand this to `Reading.read_cold` to have them read."""
-
-    segment: Segment
-    column: int
-    key: int
-    start: int
-    """Where in `.log` the first batch starts; -1: ask the disk's rows with column and key."""
-    bytes_max: int
 
 
 @record
@@ -84,9 +61,10 @@ class LogState:
     start_offset: Offset
     max_timestamp: int
     term_starts: list[tuple[Term, Index, Offset]]
+    configurations: list[Configured] = field(default_factory=list)
 
 
-class GroupLog:
+class GroupLog(LogReads):
     """One group's log; implements raft's `LogView`. Made by `CoreStore` and recovery only."""
 
     def __init__(self, store: "CoreStore", descriptor: Descriptor, state: LogState) -> None:
@@ -111,6 +89,7 @@ class GroupLog:
         self.flushed_term = state.flushed_term
         self.max_timestamp = state.max_timestamp  # of committed batches
         self.term_starts = state.term_starts
+        self.configured = Configurations(state.configurations)
         self.truncations = 0
         self.tail: list[Entry] = []
         self.tail_first = Index(state.flushed_index + 1)
@@ -147,25 +126,73 @@ class GroupLog:
         return starts[found][0]
 
     def span(self, first_index: Index, bytes_max: int) -> tuple[Index, int]:
-        """Return (last index, bytes) of the longest run from *first_index* within *bytes_max*."""
+        """Return (last index, bytes) of the longest run from *first_index* within *bytes_max*.
+
+        At least one entry, at most `ENTRIES_MAX`. A guess where the entries are on disk.
+        """
+        at = first_index - self.tail_first
+        if at < 0:
+            cold = self._cold_entries(first_index, self.last_index, bytes_max)
+            return cold.last_index, bytes_max
         total = 0
-        at = max(0, first_index - self.tail_first)
         last = Index(first_index - 1)
-        for entry in self.tail[at:]:
+        for entry in self.tail[at : at + ENTRIES_MAX]:
             if total and total + entry.size_bytes > bytes_max:
                 break
             total += entry.size_bytes
             last = Index(last + 1)
         return last, total
 
-    # --- writing ---
+    def entries(
+        self, first_index: Index, last_index: Index, bytes_max: int
+    ) -> MemoryEntries | ColdEntries | None:
+        """Return entries from *first_index* to *last_index*, or fewer: whole ones, at least one.
+
+        Those within *bytes_max*, and a larger first one; those of the disk may be fewer than
+        `span` said. None: they were trimmed, and only a snapshot can bring what they said.
+        """
+        assert self.first_index <= self.last_index + 1
+        assert first_index <= last_index <= self.last_index
+        if first_index < self.first_index:
+            return None
+        at = first_index - self.tail_first
+        if at < 0:
+            return self._cold_entries(first_index, last_index, bytes_max)
+        parts: list[EntryPart] = []
+        total = 0
+        index = first_index
+        for entry in self.tail[at : at + min(last_index + 1 - first_index, ENTRIES_MAX)]:
+            size = entry.size_bytes
+            if parts and total + ENTRY_HEAD_BYTES + size > bytes_max:
+                break
+            parts.append(ENTRY_HEAD.pack(entry.kind, size))
+            if size:
+                parts.append((entry.chunk.id, Position(entry.position), size))
+            total += ENTRY_HEAD_BYTES + size
+            index = Index(index + 1)
+        return MemoryEntries(Index(index - 1), total, parts)
+
+    def _cold_entries(self, first_index: Index, last_index: Index, bytes_max: int) -> ColdEntries:
+        segment, end = self.segments.holding_index(first_index)
+        upto = Index(min(last_index, self.tail_first - 1, end))
+        last = cold_span(segment, first_index, upto, bytes_max)
+        return ColdEntries(segment, first_index, last, bytes_max)
+
+    @property
+    def configuration(self) -> Configured:
+        """The configuration in force at the end of the log; index 0: the descriptor's members."""
+        return self.configured.current
 
     def configurations(
         self, first_index: Index, last_index: Index, /
-    ) -> Sequence[tuple[Index, "Configuration"]]:
-        """Return the CONFIG entries in a range; there are none while every group has one voter."""
-        del first_index, last_index
-        return ()
+    ) -> Sequence[tuple[Index, membership.Configuration]]:
+        """Return the CONFIG entries in a range, for raft; nearly always there are none."""
+        if self.configured.current[0] < first_index:
+            return ()
+        found = self.configured.between(first_index, last_index)
+        return [(index, membership.decode(payload)) for index, payload in found]
+
+    # --- writing ---
 
     def append_batch(
         self,
@@ -208,42 +235,65 @@ class GroupLog:
             term, kind, self.next_offset, chunk, position, len(payload), NO_TIMESTAMP, lsn
         )
         self._appended(index, entry)
+        if kind == RecordKind.CONFIG:
+            self.configured.appended(index, payload)
         return index, lsn
+
+    def append_received(
+        self,
+        runs: Sequence[receiving.TermRun],
+        first_index: Index,
+        payload: bytes | memoryview,
+    ) -> tuple[Index, Lsn]:
+        """Append what a leader sent, as a follower; returns the last index that is here now, lsn.
+
+        *payload* has the entries of *runs* from the first run's index on, as they travel
+        (entries.py); those before *first_index*, the first one missing, are passed over. Where
+        room ends the last index is lower than was sent. Raises WalFullError or MemoryError where
+        not even one fits, and `MalformedEntriesError`; nothing has changed then.
+        """
+        return receiving.append_received(self, runs, first_index, payload)
 
     def vote(self, term: Term, voted_for: NodeId) -> Lsn:
         """Put a VOTE record; reported by the store when it is durable."""
         assert term >= self.term, "terms never go back"
         assert not self.is_leaving, "the other core would not know of the vote"
-        self.term = term
-        self.voted_for = voted_for
         payload = voted_for.to_bytes(8, "little", signed=True)
         wal = self.store.wal
         lsn, _chunk, _position = wal.put(
             RecordKind.VOTE, term, self.group, self.last_index, self.next_offset,
             (address_of(payload), len(payload)),
         )  # fmt: skip
+        self.term = term
+        self.voted_for = voted_for
         wal.note_vote(self, term, voted_for)
         self._touched(lsn)
         return lsn
 
     def truncate(self, from_index: Index) -> Lsn:
-        """Cut the uncommitted entries from *from_index* on, here and, by a record, in the WAL."""
-        assert from_index > self.committed_index, "committed entries are never cut"
+        """Cut the uncommitted entries from *from_index* on, here and, by a record, in the WAL.
+
+        Raises WalFullError or MemoryError where there is no room even in the reserve; nothing
+        has changed then.
+        """
+        assert self.committed_index < from_index <= self.last_index + 1, "committed ones stay"
         at = from_index - self.tail_first
         assert at >= 0
+        next_offset = Offset(self._next_offsets[at - 1]) if at else self.tail_offset
+        lsn, _chunk, _position = self.store.wal.put(
+            RecordKind.TRUNCATE, self.term, self.group, from_index, next_offset, (0, 0)
+        )
         for entry in self.tail[at:]:
             entry.chunk.unflushed -= 1
             self.uncommitted_bytes -= entry.size_bytes
         del self.tail[at:], self._next_offsets[at:]
         self.last_index = Index(from_index - 1)
-        self.next_offset = Offset(self._next_offsets[-1]) if self.tail else self.tail_offset
+        self.next_offset = next_offset
         self.last_term = self.tail[-1].term if self.tail else self.term_at(self.last_index)
         while self.term_starts and self.term_starts[-1][1] >= from_index:
             self.term_starts.pop()
+        self.configured.truncated(from_index)
         self.truncations += 1
-        lsn, _chunk, _position = self.store.wal.put(
-            RecordKind.TRUNCATE, self.term, self.group, from_index, self.next_offset, (0, 0)
-        )
         self._touched(lsn)
         return lsn
 
@@ -270,6 +320,36 @@ class GroupLog:
         self.last_index = index
         self.next_offset = entry.next_offset
         self.uncommitted_bytes += entry.size_bytes
+
+    def load_received(
+        self,
+        term: Term,
+        rows: list[tuple[int, int, int, int, int]],
+        chunk: Chunk,
+        position: int,
+        lsn: Lsn,
+    ) -> None:
+        """Add entries that lie in *chunk* as WAL records from *position* on, the first at *lsn*.
+
+        *rows* are (next offset, newest timestamp, -, size, kind).
+        """
+        assert rows[0][0] >= self.next_offset, "G3: offsets are dense"
+        if term != self.last_term:
+            self.term_starts.append((term, Index(self.last_index + 1), self.next_offset))
+            self.last_term = term
+        tail, offsets, total = self.tail, self._next_offsets, 0
+        for next_offset, newest, _at, size, kind in rows:
+            at = position + RECORD_HEADER_BYTES
+            tail.append(Entry(term, kind, Offset(next_offset), chunk, at, size, newest, lsn))
+            offsets.append(next_offset)
+            total += size
+            position = -(-(at + size) // RECORD_ALIGN_BYTES) * RECORD_ALIGN_BYTES
+            lsn = Lsn(lsn + 1)
+        chunk.unflushed += len(rows)
+        chunk.holders[self] = None
+        self.last_index = Index(self.last_index + len(rows))
+        self.next_offset = tail[-1].next_offset
+        self.uncommitted_bytes += total
 
     # --- committing and flushing ---
 
@@ -312,6 +392,7 @@ class GroupLog:
         known = bisect_right(self.term_starts, index, key=lambda start: start[1]) - 1
         if known > 0:
             del self.term_starts[:known]  # that of the first entry is still asked for
+        self.configured.began_at(index)
 
     def want_flush(self) -> None:
         """Flush soon what is committed; a flush under way asks again itself when it is over."""
@@ -359,121 +440,3 @@ class GroupLog:
             return b""
         arena = self.store.arena
         return bytes_at(arena.address(entry.chunk.id) + entry.position, entry.size_bytes)
-
-    def read(
-        self, offset: Offset, bytes_max: int, offset_max: Offset, *, at_least_one: bool
-    ) -> MemoryRead | ColdRead | None:
-        """Return whole batches from the one that holds *offset*, all below *offset_max*.
-
-        From memory at most `FETCH_PARTS_MAX` of them.
-        None: there are none, or the first exceeds *bytes_max* and *at_least_one* is false.
-        """
-        assert self.start_offset <= offset
-        assert offset_max <= self.committed_offset, "only what is committed is read"
-        if offset >= offset_max:
-            return None
-        if offset >= self.tail_offset:
-            at = bisect_right(self._next_offsets, offset)
-            return self._read_tail(at, bytes_max, offset_max, at_least_one=at_least_one)
-        found = self.segments.holding(offset)
-        assert found >= 0, "an offset above the start has a segment"
-        return self._cold(self.segments.items[found], COLUMN_NEXT_OFFSET, offset, bytes_max)
-
-    def _read_tail(
-        self, at: int, bytes_max: int, offset_max: Offset, *, at_least_one: bool
-    ) -> MemoryRead | None:
-        parts: list[Range] = []
-        total = 0
-        next_offset = Offset(0)
-        tail = self.tail
-        for number in range(at, len(tail)):
-            entry = tail[number]
-            if entry.next_offset > offset_max:
-                break
-            if entry.kind != RecordKind.BATCH:
-                continue
-            if len(parts) >= FETCH_PARTS_MAX:
-                break
-            if total + entry.size_bytes > bytes_max and (parts or not at_least_one):
-                break
-            parts.append((entry.chunk.id, Position(entry.position), entry.size_bytes))
-            total += entry.size_bytes
-            next_offset = entry.next_offset
-        return MemoryRead(parts, total, next_offset) if parts else None
-
-    def _cold(self, segment: Segment, column: int, key: int, bytes_max: int) -> ColdRead:
-        in_memory = segment.search_remainder(column, key)
-        start = -1 if in_memory is None else in_memory[0]
-        return ColdRead(segment, column, key, start, bytes_max)
-
-    def find_timestamp(
-        self, timestamp: int, offset_min: Offset, offset_max: Offset
-    ) -> MemoryRead | ColdRead | None:
-        """Return the first batch below *offset_max* with a record of *timestamp* or later.
-
-        It ends above *offset_min*, but may begin below it, and one on disk may even end there:
-        the rows of a segment tell of the newest time so far. Then there may be another behind it.
-        """
-        assert self.start_offset <= offset_min
-        if offset_min < self.tail_offset:
-            at = self.segments.holding(offset_min)
-            assert at >= 0, "an offset above the start has a segment"
-            for segment in self.segments.items[at:]:
-                ends_before_tail = segment.base_offset < self.tail_offset
-                if segment.max_timestamp >= timestamp and ends_before_tail:
-                    size = segment.batch_bytes_max
-                    return self._cold(segment, COLUMN_MAX_TIMESTAMP, timestamp, size)
-        first = bisect_right(self._next_offsets, offset_min)
-        for number in range(first, len(self.tail)):
-            entry = self.tail[number]
-            if entry.next_offset > offset_max:
-                return None
-            if entry.max_timestamp >= timestamp and entry.kind == RecordKind.BATCH:
-                return self._read_tail(number, 0, offset_max, at_least_one=True)
-        return None
-
-    def newest_timestamp(self, offset_min: Offset) -> int:
-        """Return the newest timestamp of committed batches that end above *offset_min*, about.
-
-        It may be of a record before *offset_min* in the same segment. -1: there is none.
-        """
-        newest = NO_TIMESTAMP
-        if offset_min < self.tail_offset:
-            segments = self.segments.items[max(0, self.segments.holding(offset_min)) :]
-            newest = max((segment.max_timestamp for segment in segments), default=NO_TIMESTAMP)
-        first = bisect_right(self._next_offsets, offset_min)
-        for entry in self.tail[first : self.committed_index + 1 - self.tail_first]:
-            newest = max(newest, entry.max_timestamp)
-        return newest
-
-    def epoch_end_offset(self, term: Term) -> tuple[Term, Offset]:
-        """Return (term, end offset) for OffsetForLeaderEpoch (quirk 35); (-1, -1): unknown.
-
-        As Kafka's LeaderEpochFileCache: a term that has no record, or none above the log start,
-        is as if it had never been, but for the newest.
-        """
-        starts = self.term_starts
-        if not starts or term > starts[-1][0]:
-            return Term(-1), Offset(-1)
-        at = bisect_right(starts, term, key=lambda start: start[0])
-        if at == len(starts):
-            return starts[-1][0], self.committed_offset
-        end = max(starts[at][2], self.start_offset)
-        while at > 0 and starts[at - 1][2] >= starts[at][2]:
-            at -= 1  # no record of it
-        if at == 0 or end == self.start_offset:
-            return term, end
-        return starts[at - 1][0], end
-
-    def epoch_of(self, offset: Offset) -> Term:
-        """Return the leader epoch under which *offset* was written; the newest for the end."""
-        at = bisect_right(self.term_starts, offset, key=lambda start: start[2]) - 1
-        return self.term_starts[at][0] if at >= 0 else Term(0)
-
-    def tail_index_at(self, offset: Offset) -> Index:
-        """Return the index of the first tail entry that ends above *offset*."""
-        return Index(self.tail_first + bisect_left(self._next_offsets, offset + 1))
-
-    def chunk_ids(self, parts: list[Range]) -> list[ChunkId]:
-        """Return the chunks of *parts*, each once, in order."""
-        return list(dict.fromkeys(part[0] for part in parts))

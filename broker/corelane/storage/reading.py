@@ -16,7 +16,8 @@ from corelane.model.ids import ChunkId, Position
 from corelane.model.limits import MIB, READ_BYTES_MAX, READS_WAITING_MAX
 from corelane.model.record import record
 from corelane.storage.effects import DiskDone, Read, SearchRead
-from corelane.storage.group_log import ColdRead, GroupLog
+from corelane.storage.group_log import GroupLog
+from corelane.storage.log_reads import ColdRead
 from corelane.storage.news import NOTHING, News
 
 if TYPE_CHECKING:

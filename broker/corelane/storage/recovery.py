@@ -19,7 +19,7 @@ from corelane.storage import checkpoint
 from corelane.storage.checkpoint import Checkpoint, GroupImage
 from corelane.storage.chunks import Chunk, Chunks
 from corelane.storage.disk import Disk
-from corelane.storage.group_log import Entry, GroupLog
+from corelane.storage.group_log import GroupLog
 from corelane.storage.layout import (
     NO_TIMESTAMP,
     RECORD_HEADER,
@@ -34,6 +34,7 @@ from corelane.storage.layout import (
     decode_tail,
     is_entry,
 )
+from corelane.storage.log_reads import Entry
 from corelane.storage.parcel import Parcel
 from corelane.storage.store import CoreStore, StoreSettings, empty_state
 from corelane.storage.wal import Wal, WalFile
@@ -442,7 +443,10 @@ def _build(store: CoreStore, builder: GroupBuilder) -> GroupLog:
     if remainder_damage(builder):
         entries = []  # there is nothing they could be written behind
     for number, entry in enumerate(entries):
-        log.load(Index(flushed + 1 + number), entry)
+        index = Index(flushed + 1 + number)
+        log.load(index, entry)
+        if entry.kind == RecordKind.CONFIG:
+            log.configured.appended(index, log.control_payload(index))
     assert log.last_index == flushed + len(entries), "G1: none is missing"
     log.term = max(builder.term, log.last_term)
     log.voted_for = builder.voted_for if log.term == builder.term else NodeId(-1)

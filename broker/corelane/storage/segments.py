@@ -178,6 +178,15 @@ class Segments:
         """
         return bisect_right(self._bases, offset) - 1
 
+    def holding_index(self, index: Index) -> tuple[Segment, Index]:
+        """Return the segment that holds entry *index*, and its last entry's index."""
+        at = bisect_right(self.items, index, key=lambda segment: segment.base_index) - 1
+        assert at >= 0, f"entry {index} is before all segments"
+        segment = self.items[at]
+        last = Index(segment.base_index + segment.row_count - 1)
+        assert index <= last, f"entry {index} is in no segment"
+        return segment, last
+
 
 def split_blocks(stream: Stream, added: bytes) -> tuple[bytes, bytes]:
     """Return (whole blocks to write at the frontier, new remainder) for bytes in memory."""

@@ -34,6 +34,7 @@ from corelane.storage.effects import (
     Unlink,
     WalPrepare,
 )
+from corelane.storage.entries import ENTRIES_MAX
 from corelane.storage.flush import Flush, NextJob
 from corelane.storage.group_log import GroupLog, LogState
 from corelane.storage.layout import NO_TIMESTAMP, Descriptor, encode_descriptor
@@ -49,7 +50,7 @@ from corelane.storage.news import (
 from corelane.storage.parcel import Parcel
 from corelane.storage.reading import Reading
 from corelane.storage.wal import Wal, WalFile
-from corelane_native import Arena, address_of
+from corelane_native import Arena, Received, address_of
 
 FLUSHES_PER_TURN_MAX: Final = 16
 RETRY_TURNS: Final = 100
@@ -93,6 +94,7 @@ class CoreStore:
         self.dropping = Dropping(self)
         self.moving = Moving(self)
         self.reading = Reading(self)
+        self.received = Received(ENTRIES_MAX)
         self._jobs: dict[JobId, Callable[[DiskDone], News]] = {}
         self._effects: list[DiskEffect] = []
         self._borrowed: dict[int, list[ChunkId]] = {}

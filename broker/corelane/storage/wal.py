@@ -13,7 +13,7 @@ W5. A file is used again only when a durable checkpoint no longer needs any of i
 
 from collections import deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corelane.model.ids import (
     GroupId,
@@ -29,6 +29,7 @@ from corelane.model.ids import (
 from corelane.storage.chunks import Chunk, Chunks
 from corelane.storage.effects import Range, WalWrite
 from corelane.storage.layout import BLOCK_BYTES, RECORD_HEADER_BYTES, blocks_up
+from corelane_native import Received
 
 if TYPE_CHECKING:
     from corelane.storage.group_log import GroupLog
@@ -39,6 +40,15 @@ RESERVE_BYTES: Final = 256 * 1024
 
 class WalFullError(Exception):
     """No prepared file has room: the caller must wait for one, or refuse."""
+
+
+class PutRun(NamedTuple):
+    """Records put one behind another in one chunk, the first of them at *position*."""
+
+    first_lsn: Lsn
+    chunk: Chunk
+    position: int
+    record_count: int
 
 
 class WalFile:
@@ -194,6 +204,40 @@ class Wal:
         )  # fmt: skip
         self._placed(lsn, taken)
         return lsn, chunk, position + RECORD_HEADER_BYTES
+
+    def put_received(
+        self,
+        received: Received,
+        term: Term,
+        group: GroupId,
+        index: Index,
+        address: int,
+        first_row: int,
+        row_count: int,
+        first_bytes: int,
+    ) -> PutRun:
+        """Put judged entries of one term, at least the first, as many as one chunk and file take.
+
+        *first_bytes* is the size of the first one's payload. Raises WalFullError before it takes
+        of the reserve.
+        """
+        assert row_count > 0
+        reserve = RESERVE_BYTES + 2 * BLOCK_BYTES
+        first = RECORD_HEADER_BYTES + first_bytes
+        if not self.spares and self._file_position + first + reserve > self.file.size_bytes:
+            raise WalFullError
+        chunk, position = self._place(first_bytes)
+        room = self.file.size_bytes - self._file_position - (0 if self.spares else reserve)
+        limit = min(chunk.capacity, position + max(room, first + 8))
+        lsn = self.next_lsn
+        count, taken = received.put(
+            self.arena, chunk.id, position, limit, self.generation, term, lsn, self.durable_lsn,
+            group, index, address, first_row, row_count,
+        )  # fmt: skip
+        assert 0 < count <= row_count
+        self.next_lsn = Lsn(lsn + count - 1)
+        self._placed(self.next_lsn, taken)
+        return PutRun(lsn, chunk, position, count)
 
     def note_entry(self, log: "GroupLog", index: Index, truncations: int) -> None:
         """Report *log*'s entries up to *index* when the record put last is durable."""

@@ -12,8 +12,9 @@ from corelane.model.ids import CoreId, GroupId, Index, Lsn, NodeId, Offset, Reco
 from corelane.model.record import record
 from corelane.storage.disk import Disk
 from corelane.storage.effects import DiskDone, DiskEffect
-from corelane.storage.group_log import ColdRead, GroupLog, MemoryRead
+from corelane.storage.group_log import GroupLog
 from corelane.storage.layout import CONTROL_HEADER, ROW, ROW_BYTES
+from corelane.storage.log_reads import ColdRead, MemoryRead
 from corelane.storage.news import News
 from corelane.storage.parcel import Parcel
 from corelane.storage.reading import ColdResult
@@ -333,9 +334,9 @@ class Machine:
         free = wal.file.size_bytes - wal._file_position + sum(s.size_bytes for s in wal.spares)
         return free > ROOM_FOR_NOTES // 2 and self.arena.bytes_in_use < arena_bytes * 3 // 4
 
-    def create(self) -> GroupLog:
+    def create(self, number: int | None = None) -> GroupLog:
         """Make the next group."""
-        self.held.group_last += 1
+        self.held.group_last = self.held.group_last + 1 if number is None else number
         descriptor = model.descriptor(self.held.group_last)
         log = self.store.create_group(descriptor)
         log.segment_bytes = self.profile.segment_bytes
@@ -429,6 +430,30 @@ class Machine:
         self.lsns[log.group, entry.index, log.truncations] = lsn
         self._logged(lsn, log.group, entry)
         assert log.next_offset == entry.next_offset
+
+    def receive(
+        self, log: GroupLog, payload: bytes, entries: list[Entry], first_index: int
+    ) -> bool:
+        """Append what another replica sent, *entries*; False when there is no room for any now."""
+        runs: list[tuple[Index, Term]] = []
+        for entry in entries:
+            if not runs or runs[-1][1] != entry.term:
+                runs.append((Index(entry.index), Term(entry.term)))
+        before = (log.last_index, log.next_offset, self.store.wal.next_lsn)
+        try:
+            last, lsn = log.append_received(runs, Index(first_index), payload)
+        except (WalFullError, MemoryError):
+            assert before == (log.last_index, log.next_offset, self.store.wal.next_lsn)
+            return False
+        taken = [entry for entry in entries if first_index <= entry.index <= last]
+        assert last == log.last_index == taken[-1].index
+        assert lsn == log.entry(last).lsn == self.store.wal.next_lsn - 1
+        for entry in taken:
+            lsn = log.entry(Index(entry.index)).lsn
+            self.lsns[log.group, entry.index, log.truncations] = lsn
+            self._logged(lsn, log.group, entry)
+        assert log.next_offset == taken[-1].next_offset
+        return True
 
     def vote(self, log: GroupLog, term: int, voted_for: int) -> None:
         """Put a vote."""

@@ -19,7 +19,7 @@ from corelane.storage.effects import (
     WalPrepare,
     WalWrite,
 )
-from corelane.storage.group_log import ColdRead
+from corelane.storage.log_reads import ColdRead
 from corelane.storage.news import StorageFailureError
 from corelane.storage.reading import ColdResult
 from tests.unit.storage.lives import Core

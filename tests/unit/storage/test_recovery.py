@@ -8,7 +8,7 @@ from contextlib import suppress
 from corelane.model.ids import Offset, RecordKind
 from corelane.storage.checkpointing import Phase
 from corelane.storage.effects import SegmentWrite
-from corelane.storage.group_log import ColdRead
+from corelane.storage.log_reads import ColdRead
 from corelane.storage.reading import ColdResult
 from tests.simulation.sim_disk import PowerCutError, Queue
 from tests.unit.storage.lives import Core
