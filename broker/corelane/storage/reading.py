@@ -57,6 +57,11 @@ class Reading:
         return self._store.arena_bytes // 4
 
     @property
+    def lent_bytes(self) -> int:
+        """What answers hold now; what is read for followers has a limit of its own."""
+        return self._store.chunks.lent_bytes - self._store.shipping.held_bytes
+
+    @property
     def is_waiting(self) -> bool:
         """Whether a read waits for memory."""
         return bool(self._waiting)
@@ -64,12 +69,12 @@ class Reading:
     @property
     def is_short(self) -> bool:
         """Whether answers that nobody takes are in somebody's way."""
-        return self.is_waiting or self._store.chunks.lent_bytes > self.bytes_max
+        return self.is_waiting or self.lent_bytes > self.bytes_max
 
     @property
     def answer_bytes_max(self) -> int:
         """How much of the log one answer may name now: each leaves room for more of its size."""
-        return max(SHARED_READ_BYTES, (self.bytes_max - self._store.chunks.lent_bytes) // 4)
+        return max(SHARED_READ_BYTES, (self.bytes_max - self.lent_bytes) // 4)
 
     def read_cold(self, log: GroupLog, cold: ColdRead, done: ReadDone) -> None:
         """Have batches read, at most `READ_BYTES_MAX` but for a larger first one.
@@ -95,14 +100,14 @@ class Reading:
             self._begin(cold, done, chunk, room)
 
     def _room(self, cold: ColdRead) -> int:
-        is_shared = self._store.chunks.lent_bytes > self.bytes_max // 4
+        is_shared = self.lent_bytes > self.bytes_max // 4
         bytes_max = SHARED_READ_BYTES if is_shared else READ_BYTES_MAX
         return max(min(cold.bytes_max, bytes_max), cold.segment.batch_bytes_max)
 
     def _memory(self, room: int) -> ChunkId | None:
         """Return a chunk that an answer may hold; one read is always allowed, however large."""
         chunks = self._store.chunks
-        if chunks.lent_bytes and chunks.lent_bytes + room > self.bytes_max:
+        if self.lent_bytes and self.lent_bytes + room > self.bytes_max:
             return None
         try:
             chunk = chunks.take(room)

@@ -54,6 +54,7 @@ class Segment:
         "base_offset",
         "batch_bytes_max",
         "control",
+        "control_marks",
         "directory",
         "disk_row",
         "first_timestamp",
@@ -78,6 +79,7 @@ class Segment:
         # (next offset, end position, running max timestamp) of the last row on disk
         self.disk_row: tuple[int, int, int] = (base_offset, 0, NO_TIMESTAMP)
         self.is_sealed = False
+        self.control_marks: list[tuple[int, int]] = []  # (index, position) of some entries there
 
     def path(self, stream: Stream) -> str:
         """Return a stream's file, named by the base offset as Kafka does.

@@ -49,6 +49,7 @@ from corelane.storage.news import (
 )
 from corelane.storage.parcel import Parcel
 from corelane.storage.reading import Reading
+from corelane.storage.shipping import Shipping
 from corelane.storage.wal import Wal, WalFile
 from corelane_native import Arena, Received, address_of
 
@@ -94,6 +95,7 @@ class CoreStore:
         self.dropping = Dropping(self)
         self.moving = Moving(self)
         self.reading = Reading(self)
+        self.shipping = Shipping(self)
         self.received = Received(ENTRIES_MAX)
         self._jobs: dict[JobId, Callable[[DiskDone], News]] = {}
         self._effects: list[DiskEffect] = []
@@ -213,7 +215,9 @@ class CoreStore:
         self.checkpointing.advance()
         self._prepare_file()
         self.chunks.take_back()
+        self.shipping.take_back()
         self.reading.advance()
+        self.shipping.advance()
         self.chunks.evict(self.arena_bytes // 2)
         effects, self._effects = self._effects, []
         if self.wal.can_write:
@@ -251,7 +255,8 @@ class CoreStore:
     @property
     def is_waiting(self) -> bool:
         """Whether a turn is wanted in a while: space may come back, a checkpoint may go on."""
-        waits = self.dropping.is_waiting or self.moving.is_waiting or self.reading.is_waiting
+        waits = self.dropping.is_waiting or self.moving.is_waiting
+        waits = waits or self.reading.is_waiting or self.shipping.is_waiting
         return waits or self._retry_turns > 0 or self.checkpointing.is_under_way
 
     @property
