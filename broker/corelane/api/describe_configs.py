@@ -4,6 +4,7 @@ v1  synonyms (KIP-226).  v3  types and documentation.  v4  flexible. Tools compa
 so all of Kafka's topic configurations are there, also those that do not act (quirk 13).
 """
 
+from corelane.api.early import EarlyCall
 from corelane.cluster.describe import (
     ConfigRow,
     ConfigSource,
@@ -15,51 +16,16 @@ from corelane.cluster.describe import (
 from corelane.cluster.metadata import ALL_NODES
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import BrokerId
-from corelane.model.limits import TICK_MS
 from corelane.shard.call import Call
 from corelane.shard.shard import Shard
 from corelane.wire.compiler import Message, message_type
 
 TOPIC = 2
 BROKER = 4
-WAIT_MS_MAX = 10_000
-
-
 Response = message_type("DescribeConfigsResponse")
 Result = message_type("DescribeConfigsResponse.DescribeConfigsResult")
 Row = message_type("DescribeConfigsResponse.DescribeConfigsResourceResult")
 SynonymRow = message_type("DescribeConfigsResponse.DescribeConfigsSynonym")
-
-
-class EarlyCall:
-    """A request that waits until this core, just started, has read the controller's log.
-
-    What the last checkpoint has may have been altered since, and that was acknowledged.
-    """
-
-    __slots__ = ("call", "deadline_ms", "is_done", "request", "shard")
-
-    def __init__(self, shard: Shard, call: Call, request: Message) -> None:
-        self.shard = shard
-        self.call = call.keep()
-        self.request = request
-        self.deadline_ms = shard.now_ms + WAIT_MS_MAX
-        self.is_done = False
-
-    def look(self) -> None:
-        """Answer, or look again in a while."""
-        shard = self.shard
-        is_known = shard.groups.is_established
-        self.is_done = is_known or shard.now_ms >= self.deadline_ms
-        if not self.is_done:
-            shard.deadlines.add(shard.now_ms + TICK_MS, self)
-        elif not self.call.slot.connection.is_closed:
-            _answer(shard, self.call, self.request, is_known=is_known)
-
-    def expire(self, now_ms: int) -> None:
-        """Look again."""
-        del now_ms
-        self.look()
 
 
 def handle(shard: Shard, call: Call) -> None:
@@ -67,8 +33,12 @@ def handle(shard: Shard, call: Call) -> None:
     request = call.decode()
     if shard.groups.is_established:
         _answer(shard, call, request, is_known=True)
-    else:
-        EarlyCall(shard, call, request).look()
+        return
+
+    def known(kept: Call, is_known: bool) -> None:
+        _answer(shard, kept, request, is_known=is_known)
+
+    EarlyCall(shard, call, lambda: shard.groups.is_established, known)
 
 
 def _answer(shard: Shard, call: Call, request: Message, *, is_known: bool) -> None:

@@ -11,8 +11,10 @@ in the cache is encoded over several turns when there is much of it.
 """
 
 from collections.abc import Generator, Sequence
+from functools import partial
 
 from corelane.api.cluster_id import cluster_id_text
+from corelane.api.early import EarlyCall
 from corelane.api.leaders import NO_LEADER, broker_of, brokers_of, lead_of
 from corelane.api.metadata_encoding import (
     Encoded,
@@ -48,7 +50,11 @@ PartitionRow = message_type("MetadataResponse.MetadataResponsePartition")
 
 
 def handle(shard: Shard, call: Call) -> None:
-    """Answer now, or after the missing topics were created."""
+    """Answer now, after the missing topics were created, or when the topics are known at all."""
+    groups = shard.groups
+    if not groups.is_reconciled:
+        EarlyCall(shard, call, lambda: groups.is_reconciled, partial(_known, shard))
+        return
     request = call.decode()
     wanted = request.topics
     if wanted is None or (not wanted and call.version < _ALL_IF_EMPTY_BELOW):
@@ -81,6 +87,14 @@ def handle(shard: Shard, call: Call) -> None:
     for name in dict.fromkeys(missing):
         create(shard, TopicWish(name), ready, _ignored)
     ready.begin()
+
+
+def _known(shard: Shard, call: Call, is_known: bool) -> None:
+    """Go on with an early request; who still knows nothing says nothing about any topic."""
+    if is_known:
+        handle(shard, call)
+    else:
+        shard.forwarding.close(call)
 
 
 def _ignored(error: int, sentence: str) -> None:

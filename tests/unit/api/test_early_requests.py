@@ -107,3 +107,26 @@ def test_no_elections_are_held_before_the_partitions_are_known(world: EarlyWorld
     answer = world.call(request, 2)
     assert answer.error_code == ErrorCode.NOT_CONTROLLER
     assert answer.replica_election_results == []
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_no_topic_is_unknown_before_the_topics_are_known(world: EarlyWorld, is_named: bool) -> None:
+    """A producer whose topic is said not to exist fails what it has (100 rounds, seed 2)."""
+    row = message_type("MetadataRequest.MetadataRequestTopic")(name="t")
+    wanted = [row] if is_named else None
+    request = message_type("MetadataRequest")(topics=wanted, allow_auto_topic_creation=False)
+    world.send(request, 9)
+    assert world.receive(3, 9) is None
+    world.release_disk()
+    world.pass_time(100)
+    answer = world.receive(3, 9)
+    assert answer is not None
+    (topic,) = answer[1].topics
+    assert (topic.name, topic.error_code, len(topic.partitions)) == ("t", 0, 1)
+
+
+def test_who_knows_no_topics_for_long_closes_and_lets_another_answer(world: EarlyWorld) -> None:
+    world.send(message_type("MetadataRequest")(topics=None), 9, conn=4)
+    world.pass_time(60_000)
+    assert world.receive(3, 9, conn=4) is None
+    assert 4 in world.closed
