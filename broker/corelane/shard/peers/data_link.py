@@ -5,12 +5,15 @@ dropped, and counted.
 
 Invariants:
 Q1. At most `PEER_QUEUE_BYTES_MAX` and `PEER_QUEUE_MESSAGES_MAX` wait, of appends and of all other
-    messages each; beyond, the oldest is dropped. One message is always allowed.
+    messages each, besides the oldest of them, which may be a batch of any size; beyond, that one
+    is dropped.
 Q2. At most `PEER_FLIGHT_BYTES_MAX` are sent and not acknowledged, and one larger message that
     found less than `PEER_TURN_BYTES` under way.
 Q3. Appends leave in their order. Votes and answers leave before them: they are small, and an
     election must not wait for data.
-Q4. Every reference on a chunk is given on with a Send, or given back.
+Q4. A connection that was made anew does not count as progress: it is asked for an acknowledgement,
+    or a link that opens and carries nothing would look alive for ever.
+Q5. Every reference on a chunk is given on with a Send, or given back.
 """
 
 # performance-critical: see STYLE.md
@@ -74,7 +77,7 @@ class Queue:
         """Whether more waits than may (Q1)."""
         if len(self._waiting) > limits.PEER_QUEUE_MESSAGES_MAX:
             return True
-        return self.size_bytes > limits.PEER_QUEUE_BYTES_MAX and len(self._waiting) > 1
+        return self.size_bytes - self.next_bytes > limits.PEER_QUEUE_BYTES_MAX
 
     def take(self, room_bytes: int, into: list[Outgoing]) -> int:
         """Move what fits into *room_bytes* over to *into*; return the bytes moved."""
@@ -95,6 +98,7 @@ class DataLink:
     __slots__ = (
         "_acknowledged",
         "_appends",
+        "_asks",
         "_chunks",
         "_progress_ms",
         "_received",
@@ -112,6 +116,7 @@ class DataLink:
         self._appends = Queue()
         self.dropped = 0
         """Messages that found no room, or no connection."""
+        self._asks = 0
         self._progress_ms: int | None = None
         """Since when something of ours should arrive; moved by whatever does."""
         self._reset()
@@ -143,9 +148,9 @@ class DataLink:
         return None if self._progress_ms is None else max(0, now_ms - self._progress_ms)
 
     def opened(self) -> None:
-        """The connection is greeted; both ends count from 0."""
+        """The connection is greeted; both ends count from 0 (Q4)."""
         self._reset()
-        self._progress_ms = None
+        self._asks = 0 if self._progress_ms is None else 1
 
     def closed(self, now_ms: int) -> None:
         """The connection is gone, and what was under way may not have arrived."""
@@ -201,26 +206,27 @@ class DataLink:
                 fits or flight_bytes <= limits.PEER_TURN_BYTES
             ):
                 gathered.append(self._appends.pop())
-        if not gathered and self._told == self._received:
+        if not gathered and not self._asks and self._told == self._received:
             return None
         conn = self.line.conn
         assert conn is not None
-        first = messages.encode_first(self._received, gathered)
+        first = messages.encode_first(self._received, gathered, self._asks)
         payload = [part for each in gathered for part in each.payload]
         held = [chunk for each in gathered for chunk in each.chunks_held]
         parts = encode_parts(Kind.MESSAGES, self.line.number(), first, payload, self._chunks)
         self._told = self._received
-        self._sent += sum([each.size_bytes for each in gathered])
+        self._sent += sum([each.size_bytes for each in gathered]) + self._asks
+        self._asks = 0
         return Send(conn, parts, held)
 
     def take(self, now_ms: int, body: memoryview) -> list[PeerMessage]:
         """Take in a frame; FrameError changes nothing."""
-        acknowledged, found = messages.decode(body)
+        acknowledged, taken_bytes, found = messages.decode(body)
         check(self._acknowledged <= acknowledged <= self._sent, "What was never sent has arrived.")
         if acknowledged > self._acknowledged:
             self._acknowledged = acknowledged
             self._progress_ms = now_ms
-        if self.flight_bytes == 0 and not len(self):
-            self._progress_ms = None
-        self._received += len(body) - messages.HEAD_BYTES
+            if self.flight_bytes == 0 and not len(self):
+                self._progress_ms = None
+        self._received += taken_bytes
         return found

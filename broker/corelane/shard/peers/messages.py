@@ -1,13 +1,14 @@
 """The frame of the data link as bytes: raft messages of many groups, with their entries.
 
-    u64 acknowledged bytes | u32 rows
+    u64 acknowledged bytes | u32 rows | u32 asked
     rows      u64 group | u64 sender | u64 recipient | u32 message bytes | u32 payload bytes
     messages  as raft/codec.py writes them, in the order of the rows
     payloads  of the appends, in the same order
 
-Sender and recipient are member ids (incarnation << 32 | node). A payload is the entries of its
-append in the order of their indexes, {u8 kind, 3 zero, u32 size, payload} each; those of batches
-are the stamped batches byte for byte.
+Acknowledged are the bytes behind these 16, of all frames of the connection, and 1 for each that
+*asked* to be acknowledged although it may have no rows. Sender and recipient are member ids
+(incarnation << 32 | node). A payload is the entries of its append in the order of their indexes,
+as `storage/entries.py` has them; those of batches are the stamped batches byte for byte.
 """
 
 # performance-critical: see STYLE.md
@@ -16,7 +17,7 @@ import struct
 from typing import Final
 
 from corelane.model import limits
-from corelane.model.ids import ENTRY_KIND_MAX, ChunkId, GroupId
+from corelane.model.ids import ChunkId, GroupId
 from corelane.model.record import record
 from corelane.raft import codec
 from corelane.raft.codec import MalformedMessageError
@@ -25,14 +26,11 @@ from corelane.shard.effects import Part
 from corelane.shard.peers.events import PeerMessage
 from corelane.shard.peers.frames import FrameError, check, unpack
 
-_HEAD: Final = struct.Struct("<QI")
+_HEAD: Final = struct.Struct("<QII")
 _ROW: Final = struct.Struct("<QQQII")
-_ENTRY: Final = struct.Struct("<BxxxI")
 HEAD_BYTES: Final = _HEAD.size
 ROW_BYTES: Final = _ROW.size
-ENTRY_BYTES: Final = _ENTRY.size
 _MESSAGE_BYTES_MAX: Final = limits.MIB
-NODE_MASK: Final = (1 << 32) - 1
 
 
 @record
@@ -53,18 +51,12 @@ class Outgoing:
         return ROW_BYTES + len(self.message) + self.payload_bytes
 
 
-def entry_head(kind: int, size_bytes: int) -> bytes:
-    """Return what precedes an entry's payload."""
-    assert 0 < kind <= ENTRY_KIND_MAX
-    return _ENTRY.pack(kind, size_bytes)
-
-
 def part_bytes(part: Part) -> int:
     """Return the size of a part."""
     return len(part) if isinstance(part, bytes) else part[2]
 
 
-def encode_first(acknowledged: int, messages: list[Outgoing]) -> bytes:
+def encode_first(acknowledged: int, messages: list[Outgoing], asked: int = 0) -> bytes:
     """Return the body of MESSAGES up to the payloads, which follow as parts."""
     pack = _ROW.pack
     rows = [
@@ -72,12 +64,16 @@ def encode_first(acknowledged: int, messages: list[Outgoing]) -> bytes:
         for each in messages
     ]
     bodies = [each.message for each in messages]
-    return b"".join([_HEAD.pack(acknowledged, len(messages)), *rows, *bodies])
+    return b"".join([_HEAD.pack(acknowledged, len(messages), asked), *rows, *bodies])
 
 
-def decode(body: memoryview) -> tuple[int, list[PeerMessage]]:
-    """Return what is acknowledged, and the messages; FrameError for what cannot be."""
-    acknowledged, count = unpack(_HEAD, body, "A frame of messages")
+def decode(body: memoryview) -> tuple[int, int, list[PeerMessage]]:
+    """Return what is acknowledged, how much is to be acknowledged, and the messages.
+
+    FrameError for what cannot be.
+    """
+    acknowledged, count, asked = unpack(_HEAD, body, "A frame of messages")
+    check(asked <= 1, "A frame that asks for more than an acknowledgement.")
     check(count <= limits.PEER_TURN_MESSAGES_MAX, f"A frame of {count} messages.")
     rows_end = _HEAD.size + count * _ROW.size
     check(len(body) >= rows_end, "A frame of messages is cut short.")
@@ -98,4 +94,4 @@ def decode(body: memoryview) -> tuple[int, list[PeerMessage]]:
         messages.append(PeerMessage(GroupId(group), sender, recipient, message, payload))
         message_at += message_bytes
         payload_at += payload_bytes
-    return acknowledged, messages
+    return acknowledged, len(body) - _HEAD.size + asked, messages

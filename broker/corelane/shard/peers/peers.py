@@ -63,6 +63,7 @@ from corelane.shard.peers.session import Session
 from corelane.shard.peers.watch import Duty, Watch
 
 _WARNING: Final = 30
+_DATA_AGE_MS_MAX: Final = limits.PEER_DATA_AGE_MS_MAX
 _DIAL_LIMIT: Final = 1 << 62
 
 
@@ -103,7 +104,9 @@ class Peer:
 
     def is_due(self, line: Line, now_ms: int) -> bool:
         """Whether this line is to be dialed now."""
-        if not line.is_idle or now_ms < line.dial_at_ms or self.address is None:
+        if not line.is_idle or now_ms < line.dial_at_ms:
+            return False
+        if self.address is None or not self.is_known:
             return False
         if self.dials:
             return line.channel is not Channel.PROBE
@@ -297,7 +300,8 @@ class Peers:
             self._cut(peer, f"Core {core} of node {node} has not answered for a second.")
         data = peer.lines[Channel.DATA]
         age_ms = peer.data.age_ms(self._now_ms)
-        if data.is_open and age_ms is not None and age_ms > limits.PEER_DATA_AGE_MS_MAX:
+        open_ms = self._now_ms - data.opened_ms
+        if data.is_open and age_ms is not None and min(age_ms, open_ms) > _DATA_AGE_MS_MAX:
             node, core = peer.peer
             self._end_line(peer, data, f"Data for core {core} of node {node} does not arrive.")
 

@@ -28,12 +28,13 @@ _KEPT_MS: Final = 2 * limits.ELECTION_TIMEOUT_MS_MAX
 class Roll:
     """Which groups one peer's frames listed, as `beats.mark`, and when last."""
 
-    __slots__ = ("_left", "at_ms", "marks")
+    __slots__ = ("_left", "_left_ms", "at_ms", "marks")
 
     def __init__(self) -> None:
         self.marks: dict[GroupId, int] = {}
         self.at_ms = NEVER_MS
         self._left: dict[GroupId, tuple[int, int]] = {}
+        self._left_ms = NEVER_MS
 
     def __len__(self) -> int:
         return len(self.marks) + len(self._left)
@@ -41,6 +42,8 @@ class Roll:
     def again(self, at_ms: int) -> None:
         """Take in a frame that lists what the last one did."""
         assert at_ms >= self.at_ms
+        if self._left and at_ms - self._left_ms > _KEPT_MS:
+            self._left = {}
         self.at_ms = at_ms
 
     def take(self, at_ms: int, marks: dict[GroupId, int]) -> None:
@@ -52,6 +55,7 @@ class Roll:
             left = {group: seen for group, seen in left.items() if seen[1] >= oldest_ms}
         for group, former in self.marks.items() - marks.items():
             left[group] = (former, before_ms)
+            self._left_ms = before_ms
         if len(left) > limits.PEER_BEAT_ROWS_MAX:
             left = {}  # more groups than a core can have: forgotten, they are not refreshed
         self._left = left

@@ -16,7 +16,7 @@ from collections import deque
 from typing import Final
 
 from corelane.model import limits
-from corelane.model.ids import GroupId, Term
+from corelane.model.ids import GroupId, Index, Term
 from corelane.raft import codec
 from corelane.raft.codec import AnswerRow, HeartbeatRow
 from corelane.shard.peers import beats, watch
@@ -35,6 +35,7 @@ class Session:
 
     __slots__ = (
         "_answer",
+        "_followed",
         "_followed_generation",
         "_former_answer",
         "_former_beat",
@@ -122,7 +123,8 @@ class Session:
     def _forget_frames(self) -> None:
         self._former_beat: tuple[bytes, bytes] | None = None
         self._former_answer: tuple[bytes, bytes] | None = None
-        self._former_rows: set[HeartbeatRow] = set()
+        self._former_rows: dict[GroupId, Index] = {}
+        self._followed: bytes | None = None
         self._followed_generation = -1
         self._answer = (b"", b"", b"")
 
@@ -210,44 +212,68 @@ class Session:
         self, now_ms: int, rows: list[HeartbeatRow], incarnations: Incarnations, terms: Terms
     ) -> list[HeartbeatRow]:
         """Sort the rows of a frame; return those that raft must be stepped with."""
-        own_terms = terms.by_group
-        is_plain = not (incarnations or terms.incarnations)
-        former = self._former_rows
+        answered: Incarnations = {}
+        if incarnations or terms.incarnations:
+            rows, answered = _addressed(rows, incarnations, terms)
+        term_of, asking = terms.by_group.get, terms.asking
+        former, former_marks = self._former_rows, self.heard.marks
         marks: dict[GroupId, int] = {}
         higher: list[AnswerRow] = []
         fresh: list[HeartbeatRow] = []
-        answered: Incarnations = {}
         for row in rows:
-            group, term, _ = row
-            own_term = own_terms.get(group)
-            if own_term is None:
-                continue
-            sender = 0
-            if not is_plain:
-                sender, recipient = incarnations.get(group, (0, 0))
-                if recipient != terms.incarnations.get(group, 0):
-                    continue  # it speaks to a member that was here before
-                if sender or recipient:
-                    answered[group] = (recipient, sender)
+            group, term, committed = row
+            own_term = term_of(group)
             if own_term == term:
-                marks[group] = mark(term, sender)
-                if row not in former or group in terms.asking:
+                marks[group] = term
+                if former.get(group) != committed or group in asking:
                     fresh.append(row)
-            elif own_term < term:
-                fresh.append(row)
-            else:
-                higher.append((group, own_term))
+            elif own_term is not None:
+                if own_term < term:
+                    fresh.append(row)
+                else:
+                    higher.append((group, own_term))
+        for group, (_, sender) in answered.items():
+            if group in marks:
+                marks[group] = mark(Term(marks[group]), sender)
+        changed = marks.items() - former_marks.items()
+        if changed:
+            # Another term or member than before is news, whatever it has committed.
+            told = {row[0] for row in fresh}
+            groups = {group for group, _ in changed} - told
+            fresh += [row for row in rows if row[0] in groups]
+        followed = self._followed
+        if followed is None or changed or len(marks) != len(former_marks):
+            followed = codec.pack_heartbeat_answers(
+                [(group, terms.by_group[group]) for group in marks]
+            )
+            self._followed = followed
         self.heard.take(now_ms, marks)
-        self._former_rows = {row for row in rows if row[0] in marks}
-        followed = [(group, own_terms[group]) for group in marks]
-        listed = {*marks, *(group for group, _ in higher)}
-        answered = {group: each for group, each in answered.items() if group in listed}
+        self._former_rows = {row[0]: row[2] for row in rows}
+        listed = marks.keys() | {group for group, _ in higher}
         self._answer = (
-            codec.pack_heartbeat_answers(followed),
+            followed,
             codec.pack_heartbeat_answers(higher),
-            beats.encode_incarnations(answered),
+            beats.encode_incarnations(
+                {each: answered[each] for each in answered if each in listed}
+            ),
         )
         return fresh
+
+
+def _addressed(
+    rows: list[HeartbeatRow], incarnations: Incarnations, terms: Terms
+) -> tuple[list[HeartbeatRow], Incarnations]:
+    """Return the rows that speak to members that are here, and what their answers must say."""
+    addressed: list[HeartbeatRow] = []
+    answered: Incarnations = {}
+    for row in rows:
+        group = row[0]
+        sender, recipient = incarnations.get(group, (0, 0))
+        if recipient == terms.incarnations.get(group, 0):
+            addressed.append(row)
+            if sender or recipient:
+                answered[group] = (recipient, sender)
+    return addressed, answered
 
 
 def _answer_marks(answer: Answer) -> dict[GroupId, int]:

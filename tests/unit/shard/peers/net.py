@@ -28,11 +28,11 @@ from corelane.shard.peers.events import (
     PeerFrame,
     Received,
 )
-from corelane.shard.peers.frames import LENGTH_BYTES
+from corelane.shard.peers.frames import LENGTH_BYTES, Kind
 from corelane.shard.peers.hello import PeerId
 from corelane.shard.peers.leads import Lead, Leads
-from corelane.shard.peers.messages import entry_head
 from corelane.shard.peers.peers import Peers, PeersConfig
+from corelane.storage.entries import ENTRY_HEAD
 from corelane_native import Arena
 from tests.unit.shard.peers.samples import identity
 
@@ -132,7 +132,7 @@ class Core:
             data.put(self.now_ms, to, VoteAnswer(Term(1), self.sent_count, True))
             if self.net.random.random() < 0.2:
                 ARENA.retain(CHUNK)
-                payload: list[Part] = [entry_head(1, 100), (CHUNK, Position(0), 100)]
+                payload: list[Part] = [ENTRY_HEAD.pack(1, 100), (CHUNK, Position(0), 100)]
                 count = self.sent_count
                 runs = ((Index(count), Term(1)),)
                 one = Append(
@@ -194,6 +194,8 @@ class Net:
         self.terms: dict[PeerId, dict[GroupId, Term]] = {each: {} for each in self.ids}
         self.deleted: set[GroupId] = set()
         self.blocked: set[tuple[NodeId, NodeId]] = set()
+        self.withheld: set[tuple[PeerId, PeerId, Kind]] = set()
+        """(source, target, kind): connections that stop where a frame of that kind is next."""
         self.off: set[NodeId] = set()
         """Machines without power: they answer nothing, not even a refusal."""
         self.delay_ms = 2
@@ -339,7 +341,12 @@ class Net:
             if core is None or is_blocked:
                 continue
             while stream.frames and stream.frames[0][0] <= self.now_ms:
-                _, data = stream.frames.popleft()
+                data = stream.frames[0][1]
+                if data is not None and self.withheld:
+                    kind = Kind(int.from_bytes(data[:2], "big"))
+                    if (stream.source, stream.target, kind) in self.withheld:
+                        break
+                stream.frames.popleft()
                 if data is None:
                     core.inbox.append(PeerClosed(conn))
                     self.streams.pop((receiver, conn), None)
