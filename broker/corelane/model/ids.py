@@ -64,6 +64,7 @@ class RecordKind(IntEnum):
     DROP = 36
     MOVED = 37
     IMPORT = 38
+    INSTALL = 39
 
 
 ENTRY_KIND_MAX: Final = 31

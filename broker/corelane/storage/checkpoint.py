@@ -23,11 +23,14 @@ from corelane.storage.layout import (
 from corelane.storage.segments import Segment, Segments, Stream
 from corelane_native import crc32c
 
-MAGIC: Final = b"CLCKPT01"
+MAGIC: Final = b"CLCKPT02"
+MAGIC_WITHOUT_CONFIGURATIONS: Final = b"CLCKPT01"
 _HEAD: Final = struct.Struct("<8sQQII")
 _BODY: Final = struct.Struct("<QQII")
 _ROW: Final = struct.Struct("<IqqQqqQqqqQQIIII")
 _START: Final = struct.Struct("<qQq")
+_CONFIGURATIONS: Final = struct.Struct("<I")
+_CONFIGURATION: Final = struct.Struct("<QI")
 _SEGMENT: Final = struct.Struct("<QqQQQqqQqQqB7x")
 SLOTS: Final = ("checkpoint.0", "checkpoint.1")
 
@@ -78,7 +81,7 @@ def encode_group(log: GroupLog, applied_index: Index, blob: bytes) -> bytes:
     """Return *log*'s row as of now: only writes that were answered are in its frontiers."""
     assert applied_index >= log.flushed_index, "the fold is behind the segments"
     # Of committed entries; after a start those of the life before are not known as such at once.
-    assert applied_index <= log.last_index
+    assert applied_index <= max(log.last_index, log.fold_index)
     assert log.flushed_index <= log.committed_index
     assert log.first_index <= log.flushed_index + 1
     return encode_image(image_of(log, applied_index, blob))
@@ -90,6 +93,7 @@ def image_of(log: GroupLog, applied_index: Index, blob: bytes) -> GroupImage:
     state = LogState(
         log.term, log.voted_for, log.flushed_index, log.flushed_offset, log.flushed_term,
         log.first_index, log.first_term, log.start_offset, log.max_timestamp, starts,
+        log.configured.upto(log.flushed_index),
     )  # fmt: skip
     segments = [_image(segment) for segment in log.segments.items]
     return GroupImage(
@@ -137,7 +141,10 @@ def encode_image(image: GroupImage) -> bytes:
     )  # fmt: skip
     starts = [_START.pack(*start) for start in state.term_starts]
     rows = [_encode_segment(segment) for segment in image.segments]
-    return b"".join((head, descriptor, image.blob, *starts, *rows, damage))
+    configured = [_CONFIGURATIONS.pack(len(state.configurations))]
+    for index, payload in state.configurations:
+        configured += (_CONFIGURATION.pack(index, len(payload)), payload)
+    return b"".join((head, descriptor, image.blob, *starts, *rows, damage, *configured))
 
 
 def _encode_segment(segment: SegmentImage) -> bytes:
@@ -164,7 +171,7 @@ def decode(data: bytes) -> Checkpoint:
     if len(data) < _HEAD.size:
         raise LayoutError("shorter than its header")
     magic, sequence, body_bytes, body_crc, head_crc = _HEAD.unpack_from(data)
-    if magic != MAGIC:
+    if magic not in {MAGIC, MAGIC_WITHOUT_CONFIGURATIONS}:
         raise LayoutError(f"starts with {magic!r}, not {MAGIC!r}")
     if crc32c(data[:28]) != head_crc:
         raise LayoutError("the header's checksum is wrong")
@@ -176,12 +183,14 @@ def decode(data: bytes) -> Checkpoint:
     groups = []
     for _ in range(count):
         image, at = decode_image(body, at)
+        if magic == MAGIC:
+            at = decode_configurations(body, at, image)
         groups.append(image)
     return Checkpoint(sequence, Lsn(replay_lsn), Lsn(durable_lsn), generation, groups)
 
 
 def decode_image(body: bytes, at: int) -> tuple[GroupImage, int]:
-    """Return the row that begins at *at*, and where it ends."""
+    """Return the row that begins at *at*, and where its configurations follow, if it has them."""
     (
         descriptor_bytes, term, voted_for, flushed_index, flushed_offset, flushed_term,
         first_index, first_term, start_offset, max_timestamp, tail_lsn, applied_index,
@@ -217,3 +226,15 @@ def decode_image(body: bytes, at: int) -> tuple[GroupImage, int]:
         descriptor, state, Lsn(tail_lsn), Index(applied_index), blob, segments, damage
     )
     return image, at + damage_bytes
+
+
+def decode_configurations(body: bytes, at: int, image: GroupImage) -> int:
+    """Add the configurations at *at* to those of *image*; return where they end."""
+    (count,) = _CONFIGURATIONS.unpack_from(body, at)
+    at += _CONFIGURATIONS.size
+    for _ in range(count):
+        index, size = _CONFIGURATION.unpack_from(body, at)
+        at += _CONFIGURATION.size
+        image.state.configurations.append((Index(index), body[at : at + size]))
+        at += size
+    return at

@@ -65,6 +65,7 @@ class Checkpointing:
         self._stopping = False
         self._flush_targets: dict[GroupLog, Index] = {}
         self._captures: deque[GroupLog] = deque()
+        self._again_index = Index(0)  # the next entry of the first of them to put again
         self._rows: list[bytes] = []
         self._need_lsn = Lsn(0)
         self._await_lsn = Lsn(0)
@@ -179,6 +180,8 @@ class Checkpointing:
             if not log.is_dropped:
                 try:
                     self._log_tail(log)
+                    if not self._log_unflushed(log):
+                        return
                 except WalFullError:
                     self.is_starved = True
                     return
@@ -191,6 +194,7 @@ class Checkpointing:
                 self._rows.append(checkpoint.encode_group(log, applied, blob))
                 self._need_lsn = min(self._need_lsn, _needed_from(log))
             self._captures.popleft()
+            self._again_index = Index(0)
         if self._captures:
             return
         assert self._need_lsn >= self.replay_lsn, "what is needed of the WAL only rises"
@@ -223,6 +227,26 @@ class Checkpointing:
         else:
             log.tail_lsn = Lsn(0)
         log.is_dirty = False
+
+    def _log_unflushed(self, log: GroupLog) -> bool:
+        """Put entries into the WAL again before they pin all of it (G4); False: not now.
+
+        A group that has lost its quorum, or a follower that hears nothing, must not stop the rest.
+        """
+        first = Index(log.flushed_index + 1)
+        if not self._again_index:
+            if first > log.last_index or log.entry(first).lsn >= self._keep_lsn:
+                return True
+            if log.flushed_index < log.committed_index:
+                return True  # the disk is full, and it is the segments that want room
+            self._again_index = first
+        if log.is_flushing:
+            return False
+        self._again_index = max(self._again_index, first)
+        while self._again_index <= log.last_index:
+            log.put_again(self._again_index)
+            self._again_index = Index(self._again_index + 1)
+        return True
 
     def _sync_done(self, done: DiskDone) -> News:
         assert self.phase is Phase.SYNCING

@@ -215,9 +215,15 @@ def _imported(payload: bytes) -> str:
     return f"{name}, entries up to {image.state.flushed_index}, {count} segments"
 
 
+def _installed(payload: bytes) -> str:
+    image = Parcel.decode(payload).image
+    return f"{_owned(encode_descriptor(image.descriptor))}, anew behind {image.state.flushed_index}"
+
+
 _NOTES: Final[dict[int, Callable[[bytes], str]]] = {
     RecordKind.OWN: _owned,
     RecordKind.IMPORT: _imported,
+    RecordKind.INSTALL: _installed,
     RecordKind.DROP: lambda payload: f"revision {decode_revision(payload)}",
     RecordKind.MOVED: lambda payload: f"revision {decode_revision(payload)}",
 }
@@ -434,7 +440,8 @@ def verify(disk: Disk) -> Report:
         problems.append(str(fault))
     images = {image.descriptor.group: image for image in start.groups}
     for group, builder in inspector.builders.items():
-        if builder.image.segments:  # an import may be newer than the checkpoint
+        is_newer = builder.image.segments or builder.image.state.flushed_index
+        if group in images or is_newer:  # it came, or began anew, after the checkpoint
             images[group] = builder.image
     groups = [_group(disk, image, inspector) for image in images.values()]
     for dump in groups:

@@ -60,6 +60,7 @@ class Flush:
         "last_term",
         "log",
         "log_bytes",
+        "log_life",
         "max_timestamp",
         "paths",
         "seals",
@@ -69,6 +70,7 @@ class Flush:
 
     def __init__(self, log: GroupLog, segment: Segment) -> None:
         self.log = log
+        self.log_life = log.life
         self.segment = segment
         self.entries: list[Entry] = []
         self.jobs: set[JobId] = set()

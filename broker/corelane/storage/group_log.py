@@ -5,6 +5,7 @@ G1. `tail` holds the entries from `tail_first` to `last_index`, none missing; ev
     `flushed_index` is in it.
 G2. flushed_index <= committed_index <= last_index.
 G3. Offsets are dense: an entry's first offset is the next offset of the entry before it.
+G4. Entries that are not committed for long are put into the WAL again, all that are left of them.
 """
 
 # performance-critical: see STYLE.md
@@ -73,7 +74,20 @@ class GroupLog(LogReads):
         self.store = store
         self.descriptor = descriptor
         self.group = descriptor.group
-        self.segments = Segments(descriptor.directory)
+        self.life = 0  # how often it began anew
+        self.truncations = 0
+        self.is_flushing = False
+        self.is_flush_wanted = False
+        self.segment_bytes = 1 << 30
+        self.segment_ms = 1 << 62
+        self.is_dropped = False
+        self.is_leaving = False  # for another core: nothing is appended, the last segment closed
+        self.tail_lsn = Lsn(0)
+        self.last_lsn = Lsn(0)  # of anything this group put
+        self._begin(state)
+
+    def _begin(self, state: LogState) -> None:
+        self.segments = Segments(self.descriptor.directory)
         self.term = state.term
         self.voted_for = state.voted_for
         self.first_index = state.first_index
@@ -90,23 +104,15 @@ class GroupLog(LogReads):
         self.max_timestamp = state.max_timestamp  # of committed batches
         self.term_starts = state.term_starts
         self.configured = Configurations(state.configurations)
-        self.truncations = 0
         self.tail: list[Entry] = []
         self.tail_first = Index(state.flushed_index + 1)
         self.tail_offset = state.flushed_offset  # first offset of the tail
         self._next_offsets: list[int] = []
         self.uncommitted_bytes = 0
         self.unflushed_bytes = 0
-        self.segment_bytes = 1 << 30
-        self.segment_ms = 1 << 62
-        self.is_flushing = False
-        self.is_flush_wanted = False
         self.damage = ""  # why recovery found it damaged; kept in checkpoints
-        self.is_dropped = False
-        self.is_leaving = False  # for another core: nothing is appended, the last segment closed
         self.is_dirty = False  # something flushed since the last TAIL record
-        self.tail_lsn = Lsn(0)
-        self.last_lsn = Lsn(0)  # of anything this group put
+        self.fold_index = Index(0)  # of the fold that it began with: there may be no entry of it
 
     # --- raft's view ---
 
@@ -350,6 +356,45 @@ class GroupLog(LogReads):
         self.last_index = Index(self.last_index + len(rows))
         self.next_offset = tail[-1].next_offset
         self.uncommitted_bytes += total
+
+    def let_go(self) -> None:
+        """Give back the memory of the tail, of a log that ends or begins anew."""
+        for entry in self.tail[self.flushed_index + 1 - self.tail_first :]:
+            entry.chunk.unflushed -= 1
+        for entry in self.tail:
+            entry.chunk.holders.pop(self, None)
+        self.tail.clear()
+
+    def begin_anew(self, state: LogState, fold_index: Index, lsn: Lsn) -> None:
+        """Be what the INSTALL record at *lsn* says, and nothing of what it was (N1)."""
+        self.let_go()
+        self._begin(state)
+        self.fold_index = fold_index
+        self.life += 1
+        self.truncations += 1  # what was put before is reported with the older count
+        self.tail_lsn = lsn  # replay of this group starts at its INSTALL record
+        self._touched(lsn)
+
+    def put_again(self, index: Index) -> None:
+        """Put an unflushed entry into the WAL again (G4), and so all behind it, one by one.
+
+        Raises WalFullError or MemoryError where room ends. No checkpoint may have a row of this
+        log between: what is put again stands behind what follows it.
+        """
+        assert index > self.flushed_index
+        assert not self.is_flushing, "what is under way tells of the chunks that it reads"
+        at = index - self.tail_first
+        entry = self.tail[at]
+        address = self.store.arena.address(entry.chunk.id) + entry.position
+        lsn, chunk, position = self.store.wal.put(
+            RecordKind(entry.kind), entry.term, self.group, index, entry.next_offset,
+            (address, entry.size_bytes),
+        )  # fmt: skip
+        self.tail[at] = entry._replace(chunk=chunk, position=position, lsn=lsn)
+        entry.chunk.unflushed -= 1
+        chunk.unflushed += 1
+        chunk.holders[self] = None
+        self._touched(lsn)
 
     # --- committing and flushing ---
 

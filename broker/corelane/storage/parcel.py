@@ -13,6 +13,7 @@ from corelane.model.record import record
 from corelane.storage.checkpoint import (
     GroupImage,
     SegmentImage,
+    decode_configurations,
     decode_image,
     encode_image,
     image_of,
@@ -59,6 +60,8 @@ class Parcel:
         try:
             (row_bytes,) = _ROW_BYTES.unpack_from(data)
             image, end = decode_image(data, _ROW_BYTES.size)
+            if end < _ROW_BYTES.size + row_bytes:  # else from before there were any
+                end = decode_configurations(data, end, image)
         except (struct.error, UnicodeDecodeError) as fault:
             raise LayoutError(f"a parcel is malformed: {fault}") from fault
         if end != _ROW_BYTES.size + row_bytes:

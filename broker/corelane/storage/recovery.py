@@ -96,8 +96,20 @@ class GroupBuilder:
         return self.image.state.flushed_index + len(self.entries)
 
     def add(self, index: Index, entry: Entry) -> None:
-        """Take an entry; those that the segments hold already are passed over."""
-        if index <= self.image.state.flushed_index or self.damage or self.gap:
+        """Take an entry; those that the segments hold already are passed over.
+
+        One that was put again (G4) is the same: the first record counts, for a crash may have come
+        when only a part was put again, and a log's records stand in the order of its entries. Where
+        the first time was before the checkpoint, it ends the gap that those behind it have left.
+        """
+        flushed = self.image.state.flushed_index
+        if index <= flushed or self.damage:
+            return
+        if index <= self.last_index and self.entries[index - flushed - 1].term == entry.term:
+            return
+        if index == self.last_index + 1:
+            self.gap = ""
+        if self.gap:
             return
         if index != self.last_index + 1:
             self.gap = f"entry {self.last_index + 1} is missing, {index} follows"
@@ -114,6 +126,12 @@ class GroupBuilder:
         if from_index <= self.last_index + 1:
             self.gap = ""
         del self.entries[max(0, from_index - self.image.state.flushed_index - 1) :]
+
+    def begin_anew(self) -> None:
+        """Forget what the log held before it began anew: the row is newer than that."""
+        self.entries.clear()
+        self.gap = ""
+        self.damage = self.image.damage
 
     def vote(self, term: Term, voted_for: NodeId) -> None:
         """Take a vote; terms never go back (the row may be newer than the record)."""
@@ -187,17 +205,18 @@ class Replay:
         builder = self.builders.get(found.group)
         if builder is None or found.kind in _MAKERS:
             return False
-        flushed = builder.image.state.flushed_index
-        is_next = found.index <= flushed or found.index == builder.last_index + 1
+        is_next = found.index <= builder.last_index + 1
         return not is_entry(found.kind) or is_next or bool(builder.damage)
 
     def _damaged(self, found: WalRecord, path: str) -> None:
         if found.lsn < self.next_lsn:
             return
         builder = self.builders[found.group]
-        is_needed = not is_entry(found.kind) or found.index > builder.image.state.flushed_index
+        is_needed = not is_entry(found.kind) or found.index > builder.last_index
         if found.kind == RecordKind.TAIL:
             is_needed = found.lsn == builder.image.tail_lsn
+        elif found.kind == RecordKind.INSTALL:
+            is_needed = found.index > builder.image.state.flushed_index
         elif found.kind in _ENDERS:
             is_needed = False  # who ended the group does so again when it is found here
         if is_needed and not builder.damage:
@@ -251,6 +270,8 @@ class Replay:
         elif kind == RecordKind.TAIL:
             if found.lsn == builder.image.tail_lsn:
                 builder.tail = decode_tail(bytes(payload))
+        elif kind == RecordKind.INSTALL:
+            self._install(found, bytes(payload))
         elif kind in _ENDERS:
             if builder.image.descriptor.revision <= decode_revision(bytes(payload)):  # M4
                 del self.builders[found.group]
@@ -274,6 +295,15 @@ class Replay:
         if builder.image.tail_lsn == found.lsn:
             builder.tail = tail
 
+    def _install(self, found: WalRecord, payload: bytes) -> None:
+        """Begin a group anew, or, where its row is newer, void what came before (N1)."""
+        image = Parcel.decode(payload).image
+        builder = self.builders[found.group]
+        if image.state.flushed_index > builder.image.state.flushed_index:
+            self.builders[found.group] = GroupBuilder(replace(image, tail_lsn=found.lsn))
+        else:
+            builder.begin_anew()
+
     def _entry(self, found: WalRecord, payload: memoryview, builder: GroupBuilder) -> Entry:
         """Copy a payload into the arena, unless the segments have the entry already."""
         max_timestamp = NO_TIMESTAMP
@@ -281,7 +311,7 @@ class Replay:
             raw = payload[_MAX_TIMESTAMP_AT : _MAX_TIMESTAMP_AT + 8]
             max_timestamp = int.from_bytes(raw, "big", signed=True)
         chunk, position = self._chunk, 0
-        if found.index > builder.image.state.flushed_index:
+        if found.index > builder.last_index:
             chunk, position = self._load(payload)
         if chunk is None:
             chunk, position = self._load(memoryview(b""))
@@ -436,6 +466,7 @@ def _build(store: CoreStore, builder: GroupBuilder) -> GroupLog:
     image = builder.image
     log = GroupLog(store, image.descriptor, image.state)
     log.tail_lsn = image.tail_lsn
+    log.fold_index = image.applied_index
     log.segments = checkpoint.segments_of(image, builder.tail)
     builder.damage = builder.damage or remainder_damage(builder)
     flushed = image.state.flushed_index

@@ -18,6 +18,7 @@ from corelane.model.ids import (
     GroupId,
     Index,
     JobId,
+    Lsn,
     Offset,
     RecordKind,
     Term,
@@ -25,6 +26,7 @@ from corelane.model.ids import (
 from corelane.model.limits import SEGMENT_WRITE_BYTES_MAX
 from corelane.model.record import record
 from corelane.storage import flush as flushing
+from corelane.storage import installing
 from corelane.storage.checkpointing import Checkpointing
 from corelane.storage.chunks import Chunks
 from corelane.storage.dropping import Dropping
@@ -37,6 +39,7 @@ from corelane.storage.effects import (
 from corelane.storage.entries import ENTRIES_MAX
 from corelane.storage.flush import Flush, NextJob
 from corelane.storage.group_log import GroupLog, LogState
+from corelane.storage.installing import Installing, PrefixSnapshot
 from corelane.storage.layout import NO_TIMESTAMP, Descriptor, encode_descriptor
 from corelane.storage.moving import Exported, Imported, Moving
 from corelane.storage.news import (
@@ -93,6 +96,7 @@ class CoreStore:
         self.unlinks: list[str] = []
         self.checkpointing = Checkpointing(self)
         self.dropping = Dropping(self)
+        self.installing = Installing(self)
         self.moving = Moving(self)
         self.reading = Reading(self)
         self.shipping = Shipping(self)
@@ -162,17 +166,33 @@ class CoreStore:
         """
         self.moving.import_group(parcel, revision, fold, source, done)
 
+    def snapshot(
+        self, log: GroupLog, applied: Index, fold: bytes, *, is_whole: bool = False
+    ) -> PrefixSnapshot:
+        """Return what a replica needs that lacks entries which *log* has no more.
+
+        It begins where *log* does, and what *log* has follows as entries; *fold* is of everything
+        up to *applied*, committed. *is_whole*: it begins behind all that is committed, for groups
+        whose log is only there to be folded.
+        """
+        return installing.take(log, applied, fold, is_whole=is_whole)
+
+    def install(self, log: GroupLog, snapshot: PrefixSnapshot) -> Lsn:
+        """Discard all that *log* holds; it begins anew, as *snapshot* says, behind the committed.
+
+        Reported with its last index, as entries are, when it is durable. Raises WalFullError or
+        MemoryError when there is no room now, LayoutError when it can never be put; nothing has
+        changed then.
+        """
+        return self.installing.install(log, snapshot)
+
     def _end(self, log: GroupLog, kind: RecordKind) -> None:
         assert self.groups[log.group] is log
         assert not log.is_dropped
         del self.groups[log.group]
         log.is_dropped = True
         self.has_space(Lack.SEGMENT)  # it may have been the one without; others try again
-        for entry in log.tail[log.flushed_index + 1 - log.tail_first :]:
-            entry.chunk.unflushed -= 1
-        for entry in log.tail:
-            entry.chunk.holders.pop(log, None)
-        log.tail.clear()
+        log.let_go()
         self.moving.forget(log)
         self.checkpointing.dropped(log)
         self.dropping.add(log, kind)
@@ -180,12 +200,14 @@ class CoreStore:
     def delete_files(self, log: GroupLog) -> None:
         """Remove the directory of a group that ended here (its record is durable)."""
         paths = [p for segment in log.segments.items for p in segment.paths]
-        # Trimmed ones wait for a checkpoint; but no row that counts names them any more.
-        prefix = log.descriptor.directory + "/"
-        paths += [p for p in self.unlinks if p.startswith(prefix)]
-        self.unlinks = [p for p in self.unlinks if not p.startswith(prefix)]
-        paths += self.checkpointing.take_unlinks(prefix)
+        paths += self.take_unlinks(log.descriptor.directory + "/")
         self.unlink([*paths, log.descriptor.directory])
+
+    def take_unlinks(self, prefix: str) -> list[str]:
+        """Return, and forget, trimmed files that wait for a checkpoint: no row names them now."""
+        paths = [p for p in self.unlinks if p.startswith(prefix)]
+        self.unlinks = [p for p in self.unlinks if not p.startswith(prefix)]
+        return paths + self.checkpointing.take_unlinks(prefix)
 
     def trimmed(self, log: GroupLog) -> None:
         """Delete the segments that lie wholly below the log's new start."""
@@ -300,6 +322,7 @@ class CoreStore:
             raise StorageFailureError(failure("writing the write-ahead log", done.error))
         write = self.wal.written()
         assert write.lsn_upto == self.wal.durable_lsn
+        self.installing.delete_files()
         self.dropping.delete_files()
         if self.moving.imports:
             self.moving.durable()
@@ -436,6 +459,7 @@ class CoreStore:
         assert not flush.jobs, "F2: every write is answered"
         log.is_flushing = False
         self._release(flush)
+        self.installing.delete_files()
         if flush.is_failed:
             log.want_flush()
             self.moving.flushed(log, is_failed=True)
@@ -443,6 +467,11 @@ class CoreStore:
             return
         if flush.paths:
             self.has_space(Lack.SEGMENT)
+        if flush.log_life != log.life:
+            log.want_flush()  # what was flushed is of the log that it was before
+            self.moving.flushed(log, is_failed=False)
+            self.dropping.delete_files()
+            return
         flushing.finish(flush)
         self.checkpointing.touched(log)
         if log.is_dropped:

@@ -1,6 +1,7 @@
 """Crashes storage at every step of many scripts: python -m tests.unit.storage.hunt [options].
 
-With --pair groups move between two cores, and each step of either is crashed.
+With --pair groups move between two cores, and each step of either is crashed; with --replicas three
+replicas of a group send each other what they lack.
 """
 
 import argparse
@@ -9,6 +10,8 @@ import time
 
 from tests.unit.storage.machine import LARGE, SMALL
 from tests.unit.storage.pair_script import BOTH, PairRun, crash_pair
+from tests.unit.storage.replica_script import ReplicaRun, crash_replica
+from tests.unit.storage.replicas import COUNT
 from tests.unit.storage.script import Run
 
 PROFILES = {profile.name: profile for profile in (SMALL, LARGE)}
@@ -33,6 +36,25 @@ def hunt_pairs(options: argparse.Namespace) -> int:
     return 0
 
 
+def hunt_replicas(options: argparse.Namespace) -> int:
+    """The same for three replicas."""
+    end = time.monotonic() + options.seconds
+    runs = 0
+    for seed in range(options.seed, options.seed + options.seeds):
+        count = ReplicaRun(seed, 0)
+        count.first_life(options.actions)
+        for victim in range(COUNT) if options.core is None else [options.core]:
+            steps = range(seed % options.stride, count.replicas.disks[victim].steps, options.stride)
+            for step in steps if options.step is None else [options.step]:
+                if time.monotonic() > end:
+                    print(f"{runs} crashes, time is up at seed {seed}")
+                    return 0
+                crash_replica(seed, victim, step, options.actions, options.luck)
+                runs += 1
+    print(f"{runs} crashes, nothing lost")
+    return 0
+
+
 def main() -> int:
     """Hunt until the seeds or the time are used up; return 1 at the first failure."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -45,10 +67,13 @@ def main() -> int:
     parser.add_argument("--luck", type=int, default=0, help="added to the seed of what survives")
     parser.add_argument("--seconds", type=int, default=3600)
     parser.add_argument("--pair", action="store_true", help="two cores between which groups move")
-    parser.add_argument("--core", type=int, choices=BOTH, help="with --pair and --step: whose")
+    parser.add_argument("--replicas", action="store_true", help="three replicas of each group")
+    parser.add_argument("--core", type=int, choices=range(COUNT), help="with --step: whose")
     options = parser.parse_args()
     if options.pair:
         return hunt_pairs(options)
+    if options.replicas:
+        return hunt_replicas(options)
     profile = PROFILES[options.profile]
     end = time.monotonic() + options.seconds
     runs = 0

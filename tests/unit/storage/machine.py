@@ -13,6 +13,7 @@ from corelane.model.record import record
 from corelane.storage.disk import Disk
 from corelane.storage.effects import DiskDone, DiskEffect
 from corelane.storage.group_log import GroupLog
+from corelane.storage.installing import PrefixSnapshot
 from corelane.storage.layout import CONTROL_HEADER, ROW, ROW_BYTES
 from corelane.storage.log_reads import ColdRead, MemoryRead
 from corelane.storage.news import News
@@ -160,7 +161,7 @@ class Machine:
 
     def _compare(self, log: GroupLog, want: GroupModel, *, commit_all: bool) -> None:
         held = self.held
-        committed = held.committed.get(log.group, 0)
+        committed = max(held.committed.get(log.group, 0), want.base_index)
         assert log.last_index == want.last_index, f"{log.last_index} != {want.last_index}"
         assert log.next_offset == want.next_offset
         assert log.term == want.term
@@ -173,7 +174,7 @@ class Machine:
         assert log.start_offset <= want.start_offset(committed)
         applied, blob = self.recovered.folds[log.group]
         assert log.flushed_index <= applied or not blob
-        assert applied <= committed
+        assert applied <= max(committed, want.base_fold[0])
         assert not blob or blob == want.fold(applied)
         assert log.tail_first <= applied + 1, "entries that the fold lacks must be in memory"
         upto = log.last_index if commit_all else committed
@@ -202,6 +203,18 @@ class Machine:
             address = self.arena.address(entry.chunk.id) + entry.position
             assert bytes_at(address, entry.size_bytes) == wanted.payload if entry.size_bytes else 1
         self.check_segments(log)
+        self.check_configurations(log)
+
+    def check_configurations(self, log: GroupLog) -> None:
+        """The log knows the one in force, and all of its own entries."""
+        every = [
+            (entry.index, entry.payload)
+            for entry in self.groups[log.group].entries
+            if entry.kind == RecordKind.CONFIG
+        ]
+        assert log.configuration == (every[-1] if every else (0, b""))
+        own = [(index, payload) for index, payload in every if index >= log.first_index]
+        assert log.configured.between(log.first_index, log.last_index) == own
 
     def check_segments(self, log: GroupLog) -> None:
         """Segments hold just the committed entries from first_index on (S1-S3)."""
@@ -248,8 +261,10 @@ class Machine:
         return on_disk + stream.remainder
 
     def _state_of(self, group: GroupId) -> tuple[Index, bytes]:
-        log = self.store.groups[group]
-        return log.committed_index, self.groups[group].fold(log.committed_index)
+        log, want = self.store.groups[group], self.groups[group]
+        if want.base_fold[0] > log.committed_index:
+            return Index(want.base_fold[0]), want.base_fold[1]
+        return log.committed_index, want.fold(log.committed_index)
 
     # --- turns ---
 
@@ -453,6 +468,23 @@ class Machine:
             self.lsns[log.group, entry.index, log.truncations] = lsn
             self._logged(lsn, log.group, entry)
         assert log.next_offset == taken[-1].next_offset
+        return True
+
+    def install(self, log: GroupLog, snapshot: PrefixSnapshot, source: GroupModel) -> bool:
+        """Begin a log anew as *source* is; False when there is no room now."""
+        before = (log.last_index, log.next_offset, self.store.wal.next_lsn)
+        try:
+            lsn = self.store.install(log, PrefixSnapshot.decode(snapshot.encode()))
+        except (WalFullError, MemoryError):
+            assert before == (log.last_index, log.next_offset, self.store.wal.next_lsn)
+            return False
+        last = snapshot.last_index
+        self.lsns[log.group, last, log.truncations] = lsn
+        passed = source.entries[:last]
+        op = model.Anew(passed, last, snapshot.applied_index, snapshot.fold)
+        self._logged(lsn, log.group, op)
+        self.durable[log.group] = last
+        assert (log.first_index, log.last_index) == (last + 1, last)
         return True
 
     def vote(self, log: GroupLog, term: int, voted_for: int) -> None:

@@ -82,7 +82,17 @@ class Taken:
     group: "GroupModel"
 
 
-Op = Own | Entry | Vote | Cut | Drop | Taken
+@record
+class Anew:
+    """The log began anew behind *base_index*; *entries* are what it passed over."""
+
+    entries: list[Entry]
+    base_index: int
+    applied_index: int
+    fold: bytes
+
+
+Op = Own | Entry | Vote | Cut | Drop | Taken | Anew
 
 
 @record
@@ -102,12 +112,15 @@ class GroupModel:
         self.entries: list[Entry] = []
         self.term = 0
         self.voted_for = -1
+        self.base_index = 0  # nothing at or before it was ever here as an entry
+        self.base_fold = (0, b"")
 
     def copy(self, revision: int) -> "GroupModel":
         """Return the same group as another core has it."""
         twin = GroupModel(replace(self.descriptor, revision=revision))
         twin.entries = [*self.entries]
         twin.term, twin.voted_for = self.term, self.voted_for
+        twin.base_index, twin.base_fold = self.base_index, self.base_fold
         return twin
 
     @property
@@ -121,8 +134,12 @@ class GroupModel:
     def entry(self, index: int) -> Entry:
         return self.entries[index - 1]
 
-    def apply(self, op: Entry | Vote | Cut) -> None:
+    def apply(self, op: Entry | Vote | Cut | Anew) -> None:
         match op:
+            case Anew():
+                self.entries = [*op.entries]
+                self.base_index = op.base_index
+                self.base_fold = (op.applied_index, op.fold)
             case Entry():
                 assert op.index == self.last_index + 1
                 self.entries.append(op)
@@ -138,10 +155,13 @@ class GroupModel:
             for entry in self.entries[:committed_index]
             if entry.kind == RecordKind.TRIM
         ]
-        return max(starts, default=0)
+        base = self.entries[self.base_index - 1].next_offset if self.base_index else 0
+        return max([base, *starts])
 
     def fold(self, index: int) -> bytes:
         """Return a state that every entry up to *index* has a part in."""
+        if index == self.base_fold[0] and index:
+            return self.base_fold[1]
         crc = 0
         for entry in self.entries[:index]:
             words = struct.pack("<QQQQ", entry.index, entry.term, entry.kind, entry.next_offset)
