@@ -171,4 +171,16 @@ class LeadsChanged:
     groups: list[GroupId]
 
 
-News = Received | Heard | Outdated | LeadsChanged | Judged | LifeEnded
+@record
+class Introduced:
+    """A core that is no known peer dialed to say that it is there; where it is to be dialed.
+
+    So a node that joins is met by nodes of lower ids, which dial it and not the other way round.
+    """
+
+    peer: PeerId
+    host: str
+    port: int
+
+
+News = Received | Heard | Outdated | LeadsChanged | Judged | LifeEnded | Introduced

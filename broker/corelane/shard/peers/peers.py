@@ -28,6 +28,7 @@ from corelane.shard.peers.events import (
     Dialed,
     DialFailed,
     Gone,
+    Introduced,
     Judged,
     LeadsChanged,
     LifeEnded,
@@ -110,10 +111,9 @@ class Peer:
             return False
         if self.dials:
             return line.channel is not Channel.PROBE
-        # The other side dials; only a life that fell silent is looked for.
+        # The other side dials; one that was never met, or fell silent, is told and looked for.
         session = self.session
-        has_life = session.boot > 0 and session.gone is None
-        return line.channel is Channel.PROBE and has_life and not session.is_open
+        return line.channel is Channel.PROBE and session.gone is None and not session.is_open
 
 
 class Peers:
@@ -509,6 +509,8 @@ class Peers:
         self._greeted(peer, greeting.boot)
         answer = hello.encode_greeting(self._own.greet(peer.peer, greeting.channel))
         if greeting.channel is Channel.PROBE:
+            if not peer.is_known:
+                self.news.append(Introduced(peer.peer, greeting.host, greeting.port))
             self.effects.append(Send(conn, [encode(Kind.WELCOME, 0, answer)], []))
             self._close(conn, "")
             return

@@ -114,8 +114,11 @@ def test_silence_is_silence_to_both_ends_and_never_death(
         assert isinstance(net.core(watcher).peers.verdict(watched), Silent)
         assert isinstance(net.core(watcher).peers.verdict(THREE), Up)
     net.run(20_000)
-    for watcher, _ in PAIRS:
+    for watcher, watched in PAIRS:
         assert not said_since(net.core(watcher), since_ms, LifeEnded)
+        session = net.core(watcher).peers.session(watched)
+        assert session is not None
+        assert not session.is_open, "a connection that carries nothing is given up"
     net.blocked.clear()
     net.run(limits.PEER_BACKOFF_MS_MAX + 1_000)
     net.check_all_up()
