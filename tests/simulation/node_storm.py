@@ -227,8 +227,8 @@ class Storm:
         lead = None
         if topic is not None:
             lead = core.shard.groups.lead_of(topic.partitions[client.partition].group)
-        if lead is not None and lead[0] in self.node.cores:
-            core = self.node[lead[0]]
+        if lead is not None and lead.core in self.node.cores:
+            core = self.node[lead.core]
         client.count = client.count or self.chance.randrange(1, 4)
         builder = BatchBuilder()
         for number in range(client.acknowledged, client.acknowledged + client.count):

@@ -17,6 +17,7 @@ from corelane.model.ids import BrokerId, ConnId, CoreId, NodeId
 from corelane.shard.config import Advertised, ListenerBrokers, ShardConfig
 from corelane.shard.effects import (
     Close,
+    Dial,
     Effect,
     Emptied,
     Exit,
@@ -294,6 +295,8 @@ class Node:
                 self.crash(power=False)
             case HoldProduce() | Pause() | Resume() | Stopped() | OperatorAnswer() | Emptied():
                 pass
+            case Dial():
+                raise AssertionError("this node stands alone")
             case _:
                 self._submit(effect)
 

@@ -126,7 +126,9 @@ def owner_of(shard: Shard, topic: Topic | None, number: int) -> CoreId | None:
         return None
     group = group_of(shard, topic, number)
     lead = shard.groups.lead_of(group)
-    return shard.groups.siblings.home_of(group) if lead is None else lead[0]
+    if lead is None or lead.node != shard.config.node:
+        return shard.groups.siblings.home_of(group)
+    return lead.core
 
 
 def topic_of(shard: Shard, shape: Shape, row: Message) -> Topic | None:

@@ -46,7 +46,7 @@ def handle(shard: Shard, call: Call) -> None:
         call.answer(_refusal(error))
         return
     wait = ProducerIdWait(shard, call)
-    shard.groups.take_producer_id(wait)
+    shard.groups.id_blocks.take(wait)
     if not wait.is_done:
         shard.deadlines.add(shard.now_ms + WAIT_MS_MAX, wait)
 

@@ -32,11 +32,10 @@ def broker_of(shard: Shard, core: CoreId) -> BrokerId | None:
 def lead_of(shard: Shard, group: GroupId) -> LeaderHint | None:
     """Return who leads a group; None: nobody that clients can be sent to."""
     lead = shard.groups.lead_of(group)
-    if lead is None:
+    if lead is None or lead.node != shard.config.node:
         return None
-    core, term = lead
-    broker = broker_of(shard, core)
-    return None if broker is None else LeaderHint(broker, term)
+    broker = broker_of(shard, lead.core)
+    return None if broker is None else LeaderHint(broker, lead.term)
 
 
 def group_of(shard: Shard, topic: Topic, number: int) -> GroupId:

@@ -6,6 +6,7 @@ chance and no configuration, so that every node folds the log to the same cluste
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, assert_never
 
 from corelane.cluster.binary import BinaryError, Reader, Writer
@@ -56,6 +57,9 @@ class NodeRegistered:
     rack: str
     core_count: int
     endpoints: tuple[Endpoint, ...]
+    peer_host: str = ""
+    peer_port: int = 0
+    """Where other nodes dial it; 0: it stands alone."""
 
 
 @record
@@ -153,9 +157,13 @@ def encode(command: Command) -> bytes:
             out.uint(7)
             for number in (command.node, command.core, command.first_id, command.count):
                 out.uint(number)
-        case NodeRegistered():
-            out.uint(2)
+        case NodeRegistered() if command.peer_port == 0:
+            out.uint(2)  # as it was before nodes had peers
             write_node(out, command)
+        case NodeRegistered():
+            out.uint(9)
+            write_node(out, command)
+            write_peer(out, command)
         case ClusterCreated():
             out.uint(1)
             out.blob(command.cluster_id)
@@ -263,6 +271,19 @@ def read_node(reader: Reader) -> NodeRegistered:
     )
 
 
+def write_peer(out: Writer, node: NodeRegistered) -> None:
+    """Write where a node is dialed by others."""
+    out.text(node.peer_host)
+    out.uint(node.peer_port)
+
+
+def read_node_with_peer(reader: Reader) -> NodeRegistered:
+    """Read what `write_node` and then `write_peer` wrote."""
+    node = read_node(reader)
+    host = reader.text(limits.HOST_CHARACTERS_MAX)
+    return replace(node, peer_host=host, peer_port=reader.uint(limits.PORT_MAX))
+
+
 def read_topic_name(reader: Reader) -> str:
     """Read the name of a topic."""
     name = reader.text(limits.TOPIC_NAME_CHARACTERS_MAX)
@@ -350,4 +371,5 @@ _READERS: Final[dict[int, Callable[[Reader], Command]]] = {
     6: _read_alter_config,
     7: _read_producer_ids,
     8: _read_alter_broker,
+    9: read_node_with_peer,
 }

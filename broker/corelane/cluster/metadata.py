@@ -31,20 +31,23 @@ from corelane.cluster.commands import (
     read_cluster_id,
     read_configs,
     read_node,
+    read_node_with_peer,
     read_partitions,
     read_topic_id,
     read_topic_name,
     write_configs,
     write_node,
     write_partitions,
+    write_peer,
 )
 from corelane.model import limits
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import CoreId, GroupId, Index, NodeId, TopicId
 from corelane.model.record import record
 
-_FORMAT: Final = 2
-_FORMATS_READ: Final = (1, 2)  # 2 has settings of brokers at its end
+_FORMAT: Final = 3
+_FORMATS_READ: Final = (1, 2, 3)
+"""2 has settings of brokers at its end, 3 where nodes are dialed by their peers."""
 ALL_NODES: Final = 0
 """Instead of a node: the settings of all brokers."""
 
@@ -241,6 +244,7 @@ class Cluster:
         out.uint(len(self.nodes))
         for node in sorted(self.nodes):
             write_node(out, self.nodes[node])
+            write_peer(out, self.nodes[node])
         out.uint(len(self.topics))
         for name in sorted(self.topics):
             topic = self.topics[name]
@@ -282,7 +286,7 @@ class Cluster:
         if reader.uint(1):
             self.cluster_id = read_cluster_id(reader)
         for _ in range(reader.count(limits.NODES_MAX)):
-            node = read_node(reader)
+            node = read_node_with_peer(reader) if form > 2 else read_node(reader)
             self.nodes[node.node] = node
         for _ in range(reader.count(limits.TOPICS_MAX)):
             topic = Topic(

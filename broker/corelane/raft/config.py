@@ -15,6 +15,19 @@ class Jitter(Protocol):
         """Return a number in [0, stop)."""
 
 
+class Contacts(Protocol):
+    """When others were heard, for groups whose repeated heartbeats only move a table elsewhere.
+
+    Times are those of the events' clock; a very small number where nothing was heard.
+    """
+
+    def leader_heard_ms(self, group: GroupId, term: Term, leader: NodeId) -> int:
+        """Return when *leader* last said that it leads *group* in *term*."""
+
+    def follower_heard_ms(self, group: GroupId, term: Term, follower: NodeId) -> int:
+        """Return when the round was sent in which *follower* last said that it follows."""
+
+
 @record
 class RaftSettings:
     """Time-outs and flow limits; one value shared by all groups of a core."""
@@ -55,6 +68,7 @@ class RaftConfig:
     settings: RaftSettings = field(default_factory=lambda: DEFAULT_SETTINGS)
     outgoing: tuple[NodeId, ...] = ()
     learners: tuple[NodeId, ...] = ()
+    contacts: Contacts | None = None
 
 
 @record

@@ -18,7 +18,7 @@ Numbered invariants, cited by the tests and checked by the simulation after ever
 # performance-critical: see STYLE.md
 
 from collections.abc import Sequence
-from typing import assert_never
+from typing import Final, assert_never
 
 from corelane.model.ids import Index, NodeId, Term
 from corelane.raft import membership, replication
@@ -60,6 +60,9 @@ from corelane.raft.messages import (
 from corelane.raft.state import NEVER_MS, NOTHING
 from corelane.raft.voting import Voting
 
+IN_SYNC_MS: Final = 10_000
+"""How long ago a follower in sync was last at the log's end (DESIGN section 8)."""
+
 __all__ = ["NEVER_MS", "NOTHING", "RaftGroup"]
 
 
@@ -81,6 +84,53 @@ class RaftGroup(Voting):
         matches = {node: progress.match_index for node, progress in followers.items()}
         matches[self._config.self_id] = self.durable_index
         return matches
+
+    @property
+    def leader_committed_here(self) -> bool:
+        """True once an entry of the current term is committed here, and its leader is known.
+
+        What earlier leaders committed is then here, too (section 5.4.3, Leader Completeness).
+        """
+        return self.leader is not None and self._log.term_at(self.committed_index) == self.term
+
+    def is_caught_up(self, node: NodeId) -> bool:
+        """Whether a follower has, durably, everything that this leader's log has now."""
+        assert self._leadership is not None
+        progress = self._leadership.followers.get(node)
+        return progress is not None and progress.match_index >= self._log.last_index
+
+    def in_sync(self, now_ms: int) -> tuple[NodeId, ...]:
+        """Return the members that are heard and at the log's end, or were within 10 s."""
+        leadership = self._leadership
+        assert leadership is not None
+        last_index, own = self._log.last_index, self._config.self_id
+        found = []
+        for node in self.configuration.members:
+            progress = leadership.followers.get(node)
+            if progress is not None:
+                heard_ms = progress.heard_ms
+                if self._contacts is not None:
+                    asked = (self._config.group, self.term, node)
+                    heard_ms = max(heard_ms, self._contacts.follower_heard_ms(*asked))
+                if progress.match_index >= last_index:
+                    progress.caught_up_ms = now_ms
+                since_ms = min(heard_ms, progress.caught_up_ms)
+            if node == own or (progress is not None and now_ms - since_ms < IN_SYNC_MS):
+                found.append(node)
+        return tuple(found)
+
+    def announce(self) -> Sequence[Effect]:
+        """Tell followers that have everything what is committed, before the next heartbeat."""
+        leadership = self._leadership
+        assert leadership is not None
+        for node, progress in leadership.followers.items():
+            self._send_appends(node, leadership.announce(progress, self.committed_index))
+        return self._take_effects()
+
+    def step_down(self) -> Sequence[Effect]:
+        """Lead no more, of one's own accord: this process lags, or cannot read what it has."""
+        self._step_down()
+        return self._take_effects()
 
     @property
     def is_transferring(self) -> bool:
@@ -178,8 +228,13 @@ class RaftGroup(Voting):
     def _deadline_passed(self) -> None:
         if self._leadership is not None:
             self._check_quorum(self._leadership)
-        else:
-            self._begin_round_unless_busy()
+            return
+        if self.leader is not None and self._contacts is not None:
+            deadline_ms = self._leader_seen_ms() + self._delay_ms
+            if deadline_ms > self._now_ms:
+                self.deadline_ms = deadline_ms
+                return
+        self._begin_round_unless_busy()
 
     # -- Messages -------------------------------------------------------------------------------
 

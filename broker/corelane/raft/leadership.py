@@ -98,6 +98,13 @@ class Leadership:
         appends += self.stream(progress, committed_index)
         return appends
 
+    def announce(self, progress: Progress, committed_index: Index) -> list[Append]:
+        """Return an append without entries for a follower with nothing on its way to it."""
+        has_all = progress.next_index == self._log.last_index + 1
+        if progress.state is not ProgressState.REPLICATE or not has_all:
+            return []
+        return [self._append(progress, Index(progress.next_index - 1), committed_index)]
+
     def stream(self, progress: Progress, committed_index: Index) -> list[Append]:
         """Return the appends with entries that the follower's window has room for."""
         log = self._log

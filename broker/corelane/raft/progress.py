@@ -31,6 +31,7 @@ class Progress:
 
     __slots__ = (
         "_inflight",
+        "caught_up_ms",
         "heard_ms",
         "inflight_bytes",
         "is_paused",
@@ -48,6 +49,8 @@ class Progress:
         self.state = ProgressState.PROBE
         self.is_paused = False
         self.heard_ms = now_ms
+        self.caught_up_ms = now_ms
+        """When it was last seen to have the whole log; a new leader gives it the benefit."""
         self.inflight_bytes = 0
         self._inflight: deque[tuple[Index, int]] = deque()
 

@@ -46,6 +46,7 @@ class GroupState:
 
     __slots__ = (
         "_config",
+        "_contacts",
         "_delay_ms",
         "_effects",
         "_held",
@@ -80,6 +81,7 @@ class GroupState:
         self, config: RaftConfig, hard: HardState, log: LogView, jitter: Jitter, now_ms: int
     ) -> None:
         configuration.check(config)
+        self._contacts = config.contacts
         entries = log.configurations(log.first_index, log.last_index)
         self.membership = Membership(
             Configuration(config.voters, config.outgoing, config.learners), entries
@@ -220,7 +222,16 @@ class GroupState:
             return True
         if self.leader is None:
             return False
-        return self._now_ms - self._leader_heard_ms < self._settings.election_timeout_ms
+        return self._now_ms - self._leader_seen_ms() < self._settings.election_timeout_ms
+
+    def _leader_seen_ms(self) -> int:
+        """Return when the leader of the term was last heard, here or by who listens for all."""
+        assert self.leader is not None
+        heard_ms = self._leader_heard_ms
+        if self._contacts is None:
+            return heard_ms
+        group = self._config.group
+        return max(heard_ms, self._contacts.leader_heard_ms(group, self.term, self.leader))
 
     def _answer(self, to: NodeId, message: Message) -> None:
         """Send *message*, or hold it until the term and vote it speaks for are durable (R1).

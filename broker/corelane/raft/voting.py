@@ -165,6 +165,11 @@ class Voting(GroupState):
         """Step down when no quorum was heard for an election time-out: others may elect."""
         timeout_ms = self._settings.election_timeout_ms
         own = self._config.self_id
+        if self._contacts is not None:
+            group, followers = self._config.group, leadership.followers
+            for node, progress in followers.items():
+                heard_ms = self._contacts.follower_heard_ms(group, self.term, node)
+                progress.heard_ms = max(progress.heard_ms, heard_ms)
         heard_ms = leadership.quorum_heard_ms(self._now_ms, self.configuration, own)
         if self._now_ms - heard_ms >= timeout_ms:
             self._step_down()

@@ -37,6 +37,18 @@ class ListenerBrokers:
 
 
 @record
+class PeerPlace:
+    """Where the cores of other nodes find this one, and whom it knows of."""
+
+    host: str
+    port: int
+    boot: int
+    """Counts the lives of this core: a later one has a greater number."""
+    seeds: tuple[tuple[NodeId, str, int], ...] = ()
+    """Node, host and peer port of nodes that were heard of before this core knew any."""
+
+
+@record
 class ShardConfig:
     """Everything a shard does not decide itself."""
 
@@ -53,6 +65,10 @@ class ShardConfig:
     random: Random
     retired: tuple[CoreId, ...] = ()
     """Cores of an earlier start that still own groups, and hand them over to go."""
+    peer: PeerPlace | None = None
+    """None: this node stands alone, and speaks to no other."""
+    founds: bool = True
+    """With an empty directory: this node begins the cluster; otherwise it joins one."""
 
     @property
     def broker_ids(self) -> list[BrokerId]:

@@ -15,7 +15,7 @@ from corelane.cluster.commands import (
     encode,
 )
 from corelane.cluster.metadata import Change, Cluster
-from corelane.model.ids import Index, RecordKind
+from corelane.model.ids import Index, RecordKind, Term
 from corelane.model.metrics import ShardCounts
 from corelane.raft.core import RaftGroup
 from corelane.shard.member import Member
@@ -42,7 +42,10 @@ class Follower(Protocol):
         """Pass a command on to who mirrors the fold; its changes follow, each by `changed`."""
 
     def established(self) -> None:
-        """This core leads the controller's group: look at the whole fold at once."""
+        """The fold is the cluster's, and not still being read: look at all of it at once."""
+
+    def took_lead(self) -> None:
+        """This core leads the controller's group now, and takes commands."""
 
 
 class Controller(Member):
@@ -50,9 +53,11 @@ class Controller(Member):
 
     Invariant K1: the fold is applied once per committed entry, in index order, here and at
     recovery alike (one apply function for live and replay).
+    Invariant K2: nobody acts on the fold before it has everything that this core may have acted on
+    in an earlier life: all that its log had at the start, and an entry of its leader's own term.
     """
 
-    __slots__ = ("cluster", "follower", "proposals", "was_established")
+    __slots__ = ("_led_term", "_start_index", "cluster", "follower", "is_known", "proposals")
 
     def __init__(
         self,
@@ -65,7 +70,10 @@ class Controller(Member):
         super().__init__(raft, log, counts)
         self.cluster = cluster
         self.follower = follower
-        self.was_established = False
+        self.is_known = False
+        """Whether the fold may be acted on (K2); it stays so."""
+        self._start_index = log.last_index
+        self._led_term = Term(0)
         self.proposals: deque[tuple[Index, Applied]] = deque()
 
     def propose(self, command: Command, applied: Applied) -> None:
@@ -94,12 +102,24 @@ class Controller(Member):
         while cluster.applied_index < index:
             self._apply(Index(cluster.applied_index + 1))
         assert cluster.applied_index >= index, "K1"
-        if not self.was_established and self.raft.is_established:
-            self.was_established = True
+        self.look()
+
+    def look(self) -> None:
+        """Act on the whole fold when it is first known, and on having become the leader."""
+        raft = self.raft
+        if not self.is_known:
+            if raft.committed_index < self._start_index or not raft.leader_committed_here:
+                return
+            self.is_known = True
             self.follower.established()
+        if self._led_term != raft.term and self.serves:
+            self._led_term = raft.term
+            self.follower.took_lead()
+
+    def truncated(self, from_index: Index) -> None:
+        self._start_index = min(self._start_index, Index(from_index - 1))
 
     def became_follower(self) -> None:
-        self.was_established = False
         lost = [applied for _index, applied in self.proposals]
         self.proposals.clear()
         for applied in lost:
@@ -112,11 +132,11 @@ class Controller(Member):
         if entry.kind == RecordKind.COMMAND:
             payload = self.log.control_payload(index)
             changes = self.cluster.apply(index, decode(payload))
-            if self.was_established:
+            if self.is_known:
                 self.follower.applied(index, payload)
         else:
             self.cluster.skip(index)
-        if self.was_established:  # before that, `established` looks at the whole fold at once
+        if self.is_known:  # before that, `established` looks at the whole fold at once
             for change in changes:
                 self.follower.changed(change)
         assert self.cluster.applied_index == index

@@ -103,6 +103,15 @@ class Emptied:
     """This retired core owns nothing any more: it may be stopped and its directory removed."""
 
 
+@record
+class Dial:
+    """Connect to a peer; answered by `Dialed` or `DialFailed` with the same number."""
+
+    dial: int
+    host: str
+    port: int
+
+
 Effect = (
     Send
     | Close
@@ -115,5 +124,6 @@ Effect = (
     | Stopped
     | OperatorAnswer
     | Emptied
+    | Dial
     | DiskEffect
 )

@@ -2,6 +2,7 @@
 
 from corelane.model.ids import ConnId, CoreId, JobId
 from corelane.model.record import record
+from corelane.shard.peers.events import PeerEvent
 from corelane.storage.effects import DiskDone
 
 
@@ -106,6 +107,15 @@ class DiskSpace:
     usable_bytes: int
 
 
+@record
+class SiblingEnded:
+    """A life of another core of this node is over; other nodes are told at once."""
+
+    core: CoreId
+    boot: int
+    """Its boot epoch, as its greetings to other nodes had it."""
+
+
 Event = (
     Opened
     | Closed
@@ -118,4 +128,6 @@ Event = (
     | LinkDown
     | OperatorRequest
     | DiskSpace
+    | SiblingEnded
+    | PeerEvent
 )

@@ -5,13 +5,11 @@ from core 0 (siblings.py); this file makes what is on this core agree with both:
 that were created or came here, drops those that were deleted or left.
 """
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
-from corelane.cluster.commands import ClusterCreated, Endpoint, NodeRegistered, ProducerIdBlock
 from corelane.cluster.metadata import (
     BrokerConfigChanged,
     Change,
@@ -32,22 +30,26 @@ from corelane.model import limits
 from corelane.model.config import with_dynamic
 from corelane.model.ids import (
     CONTROLLER_GROUP,
-    CoreId,
     GroupId,
     Index,
     NodeId,
     Term,
     TopicId,
 )
-from corelane.producers.ids import ProducerIdAllocator
 from corelane.producers.sequences import ProducerTable
+from corelane.raft import membership
 from corelane.raft.config import HardState, RaftConfig
 from corelane.raft.core import RaftGroup
 from corelane.raft.events import Tick
+from corelane.raft.membership import Configuration
 from corelane.shard.controller import Controller
+from corelane.shard.id_blocks import IdBlocks
 from corelane.shard.member import Member
 from corelane.shard.moves import Moves
 from corelane.shard.partition import Partition, Topic, refold
+from corelane.shard.peering import Peering
+from corelane.shard.peers.leads import Lead
+from corelane.shard.registration import Registration
 from corelane.shard.siblings import Siblings
 from corelane.storage.group_log import GroupLog
 from corelane.storage.layout import Descriptor
@@ -58,15 +60,6 @@ if TYPE_CHECKING:
     from corelane.shard.shard import Shard
 
 NO_TOPIC_ID: Final = TopicId(bytes(16))
-
-
-class IdWaiter(Protocol):
-    """Who waits for a producer id."""
-
-    is_done: bool
-
-    def granted(self, producer_id: int) -> None:
-        """Take the id."""
 
 
 class Groups:
@@ -81,16 +74,18 @@ class Groups:
         self.members: dict[GroupId, Member] = {}
         self.topics: dict[bytes, Topic] = {}
         self.topics_by_id: dict[bytes, Topic] = {}
-        self.producer_ids = ProducerIdAllocator()
         self.opening = 0  # partitions that do not lead yet
         self._queued: set[GroupId] = set()  # of those, the ones that wait in `shard.todo`
         self.is_reconciled = False
         self.is_resized = False  # this start has another number of cores than the last
         self._folds = recovered.folds
         self._damaged = recovered.damaged
-        self._waiting_for_ids: deque[IdWaiter] = deque()
         shard.store.state_of = self._state_of
         self.siblings = Siblings(shard, self)
+        peer = shard.config.peer
+        self.peering = None if peer is None else Peering(shard, self, peer)
+        self.registration = Registration(shard, self)
+        self.id_blocks = IdBlocks(shard, self)
         self.moves = Moves(shard, self)
         self._controller: Controller | None = None
         self.cluster = Cluster()
@@ -112,22 +107,35 @@ class Groups:
         shard = self.shard
         log = shard.store.groups.get(CONTROLLER_GROUP)
         if log is None:
-            log = shard.store.create_group(
-                Descriptor(CONTROLLER_GROUP, "", NO_TOPIC_ID, 0, (shard.config.node,))
-            )
+            voters = (shard.config.node,) if shard.config.founds else ()
+            log = shard.store.create_group(Descriptor(CONTROLLER_GROUP, "", NO_TOPIC_ID, 0, voters))
         applied, blob = self._folds.pop(CONTROLLER_GROUP, (Index(0), b""))
         cluster = Cluster.decode(blob) if blob else Cluster()
         assert cluster.applied_index == applied
         assert applied >= log.flushed_index
         raft = self._make_raft(log)
         controller = Controller(raft, log, shard.counts, cluster, self)
+        controller.postman = self.peering
         self.members[CONTROLLER_GROUP] = controller
+        if self.peering is not None:
+            self.peering.came(controller)
         return controller
 
     def _make_raft(self, log: GroupLog) -> RaftGroup:
         shard = self.shard
+        members = Configuration(log.descriptor.voters)
+        index, payload = log.configured.at(Index(log.first_index - 1))
+        if index:
+            members = membership.decode(payload)
         return RaftGroup(
-            RaftConfig(log.group, shard.config.node, log.descriptor.voters),
+            RaftConfig(
+                log.group,
+                shard.config.node,
+                members.voters,
+                outgoing=members.outgoing,
+                learners=members.learners,
+                contacts=self.peering,
+            ),
             HardState(log.term, log.voted_for, log.committed_index),
             log,
             shard.config.random,
@@ -145,7 +153,13 @@ class Groups:
                 40, f"the controller's log is damaged, offline: {self._damaged[CONTROLLER_GROUP]}"
             )
             return
-        self.controller.campaign(self.shard.now_ms)
+        if self._stands_first(self.controller):
+            self.controller.campaign(self.shard.now_ms)
+
+    def _stands_first(self, member: Member) -> bool:
+        """Whether a member asks for votes at once: nobody leads, or its pre-vote is refused."""
+        voters = member.raft.configuration.voters
+        return bool(voters) and voters[0] == self.shard.config.node
 
     def _state_of(self, group: GroupId) -> tuple[Index, bytes]:
         """Return a group's fold for its checkpoint row."""
@@ -180,31 +194,29 @@ class Groups:
         return self._has_fold
 
     def established(self) -> None:
-        """This core leads the controller's group and knows its whole log: act on it."""
-        assert self.controller.serves
-        assert not self._has_fold, "a lone voter leads until it dies"
+        """This core knows the whole of the controller's log: act on it."""
+        assert not self._has_fold, "what is known stays known"
         assert not self.topics
         self._has_fold = True
-        self.reservations = Reservations(self.cluster)
-        config = self.shard.config
-        if self.cluster.cluster_id is None:
-            self.controller.propose(ClusterCreated(config.cluster_id), _ignored)
-        endpoints = tuple(
-            Endpoint(listener.name, broker.host, broker.port, broker.broker_id % 1000)
-            for listener in config.listeners
-            for broker in listener.brokers
-        )
-        node = NodeRegistered(config.node, config.config.node.rack, config.core_count, endpoints)
-        known = self.cluster.nodes.get(config.node)
-        self.is_resized = known is not None and known.core_count != config.core_count
-        if known != node:
-            self.controller.propose(node, _ignored)
+        self.is_resized = self.registration.is_resized
+        if self.peering is not None:
+            self.peering.nodes_changed()
         self.siblings.established()
+
+    def took_lead(self) -> None:
+        """This core leads the controller's group: commands are decided here."""
+        self.reservations = Reservations(self.cluster)
+        self.siblings.led(CONTROLLER_GROUP, self.controller.raft.term)
+        if self.peering is not None:
+            self.peering.tell_lead(self.controller)
+        self.registration.took_lead()
 
     def mirrored(self, cluster: Cluster, changes: Sequence[Change]) -> None:
         """Take over the fold from core 0; *changes* lead to it from the one known before."""
         self.cluster = cluster
         self._has_fold = True
+        if self.peering is not None:
+            self.peering.nodes_changed()
         for change in changes:
             self.changed(change)
         if self.siblings.is_settled and not self.is_reconciled:
@@ -264,12 +276,41 @@ class Groups:
         if topic is not None:
             topic.changed()
 
-    def lead_of(self, group: GroupId) -> tuple[CoreId, Term] | None:
-        """Return which core of this node leads a group, and its term; None: nobody does."""
+    def lead_of(self, group: GroupId) -> Lead | None:
+        """Return which core of which node leads a group; None: nobody that is known here."""
         member = self.members.get(group)
-        if member is not None:
-            return (self.shard.config.core, member.raft.term) if member.serves else None
-        return self.siblings.lead_of(group)
+        config = self.shard.config
+        elsewhere = None if self.peering is None else self.peering.lead_of(group)
+        if member is None:
+            sibling = self.siblings.lead_of(group)
+        else:
+            sibling = (config.core, member.raft.term) if member.serves else None
+        if sibling is None:
+            return elsewhere
+        core, term = sibling
+        if elsewhere is not None and elsewhere.term >= term:
+            return elsewhere  # the very same, with its in-sync set, or a later one
+        return Lead(group, term, 0, config.node, core, (config.node,))
+
+    def controller_node(self) -> NodeId | None:
+        """Return the node that leads the controller's group; None: not known."""
+        if self._controller is not None:
+            return self._controller.raft.leader
+        lead = self.lead_of(CONTROLLER_GROUP)
+        return None if lead is None else lead.node
+
+    def is_node_up(self, node: NodeId) -> bool:
+        """Whether a node can be reached from here."""
+        if node == self.shard.config.node:
+            return True
+        return self.peering is not None and self.peering.is_node_up(node)
+
+    def node_judged(self, node: NodeId) -> None:
+        """A node is there, or away: answers that name it are otherwise now."""
+        for plan in self.cluster.topics.values():
+            topic = self.topics_by_id.get(plan.topic_id)
+            if topic is not None and any(node in part.replicas for part in plan.partitions):
+                topic.changed()
 
     def changed(self, change: Change) -> None:
         match change:
@@ -281,6 +322,8 @@ class Groups:
                 if self.is_reconciled:
                     self._delete_topic(change.topic)
                 self.siblings.deleted(part.group for part in change.topic.partitions)
+                if self.peering is not None:
+                    self.peering.deleted(part.group for part in change.topic.partitions)
             case TopicConfigChanged() if self.is_reconciled:
                 topic = self.topics_by_id[change.topic.topic_id]
                 topic.settings = effective(change.topic.configs, self.shard.config.config)
@@ -294,9 +337,11 @@ class Groups:
                 config = self.shard.config
                 if (change.node, change.core) == (config.node, config.core):
                     self.siblings.ids_came()
-                    self._ids_granted(change.first_id, change.count)
+                    self.id_blocks.granted(change.first_id, change.count)
             case BrokerConfigChanged() if self.is_reconciled:
                 self._apply_dynamic()
+            case NodeChanged() if self.peering is not None:
+                self.peering.nodes_changed()
             case (
                 ClusterNamed()
                 | NodeChanged()
@@ -411,6 +456,7 @@ class Groups:
             else ProducerTable(expiration_ms, limits.PRODUCERS_PER_PARTITION_MAX)
         )
         partition = Partition(raft, log, shard.counts, topic, producers)
+        partition.postman = self.peering
         refold(log, producers, applied)
         producers.committed(log.committed_index)
         assert topic.partitions[number] is None
@@ -418,12 +464,14 @@ class Groups:
         topic.partitions[number] = partition
         self.members[group] = partition
         _apply_log_settings(topic, log)
-        partition.opened = partial(self._partition_opened, partition)
+        partition.led = partial(self._partition_leads, partition)
+        partition.is_opening = raft.configuration.members == (shard.config.node,)
+        if not partition.is_opening:
+            self.opening -= 1  # whoever leads it, this replica does its part
         if group in self._damaged:
             partition.is_damaged = True
             topic.changed()
-            partition.opened = None
-            self.opening -= 1
+            self._opened(partition)
             shard.log(
                 40,
                 f"partition {topic.name}-{number} is offline: {self._damaged[group]}. Everything "
@@ -431,12 +479,22 @@ class Groups:
                 "show and repair.",
             )
             return
-        partition.campaign(shard.now_ms)
+        if self.peering is not None:
+            self.peering.came(partition)
+        if self._stands_first(partition):
+            partition.campaign(shard.now_ms)
 
-    def _partition_opened(self, partition: Partition) -> None:
-        assert self.opening > 0
-        self.opening -= 1
+    def _opened(self, partition: Partition) -> None:
+        if partition.is_opening:
+            assert self.opening > 0
+            self.opening -= 1
+            partition.is_opening = False
+
+    def _partition_leads(self, partition: Partition) -> None:
+        self._opened(partition)
         self.siblings.led(partition.group, partition.raft.term)
+        if self.peering is not None:
+            self.peering.tell_lead(partition)
 
     def release(self, partition: Partition) -> None:
         """Give up a partition that another core has taken over, durably."""
@@ -446,12 +504,15 @@ class Groups:
         topic.partitions[partition.number] = None
         topic.changed()
         partition.is_dropped = True
-        if partition.opened is not None:
-            self.opening -= 1
-            partition.opened = None
-        del self.members[partition.group]
+        self._opened(partition)
+        self._forget(partition)
         self.shard.store.release_group(partition.log)
         partition.fail_waits()
+
+    def _forget(self, partition: Partition) -> None:
+        del self.members[partition.group]
+        if self.peering is not None:
+            self.peering.left(partition.group)
 
     def _apply_settings(self, topic: Topic) -> None:
         for partition in topic.partitions:
@@ -468,10 +529,8 @@ class Groups:
             if partition is None:
                 continue
             partition.is_dropped = True
-            if partition.opened is not None and not partition.serves:
-                self.opening -= 1
-            partition.opened = None
-            del self.members[partition.group]
+            self._opened(partition)
+            self._forget(partition)
             self.shard.store.drop_group(partition.log)
             partition.fail_waits()
             assert not partition.serves
@@ -488,75 +547,29 @@ class Groups:
         else:
             self._folds[group] = fold
 
-    # --- producer ids ---
-
-    def take_producer_id(self, waiter: "IdWaiter") -> None:
-        """Give *waiter* a producer id, now or when the controller granted more of them."""
-        ids = self.producer_ids
-        producer_id = ids.take()
-        if producer_id is not None:
-            waiter.granted(producer_id)
-        else:
-            waiting = self._waiting_for_ids
-            while waiting and waiting[0].is_done:  # they wait equally long: the first end first
-                waiting.popleft()
-            waiting.append(waiter)
-        if ids.wants_block:
-            self._ask_for_ids()
-
-    def _ask_for_ids(self) -> None:
-        self.producer_ids.block_asked()
-        if self.siblings.is_controller:
-            self.propose_producer_ids(self.shard.config.core)
-        else:
-            self.siblings.ask_for_ids()
-
-    def propose_producer_ids(self, core: CoreId) -> None:
-        """Have the controller grant *core* a block of producer ids."""
-        count = limits.PRODUCER_ID_BLOCK_COUNT
-        first = self.reservations.producer_ids(count)
-
-        def applied(changes: Sequence[Change] | None) -> None:
-            if changes is None:
-                self.siblings.ids_refused(core)
-
-        command = ProducerIdBlock(self.shard.config.node, core, first, count)
-        self.controller.propose(command, applied)
-
-    def producer_ids_lost(self) -> None:
-        """The block asked for, if any, will not come: ask again if somebody waits."""
-        self.producer_ids.block_refused()
-        if self._waiting_for_ids:
-            self._ask_for_ids()
-
-    def _ids_granted(self, first_id: int, count: int) -> None:
-        self.producer_ids.block_granted(first_id, count)
-        waiting = self._waiting_for_ids
-        while waiting:
-            waiter = waiting.popleft()
-            if waiter.is_done:
-                continue
-            producer_id = self.producer_ids.take()
-            if producer_id is None:
-                waiting.appendleft(waiter)
-                self._ask_for_ids()
-                return
-            waiter.granted(producer_id)
-
     # --- time ---
 
     def tick(self) -> None:
-        """Let groups whose deadline has come act; with one voter each there is none to come."""
-        now_ms = self.shard.now_ms
+        """Let the controller's group act when its time has come; others have none to come."""
         controller = self._controller
-        if controller is not None and now_ms >= controller.raft.deadline_ms:
-            controller.perform(controller.raft.step(now_ms, Tick()))
+        if controller is None:
+            return
+        if self.peering is None:
+            if self.shard.now_ms >= controller.raft.deadline_ms:
+                controller.step(self.shard.now_ms, Tick())
+            return
+        if not controller.is_known:
+            controller.look()
+        self.registration.tick()
 
     @property
     def is_ready(self) -> bool:
         """Whether every partition that belongs here leads (or is known damaged)."""
         if self._controller is None:
             return self.opening == 0 and self.is_reconciled
+        if self.peering is not None and not self._controller.serves:
+            is_member = self.shard.config.node in self.cluster.nodes
+            return self.opening == 0 and self.is_reconciled and is_member
         return self.opening == 0 and self.takes_commands
 
     @property
@@ -568,10 +581,6 @@ class Groups:
         known = self.shard.config.node in self.cluster.nodes
         serves = self._controller is not None and self._controller.serves
         return serves and known and self.is_reconciled
-
-
-def _ignored(changes: object) -> None:
-    """The proposer has nobody to tell."""
 
 
 def _apply_log_settings(topic: Topic, log: GroupLog) -> None:

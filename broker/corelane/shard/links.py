@@ -70,6 +70,8 @@ class Kind(IntEnum):
     """The group in a parcel is mine now, durably; or why it is not."""
     ASK_TAKEN = 35
     """Say TAKEN again, once you know that nothing more comes from that life of its source."""
+    RAFT = 48
+    """A message for a replica of yours, which another node thought to be mine."""
 
 
 ARENA_ANSWER_BYTES_MIN: Final = 16 * limits.KIB

@@ -3,10 +3,11 @@
 # performance-critical: see STYLE.md
 
 from collections.abc import Sequence
-from typing import assert_never
+from typing import Final, Protocol, assert_never
 
 from corelane.model.ids import Index, NodeId, RecordKind, Term
 from corelane.model.metrics import ShardCounts
+from corelane.raft import membership
 from corelane.raft.core import RaftGroup
 from corelane.raft.effects import (
     AppendConfiguration,
@@ -22,8 +23,38 @@ from corelane.raft.effects import (
     TransferEnded,
     Truncate,
 )
-from corelane.raft.events import Campaign, VotePersisted
+from corelane.raft.events import Campaign, Event, Received, VotePersisted
+from corelane.raft.messages import Message
 from corelane.storage.group_log import GroupLog
+from corelane.storage.receiving import MalformedEntriesError
+from corelane.storage.wal import WalFullError
+
+_NO_PAYLOAD: Final = memoryview(b"")
+
+
+class Postman(Protocol):
+    """Who carries what raft groups of this core say to other nodes, and hears how they fare."""
+
+    def send(self, member: "Member", to: NodeId, message: Message) -> None:
+        """Bring a message to the member of a node, or lose it."""
+
+    def lead(self, member: "Member") -> None:
+        """*member* leads: its followers are to hear of it again and again."""
+
+    def follow(self, member: "Member", leader: NodeId | None) -> None:
+        """*member* follows *leader*, or looks for one."""
+
+    def term_durable(self, member: "Member", term: Term) -> None:
+        """*member* answers for *term* from now on."""
+
+    def appended(self, member: "Member") -> None:
+        """The log of a leader has grown: its followers get it at the end of the turn."""
+
+    def committed(self, member: "Member") -> None:
+        """More of a leader's log is committed."""
+
+    def complain(self, member: "Member", text: str) -> None:
+        """Say what a person should know of what a peer sent."""
 
 
 class Member:
@@ -33,7 +64,7 @@ class Member:
     Invariant M2: nothing is answered from an entry above `raft.committed_index`.
     """
 
-    __slots__ = ("counts", "group", "is_damaged", "log", "raft")
+    __slots__ = ("_payload", "counts", "group", "is_damaged", "log", "postman", "raft")
 
     def __init__(self, raft: RaftGroup, log: GroupLog, counts: ShardCounts) -> None:
         self.counts = counts
@@ -41,6 +72,9 @@ class Member:
         self.raft = raft
         self.log = log
         self.is_damaged = False
+        self.postman: Postman | None = None
+        """None: this node stands alone, and raft has nobody to send to."""
+        self._payload = _NO_PAYLOAD
 
     @property
     def serves(self) -> bool:
@@ -50,11 +84,25 @@ class Member:
     def campaign(self, now_ms: int) -> None:
         """Start an election round; with one voter it ends when the own vote is durable."""
         assert not self.is_damaged, "a damaged log leads nothing"
-        self.perform(self.raft.step(now_ms, Campaign()))
+        self.step(now_ms, Campaign())
+
+    def step(self, now_ms: int, event: Event) -> None:
+        """Let raft take an event, and do what it asks."""
+        effects = self.raft.step(now_ms, event)
+        if effects:
+            self.perform(effects)
+
+    def receive(self, now_ms: int, event: Received, payload: memoryview) -> None:
+        """Let raft take a message whose entries, if it has any, are *payload*."""
+        self._payload = payload
+        self.step(now_ms, event)
+        self._payload = _NO_PAYLOAD
 
     def vote_durable(self, now_ms: int, term: Term, voted_for: NodeId) -> None:
         """Tell raft that its VOTE record is on disk."""
-        self.perform(self.raft.step(now_ms, VotePersisted(term, voted_for)))
+        if self.postman is not None:
+            self.postman.term_durable(self, term)
+        self.step(now_ms, VotePersisted(term, voted_for))
 
     def entries_durable(self, last_index: Index, truncations: int) -> None:
         """Tell raft that the log is on disk up to *last_index*."""
@@ -67,8 +115,13 @@ class Member:
         assert self.raft.is_leader
         assert kind != RecordKind.BATCH
         index, _lsn = self.log.append_control(self.raft.term, kind, payload)
-        self.perform(self.raft.appended(index))
+        self.grown()
         return index
+
+    def grown(self) -> None:
+        """The log of this leader has grown; followers hear of it once per turn."""
+        if self.postman is not None:
+            self.postman.appended(self)
 
     def perform(self, effects: Sequence[Effect]) -> None:
         """Do what raft asks, in order."""
@@ -78,36 +131,75 @@ class Member:
                     assert effect.index <= self.raft.committed_index, "M2"
                     self.log.commit(effect.index)
                     self.committed(effect.index)
+                    if self.postman is not None and self.raft.is_leader:
+                        self.postman.committed(self)
                 case PersistVote():
                     self.log.vote(effect.term, effect.voted_for)
+                case Send():
+                    self._post.send(self, effect.to, effect.message)
+                case AppendEntries():
+                    self._append_received(effect)
                 case BecameLeader():
-                    assert effect.term == self.log.term, "the own vote is in the log"
-                    self.counts.leader_changes += 1
-                    self.became_leader(effect.term)
-                    self.append_control(RecordKind.NEW_LEADER, b"")
+                    self._lead(effect.term)
                 case BecameFollower():
+                    if self.postman is not None:
+                        self.postman.follow(self, effect.leader)
                     self.became_follower()
                 case Truncate():
                     self.log.truncate(effect.from_index)
                     self.truncated(effect.from_index)
                 case BecameCandidate():
                     self.counts.elections += 1
-                case (
-                    Send()
-                    | AppendEntries()
-                    | AppendConfiguration()
-                    | ChangeRefused()
-                    | TransferEnded()
-                ):
-                    # Every group has one voter until replication lands: raft has nobody to send
-                    # to and nobody to hear from.
-                    msg = f"group {self.group} has one voter but raft asked for {effect}"
-                    raise AssertionError(msg)
+                case AppendConfiguration():
+                    self._append_configuration(effect)
+                case ChangeRefused() | TransferEnded():
+                    self.refused(effect)
                 case _:
                     assert_never(effect)
 
+    @property
+    def _post(self) -> Postman:
+        assert self.postman is not None, f"group {self.group} stands alone and raft speaks"
+        return self.postman
+
+    def _lead(self, term: Term) -> None:
+        assert term == self.log.term, "the own vote is in the log"
+        self.counts.leader_changes += 1
+        if self.postman is not None:
+            self.postman.lead(self)
+        self.became_leader(term)
+        self.append_control(RecordKind.NEW_LEADER, b"")
+
+    def _append_received(self, effect: AppendEntries) -> None:
+        """Append what the leader sent, or as much of it as there is room for.
+
+        What is not appended was never acknowledged: the leader sends it again.
+        """
+        log, message = self.log, effect.message
+        first = effect.first_index
+        try:
+            last, _lsn = log.append_received(message.runs, first, self._payload)
+        except (WalFullError, MemoryError):
+            last = Index(first - 1)
+        except MalformedEntriesError as fault:
+            last = Index(first - 1)
+            self._post.complain(self, f"what its leader sent cannot follow here: {fault}")
+        if last < message.last_index:
+            self.raft.membership.truncated(Index(last + 1))  # C1: in force is what is in the log
+        if last >= first:
+            self.received(first, last)
+
+    def _append_configuration(self, effect: AppendConfiguration) -> None:
+        payload = membership.encode(effect.configuration)
+        index, _lsn = self.log.append_control(self.raft.term, RecordKind.CONFIG, payload)
+        self.perform(self.raft.configuration_appended(index, effect.configuration))
+        self._post.lead(self)
+
     def committed(self, index: Index) -> None:
         """Act on everything up to *index* being committed and durable here."""
+
+    def received(self, first: Index, last: Index) -> None:
+        """Take note of entries that a leader sent; none of them is known to be committed."""
 
     def became_leader(self, term: Term) -> None:
         """Get ready to append as the leader of *term*."""
@@ -117,3 +209,6 @@ class Member:
 
     def truncated(self, from_index: Index) -> None:
         """Forget the uncommitted entries from *from_index* on."""
+
+    def refused(self, effect: ChangeRefused | TransferEnded) -> None:
+        """Hear that members stay as they are, or that this leader goes on."""

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from corelane.cluster.topic_config import TopicSettings
 from corelane.model import limits
-from corelane.model.ids import Index, Offset, RecordKind, TopicId
+from corelane.model.ids import Index, Offset, RecordKind, Term, TopicId
 from corelane.model.metrics import ShardCounts, TopicCounts
 from corelane.model.record import record
 from corelane.producers.sequences import ProducedBatch, ProducerTable
@@ -92,14 +92,16 @@ class Partition(Member):
     """
 
     __slots__ = (
+        "_led_term",
         "append_queue",
         "commit_waits",
         "fetch_waits",
         "is_dropped",
         "is_leaving",
+        "is_opening",
+        "led",
         "left",
         "number",
-        "opened",
         "producers",
         "sync_waits",
         "topic",
@@ -120,7 +122,10 @@ class Partition(Member):
         self.topic = topic
         self.number = log.descriptor.partition
         self.producers = producers
-        self.opened: Callable[[], None] | None = None  # called when it first leads
+        self.led: Callable[[], None] | None = None
+        """Called when it leads, in each of its terms; it serves then."""
+        self.is_opening = False  # counted as not serving yet
+        self._led_term = Term(0)
         self.commit_waits: deque[tuple[Index, AppendWaiter]] = deque()
         self.sync_waits: deque[tuple[Index, AppendWaiter]] = deque()
         self.twin_waits: list[tuple[Index, AppendWaiter]] = []
@@ -139,6 +144,7 @@ class Partition(Member):
             not self.is_dropped
             and not self.is_leaving
             and self.raft.is_established
+            and not self.raft.is_transferring
             and not self.is_damaged
         )
 
@@ -193,7 +199,8 @@ class Partition(Member):
                     batch.append_time_ms if batch.append_time_ms >= 0 else batch.max_timestamp_ms,
                 )
             )
-        self.raft.appended(index)  # with one voter there is nobody to send to: no effects
+        if self.postman is not None:
+            self.postman.appended(self)
         return index, base_offset
 
     def propose_start(self, start: Offset) -> None:
@@ -220,10 +227,11 @@ class Partition(Member):
     def committed(self, index: Index) -> None:
         assert index == self.log.committed_index
         self.producers.committed(index)
-        if self.opened is not None and self.raft.is_established:
-            self.opened()
-            self.opened = None
+        if self._led_term != self.raft.term and self.raft.is_established:
+            self._led_term = self.raft.term
             self.topic.changed()
+            assert self.led is not None
+            self.led()
         _release(self.commit_waits, index)
         if self.twin_waits:
             settled = [waiter for at, waiter in self.twin_waits if at <= index]
@@ -238,6 +246,9 @@ class Partition(Member):
     def became_follower(self) -> None:
         self.topic.changed()
         self.fail_waits()
+
+    def received(self, first: Index, last: Index) -> None:
+        fold(self.log, self.producers, first, last)
 
     def truncated(self, from_index: Index) -> None:
         self.producers.truncated(from_index)
@@ -265,10 +276,15 @@ def _release(waits: deque[tuple[Index, AppendWaiter]], upto_index: Index) -> Non
 
 def refold(log: GroupLog, producers: ProducerTable, applied: Index) -> None:
     """Fold the recovered tail into the producer table: nothing of it is committed yet."""
-    for at, entry in enumerate(log.tail):
-        index = Index(log.tail_first + at)
+    fold(log, producers, Index(max(applied + 1, log.tail_first)), log.last_index)
+
+
+def fold(log: GroupLog, producers: ProducerTable, first: Index, last: Index) -> None:
+    """Fold uncommitted entries of the tail, as the leader did when it appended them."""
+    at = first - log.tail_first
+    for index, entry in enumerate(log.tail[at : last + 1 - log.tail_first], first):
         assert index > log.flushed_index, "only the tail is folded again"
-        if index <= applied or entry.kind != RecordKind.BATCH:
+        if entry.kind != RecordKind.BATCH:
             continue
         address = log.store.arena.address(entry.chunk.id) + entry.position
         head = batch_header(bytes_at(address, limits.BATCH_HEADER_BYTES))
@@ -276,7 +292,7 @@ def refold(log: GroupLog, producers: ProducerTable, applied: Index) -> None:
         if head.producer_id >= 0:
             producers.appended(
                 ProducedBatch(
-                    index,
+                    Index(index),
                     head.producer_id,
                     head.producer_epoch,
                     head.base_sequence,

@@ -32,6 +32,7 @@ from corelane.shard.events import (
     Opened,
     OperatorRequest,
     Request,
+    SiblingEnded,
     WorkDone,
 )
 from corelane.shard.forwarding import Forwarding
@@ -39,6 +40,15 @@ from corelane.shard.groups import Groups
 from corelane.shard.links import Link, LocalVisitor, Visitor
 from corelane.shard.operations import operate
 from corelane.shard.partition import Partition
+from corelane.shard.peers.events import (
+    Dialed,
+    DialFailed,
+    PeerAccepted,
+    PeerClosed,
+    PeerEvent,
+    PeerFrame,
+)
+from corelane.shard.registration import Proposer
 from corelane.shard.retention import Retention
 from corelane.storage.effects import DiskDone
 from corelane.storage.news import NOTHING
@@ -96,6 +106,7 @@ class Shard:
         self._retries_deferred = False
         self._is_started = False
         self._is_recovered = False
+        self.calls: Proposer | None = None
         self.groups = Groups(self, recovered)
         self.forwarding = Forwarding(self)
         self.retention = Retention(self)
@@ -138,6 +149,8 @@ class Shard:
         if not self._is_recovered and self.is_ready:
             self._is_recovered = True
             self.store.recovered()
+        if self.groups.peering is not None:
+            self.groups.peering.turn()
         self.groups.siblings.flush()
         self.groups.moves.look_for_end()
         effects += self.store.turn_effects()
@@ -155,6 +168,9 @@ class Shard:
         deadline_ms = self.deadlines.next_ms()
         if self.is_stopped:
             return None
+        if self.groups.peering is not None:
+            peers_ms = self.groups.peering.next_ms()
+            return peers_ms if deadline_ms is None else min(peers_ms, deadline_ms)
         if self.is_stopping or self._waits_for_room or self.store.is_waiting:
             soon_ms = self.now_ms + limits.TICK_MS
             return soon_ms if deadline_ms is None else min(soon_ms, deadline_ms)
@@ -358,7 +374,9 @@ class Shard:
         | LinkUp
         | LinkDown
         | OperatorRequest
-        | DiskSpace,
+        | DiskSpace
+        | SiblingEnded
+        | PeerEvent,
     ) -> None:
         match event:
             case Opened():
@@ -383,6 +401,12 @@ class Shard:
                 done = self.works.pop(event.job)
                 self._submit_works()
                 done(event)
+            case SiblingEnded():
+                if self.groups.peering is not None:
+                    self.groups.peering.sibling_ended(event.core, event.boot)
+            case PeerFrame() | PeerAccepted() | PeerClosed() | Dialed() | DialFailed():
+                assert self.groups.peering is not None, "nobody is dialed, and nobody dials"
+                self.groups.peering.take(event)
             case Drained():
                 pass  # the C core reads such a connection again by itself
 

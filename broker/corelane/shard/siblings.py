@@ -86,7 +86,7 @@ class Siblings:
                 self._send_homes(link)
         elif event.core == CONTROLLER_CORE:
             self._is_asking_ids = False
-            self._groups.producer_ids_lost()
+            self._groups.id_blocks.lost()
 
     def _greet(self) -> None:
         """Say HELLO where it is due, unless that may change in a moment (N4)."""
@@ -136,10 +136,13 @@ class Siblings:
             case Kind.LEADS:
                 self._take_leads(link.core, Reader(_body(frame)))
             case Kind.ASK_IDS if self.is_controller:
-                self._groups.propose_producer_ids(link.core)
+                self._groups.registration.propose_producer_ids(link.core)
             case Kind.ASK_IDS:  # it is refused
                 self._is_asking_ids = False
-                self._groups.producer_ids_lost()
+                self._groups.id_blocks.refused()
+            case Kind.RAFT:
+                if self._groups.peering is not None:
+                    self._groups.peering.passed(_body(frame))
             case Kind.MOVE | Kind.PARCEL | Kind.TAKEN | Kind.ASK_TAKEN:
                 self._groups.moves.link_frame(link, kind, frame.number, _body(frame))
             case _:
@@ -216,6 +219,15 @@ class Siblings:
         self._groups.lead_changed(group)
         self._broadcast_homes({group: home})
         self._groups.rehomed([group])
+
+    def pass_on(self, group: GroupId, body: bytes) -> bool:
+        """Hand a message for a group's member to the core that has it; False: none is known."""
+        home = self.homes.get(group)
+        link = None if home is None else self.links.to(home.core)
+        if link is None:
+            return False
+        link.send(Kind.RAFT, 0, body)
+        return True
 
     def confirm(self, group: GroupId) -> None:
         """A group stays where it is although it was to move: tell those who could not know."""
@@ -368,7 +380,7 @@ class Siblings:
         """Tell the core that asked that its block was not granted (core 0)."""
         link = self.links.to(core)
         if core == self._shard.config.core:
-            self._groups.producer_ids.block_refused()
+            self._groups.id_blocks.refused()
         elif link is not None:
             link.send(Kind.ASK_IDS, 0)
 

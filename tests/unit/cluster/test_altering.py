@@ -22,6 +22,7 @@ from corelane.cluster.commands import (
     decode,
     encode,
     write_configs,
+    write_node,
 )
 from corelane.cluster.creation import Refusal
 from corelane.cluster.difference import difference
@@ -197,9 +198,24 @@ def test_changed_settings_are_kept_in_the_fold_and_its_bytes() -> None:
 
 def test_a_fold_of_the_first_format_is_read() -> None:
     cluster = cluster_with_a_topic()
+    (node,) = cluster.nodes.values()
+    assert node.peer_port == 0
     blob = cluster.encode()
-    assert (blob[0], blob[-1]) == (2, 0)
-    assert Cluster.decode(b"\x01" + blob[1:-1]) == cluster
+    out = Writer()
+    write_node(out, node)
+    known, peer = bytes(out.data), b"\0\0"  # no host, no port
+    assert (blob[0], blob.count(known + peer), blob[-1]) == (3, 1, 0)
+    second = b"\x02" + blob[1:].replace(known + peer, known)
+    assert Cluster.decode(second) == cluster
+    assert Cluster.decode(b"\x01" + second[1:-1]) == cluster
+
+
+def test_where_peers_dial_a_node_is_kept() -> None:
+    node = NodeRegistered(NodeId(7), "a", 2, (), "one.example", 9192)
+    assert decode(encode(node)) == node
+    cluster = cluster_with_a_topic()
+    cluster.apply(Index(cluster.applied_index + 1), node)
+    assert Cluster.decode(cluster.encode()).nodes[NodeId(7)] == node
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from corelane.model.ids import ConnId, GroupId, Term
 from corelane.model.record import record
 from corelane.raft.codec import AnswerRow, HeartbeatRow
 from corelane.raft.messages import Message
-from corelane.shard.effects import Close, LogLine, Send
+from corelane.shard.effects import Close, Dial, LogLine, Send
 from corelane.shard.peers.beats import Incarnations
 from corelane.shard.peers.frames import Readable
 from corelane.shard.peers.hello import PeerId
@@ -55,15 +55,6 @@ class PeerClosed:
 PeerEvent = PeerFrame | PeerAccepted | PeerClosed | Dialed | DialFailed
 
 # --- what it asks for, besides Send, Close and LogLine ---
-
-
-@record
-class Dial:
-    """Connect to a peer; answered by `Dialed` or `DialFailed` with the same number."""
-
-    dial: int
-    host: str
-    port: int
 
 
 PeerEffect = Send | Dial | Close | LogLine

@@ -19,12 +19,11 @@ from corelane.model import limits
 from corelane.model.ids import ConnId, CoreId, GroupId, NodeId, Term
 from corelane.model.record import record
 from corelane.raft.config import Jitter
-from corelane.shard.effects import Close, LogLine, Send
+from corelane.shard.effects import Close, Dial, LogLine, Send
 from corelane.shard.peers import beats, hello, watch
 from corelane.shard.peers.beats import Health, mark
 from corelane.shard.peers.data_link import DataLink
 from corelane.shard.peers.events import (
-    Dial,
     Dialed,
     DialFailed,
     Gone,

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from corelane.model import limits
 from corelane.model.ids import ChunkId, ConnId, CoreId, GroupId, Index, NodeId, Position, Term
 from corelane.raft.messages import Append, VoteAnswer
-from corelane.shard.effects import Close, LogLine, Part, Send
+from corelane.shard.effects import Close, Dial, LogLine, Part, Send
 from corelane.shard.peers.data_link import Address
 from corelane.shard.peers.events import (
-    Dial,
     Dialed,
     DialFailed,
     Heard,

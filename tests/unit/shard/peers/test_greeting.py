@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from corelane.model import limits
 from corelane.model.ids import ConnId, CoreId, NodeId
-from corelane.shard.effects import Close, LogLine, Send
+from corelane.shard.effects import Close, Dial, LogLine, Send
 from corelane.shard.peers import hello
 from corelane.shard.peers.events import (
-    Dial,
     Dialed,
     DialFailed,
     LifeEnded,

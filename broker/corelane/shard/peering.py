@@ -1,0 +1,534 @@
+"""The raft groups of this core and those of other nodes: what they say to each other, and when.
+
+`peers/` knows cores, connections and heartbeats and no group; `raft/` knows one group and no
+connection. Here messages find their members, members their peers, and time its groups.
+
+Invariants:
+J1. No group has a task or a timer of its own. An idle follower costs a look at its deadline every
+    `SWEEP_MS`, an idle leader nothing but its row in the heartbeat frames of its followers' cores.
+J2. Appends of a turn leave together at its end: raft is told once per group how far its log goes.
+J3. Whatever is dropped on its way is sent again: a follower that answers heartbeats and does not
+    get on is asked again every `PEER_BEAT_MS`.
+"""
+
+# performance-critical: see STYLE.md
+
+import struct
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final, assert_never
+
+from corelane.model import limits
+from corelane.model.ids import (
+    CONTROLLER_GROUP,
+    ChunkId,
+    CoreId,
+    GroupId,
+    Index,
+    NodeId,
+    Term,
+)
+from corelane.raft import codec
+from corelane.raft.events import LeaderGone, Tick
+from corelane.raft.events import Received as RaftReceived
+from corelane.raft.messages import Append, Heartbeat, HeartbeatAnswer, Message
+from corelane.shard.config import PeerPlace
+from corelane.shard.courier import Couriers
+from corelane.shard.effects import Part
+from corelane.shard.member import Member
+from corelane.shard.partition import Partition
+from corelane.shard.peers.data_link import Address
+from corelane.shard.peers.events import (
+    Gone,
+    Heard,
+    Introduced,
+    Judged,
+    LeadsChanged,
+    LifeEnded,
+    News,
+    Outdated,
+    PeerEvent,
+    PeerMessage,
+    Received,
+    Up,
+)
+from corelane.shard.peers.hello import Identity, PeerId
+from corelane.shard.peers.leads import Lead, Leads
+from corelane.shard.peers.peers import Peers, PeersConfig
+
+if TYPE_CHECKING:
+    from corelane.shard.groups import Groups
+    from corelane.shard.shard import Shard
+
+SWEEP_MS: Final = 50
+"""How late an election may begin."""
+REPORT_MS: Final = 1_000
+ELECTION_TIMEOUT_MS: Final = 1_000
+_PASSED: Final = struct.Struct("<IHQI")
+"""Node, core, group, size of the message; then the message and its entries."""
+_ENTRIES_SLACK_BYTES: Final = 64 * limits.KIB
+_WARNING: Final = 30
+
+
+class Peering:
+    """What this core's members hear from and say to other nodes; the `Postman` of all of them."""
+
+    def __init__(self, shard: "Shard", groups: "Groups", place: PeerPlace) -> None:
+        config = shard.config
+        self._shard = shard
+        self._groups = groups
+        self._own = config.node
+        identity = Identity(
+            config.cluster_id,
+            config.node,
+            config.core,
+            config.core_count,
+            place.boot,
+            place.host,
+            place.port,
+        )
+        self.leads = Leads(self._was_deleted)
+        self.peers = Peers(
+            shard.now_ms,
+            PeersConfig(identity, ELECTION_TIMEOUT_MS),
+            config.random,
+            shard.arena,
+            self.leads,
+        )
+        self._couriers = Couriers(shard.store, self._put_entries, self._damaged)
+        self._met: dict[PeerId, tuple[str, int]] = {
+            (node, CoreId(0)): (host, port)
+            for node, host, port in place.seeds
+            if node != config.node and config.core == 0
+        }
+        """Cores that were heard of and are of no registered node yet."""
+        self._grown: dict[GroupId, Member] = {}
+        self._rows: dict[GroupId, Member] = {}  # leaders whose heartbeat rows are not up to date
+        self._placed: dict[GroupId, dict[NodeId, PeerId]] = {}
+        self._behind: dict[GroupId, dict[NodeId, Index]] = {}
+        self._unsettled: dict[GroupId, Member] = {}
+        self._announces = False
+        self._sweep_at_ms = 0
+        self._beat_at_ms = 0
+        self._report_at_ms = 0
+        self._durable_lsn = -1
+        self._durable_ms: int | None = None
+        self.dropped = 0
+        """Messages for members that are not here, or that there was no room for."""
+        self._is_begun = False
+
+    # --- contacts, for raft ---
+
+    def leader_heard_ms(self, group: GroupId, term: Term, leader: NodeId) -> int:
+        """Return when a leader last listed the group; a very small number for never."""
+        return self.peers.leader_heard_ms(group, term, leader, 0)
+
+    def follower_heard_ms(self, group: GroupId, term: Term, follower: NodeId) -> int:
+        """Return when the round was sent in which a follower last listed the group."""
+        return self.peers.follower_heard_ms(group, term, follower, 0)
+
+    # --- the world beyond the node ---
+
+    def nodes_changed(self) -> None:
+        """Speak with the cores of all registered nodes, and with those met at the door."""
+        addresses: dict[PeerId, tuple[str, int]] = {}
+        known = self._groups.cluster.nodes
+        for node in known.values():
+            if node.node == self._own or not node.peer_port:
+                continue
+            for core in range(node.core_count):
+                addresses[node.node, CoreId(core)] = (node.peer_host, node.peer_port)
+        self._met = {peer: at for peer, at in self._met.items() if peer not in addresses}
+        self.peers.know(self._shard.now_ms, self._met | addresses)
+
+    def is_node_up(self, node: NodeId) -> bool:
+        """Whether a core of that node answers."""
+        count = self._core_count(node)
+        return any(
+            isinstance(self.peers.verdict((node, CoreId(core))), Up) for core in range(count)
+        )
+
+    def lead_of(self, group: GroupId) -> Lead | None:
+        """Return who leads a group elsewhere; None also where the process that led is dead."""
+        lead = self.leads.of(group)
+        if lead is not None and isinstance(self.peers.verdict(lead.at), Gone):
+            return None
+        return lead
+
+    def _core_count(self, node: NodeId) -> int:
+        known = self._groups.cluster.nodes.get(node)
+        return 1 if known is None else known.core_count
+
+    def _core_of(self, group: GroupId, node: NodeId) -> CoreId:
+        """Return which core of a node has its replica, or should, by how groups are placed."""
+        if group == CONTROLLER_GROUP:
+            return CoreId(0)
+        core = self.leads.home(group, node)
+        return CoreId(group % self._core_count(node)) if core is None else core
+
+    def _was_deleted(self, group: GroupId) -> bool:
+        cluster = self._groups.cluster
+        return (
+            group != CONTROLLER_GROUP
+            and group < cluster.next_group
+            and cluster.partition_of(group) is None
+        )
+
+    # --- members come and go ---
+
+    def came(self, member: Member) -> None:
+        """A member is here: it answers for its durable term, and looks for its leader."""
+        self.peers.terms.put(member.group, member.raft.term)
+
+    def left(self, group: GroupId) -> None:
+        """A member is here no more."""
+        self._forget_led(group)
+        self.peers.terms.drop(group)
+
+    def deleted(self, groups: Iterable[GroupId]) -> None:
+        """Groups are no more, anywhere."""
+        self.leads.deleted(groups)
+
+    # --- what members say (`Postman`) ---
+
+    def send(self, member: Member, to: NodeId, message: Message) -> None:
+        if isinstance(message, HeartbeatAnswer):
+            return  # sessions answer for all groups at once
+        if isinstance(message, Append) and message.runs:
+            self._couriers.send(member, to, message)
+        else:
+            self._put(member.group, to, message, [], [])
+
+    def lead(self, member: Member) -> None:
+        group = member.group
+        self._rows[group] = member
+        self._behind.setdefault(group, {})
+        self._unsettled[group] = member
+        self.peers.terms.follows(group)
+
+    def follow(self, member: Member, leader: NodeId | None) -> None:
+        self._forget_led(member.group)
+        if leader is None:
+            self.peers.terms.asks(member.group)
+        else:
+            self.peers.terms.follows(member.group)
+
+    def term_durable(self, member: Member, term: Term) -> None:
+        self.peers.terms.put(member.group, term)
+
+    def appended(self, member: Member) -> None:
+        self._grown[member.group] = member
+
+    def committed(self, member: Member) -> None:
+        if member.group in self._placed:
+            self._rows[member.group] = member
+        if member.group == CONTROLLER_GROUP:
+            self._announces = True
+
+    def complain(self, member: Member, text: str) -> None:
+        self._shard.log(_WARNING, f"raft group {member.group}: {text}")
+
+    def _put_entries(
+        self,
+        group: GroupId,
+        to: NodeId,
+        message: Append,
+        payload: list[Part],
+        chunks: list[ChunkId],
+        /,
+    ) -> None:
+        self._put(group, to, message, payload, chunks)
+
+    def _put(
+        self,
+        group: GroupId,
+        to: NodeId,
+        message: Message,
+        payload: list[Part],
+        chunks: list[ChunkId],
+    ) -> None:
+        link = self.peers.data((to, self._core_of(group, to)))
+        if link is None:
+            for chunk in chunks:
+                self._shard.arena.release(chunk)
+            self.dropped += 1
+            return
+        address = Address(group, self._own, to)
+        link.put(self._shard.now_ms, address, message, payload, chunks)
+
+    def _damaged(self, member: Member, error: int) -> None:
+        """A leader cannot read what it committed: it leads no more, and says so."""
+        if isinstance(member, Partition):
+            self._shard.damage(member, f"a segment cannot be read (errno {error})")
+        if member.raft.is_leader:
+            member.perform(member.raft.step_down())
+
+    # --- what members hear ---
+
+    def take(self, event: PeerEvent) -> None:
+        """Act on what happened to a connection."""
+        self.peers.take(self._shard.now_ms, event)
+        self._take_news()
+
+    def sibling_ended(self, core: CoreId, boot: int) -> None:
+        """A life of another core of this node is over: other nodes are to know."""
+        self.peers.sibling_ended(self._shard.now_ms, core, boot)
+
+    def _take_news(self) -> None:
+        while self.peers.news:
+            news, self.peers.news = self.peers.news, []
+            for each in news:
+                self._hear(each)
+
+    def _hear(self, news: News) -> None:
+        match news:
+            case Received():
+                for message in news.messages:
+                    self._received(news.peer, message)
+            case Heard():
+                for group, term, committed in news.rows:
+                    self._told(group, news.peer[0], Heartbeat(term, news.round, committed))
+            case Outdated():
+                for group, term in news.rows:
+                    self._told(group, news.peer[0], HeartbeatAnswer(term, news.round))
+            case LeadsChanged():
+                for group in news.groups:
+                    self._groups.lead_changed(group)
+            case LifeEnded():
+                self._life_ended(news)
+            case Judged():
+                self._judged(news.peer[0])
+            case Introduced():
+                self._introduced(news)
+            case _:
+                assert_never(news)
+
+    def _received(self, peer: PeerId, message: PeerMessage) -> None:
+        group = message.group
+        if (message.sender, message.recipient) != (peer[0], self._own):
+            self.dropped += 1  # of a member that is no more
+            return
+        member = self._groups.members.get(group)
+        if member is None:
+            if not self._groups.siblings.pass_on(group, _encode_passed(peer, message)):
+                self.dropped += 1
+            return
+        self.bring(member, peer[0], message.message, message.payload)
+
+    def bring(self, member: Member, sender: NodeId, message: Message, payload: memoryview) -> None:
+        """Give a message to a member, unless there is no room for what it brings."""
+        if member.is_damaged:
+            self.dropped += 1  # it does not know what it has promised
+            return
+        if payload and not self._shard.store.has_room(len(payload) + _ENTRIES_SLACK_BYTES):
+            self.dropped += 1
+            return
+        member.receive(self._shard.now_ms, RaftReceived(sender, message), payload)
+
+    def passed(self, body: bytes) -> None:
+        """Take a message that another node had sent to a sibling of this core."""
+        node, core, group, size = _PASSED.unpack_from(body)
+        at = _PASSED.size + size
+        message = codec.decode(body[_PASSED.size : at])
+        member = self._groups.members.get(GroupId(group))
+        if member is None:
+            self.dropped += 1
+            return
+        self.leads.found(member.group, NodeId(node), CoreId(core))
+        self.bring(member, NodeId(node), message, memoryview(body)[at:])
+
+    def _told(self, group: GroupId, node: NodeId, message: Message) -> None:
+        member = self._groups.members.get(group)
+        if member is not None and not member.is_damaged:
+            member.step(self._shard.now_ms, RaftReceived(node, message))
+
+    def _life_ended(self, news: LifeEnded) -> None:
+        now_ms = self._shard.now_ms
+        for group, term, _incarnation in news.led:
+            member = self._groups.members.get(group)
+            if member is not None and not member.is_damaged:
+                member.step(now_ms, LeaderGone(news.peer[0], term))
+                self._groups.lead_changed(group)
+        self._sweep_at_ms = now_ms
+
+    def _judged(self, node: NodeId) -> None:
+        """A peer is there, or away: the in-sync sets of what is led here may change."""
+        for group, placed in self._placed.items():
+            if node in placed:
+                member = self._groups.members.get(group)
+                if member is not None:
+                    self._unsettled[group] = member
+                    self._behind.setdefault(group, {})
+        self._groups.node_judged(node)
+
+    def _introduced(self, news: Introduced) -> None:
+        if self._shard.config.core == 0 and len(self._met) < limits.NODES_MAX:
+            self._met[news.peer] = (news.host, news.port)
+            self.nodes_changed()
+
+    # --- time ---
+
+    @property
+    def wal_age_ms(self) -> int | None:
+        """Return how long a WAL write has been under way, or waiting; None: nothing is."""
+        return None if self._durable_ms is None else self._shard.now_ms - self._durable_ms
+
+    def _watch_wal(self) -> None:
+        wal = self._shard.store.wal
+        if wal.is_idle:
+            self._durable_ms = None
+        elif self._durable_ms is None or wal.durable_lsn != self._durable_lsn:
+            self._durable_ms = self._shard.now_ms
+        self._durable_lsn = wal.durable_lsn
+
+    def turn(self) -> None:
+        """Do what time asks for and send what has gathered; at the end of each turn."""
+        now_ms = self._shard.now_ms
+        if not self._is_begun:
+            self._is_begun = True
+            self.nodes_changed()
+        self._watch_wal()
+        if now_ms >= self._sweep_at_ms:
+            self._sweep_at_ms = now_ms + SWEEP_MS
+            self._sweep(now_ms)
+        if now_ms >= self._beat_at_ms:
+            self._beat_at_ms = now_ms + limits.PEER_BEAT_MS
+            self._catch_up(now_ms)
+        self._send_grown()
+        if self._rows:
+            rows, self._rows = self._rows, {}
+            for member in rows.values():
+                self._place_rows(member)
+        if now_ms >= self._report_at_ms:
+            self._report_at_ms = now_ms + REPORT_MS
+            self._report()
+        self.peers.turn(now_ms, self.wal_age_ms)
+        self._take_news()
+        self._send_grown()
+        effects, self.peers.effects = self.peers.effects, []
+        self._shard.effects += effects
+
+    def next_ms(self) -> int:
+        """Return when the next turn is due."""
+        return self._shard.now_ms + limits.TICK_MS
+
+    def _send_grown(self) -> None:
+        while self._grown:
+            grown, self._grown = self._grown, {}
+            for group, member in grown.items():
+                if member.raft.is_leader:
+                    member.perform(member.raft.appended(member.log.last_index))
+                    self._behind.setdefault(group, {})
+        if self._announces:
+            self._announces = False
+            controller = self._groups.members.get(CONTROLLER_GROUP)
+            if controller is not None and controller.raft.is_leader:
+                controller.perform(controller.raft.announce())
+
+    def _sweep(self, now_ms: int) -> None:
+        """Let the members whose deadline has come act (J1)."""
+        members = self._groups.members.values()
+        due = [member for member in members if member.raft.deadline_ms <= now_ms]
+        tick = Tick()
+        for member in due:
+            if not member.is_damaged:
+                member.step(now_ms, tick)
+
+    def _catch_up(self, now_ms: int) -> None:
+        """Ask again the followers that answer and do not get on (J3)."""
+        settled = []
+        for group, before in self._behind.items():
+            member = self._groups.members.get(group)
+            if member is None or not member.raft.is_leader:
+                settled.append(group)
+                continue
+            raft, last = member.raft, member.log.last_index
+            now = {
+                node: index
+                for node, index in raft.match_indexes().items()
+                if node != self._own and index < last
+            }
+            for node, index in now.items():
+                heard_ms = self.follower_heard_ms(group, raft.term, node)
+                is_stuck = before.get(node, -1) == index
+                if is_stuck and now_ms - heard_ms < limits.PEER_SILENT_MS and raft.is_leader:
+                    member.step(now_ms, RaftReceived(node, HeartbeatAnswer(raft.term, 0)))
+            if now:
+                before.clear()
+                before.update(now)
+            else:
+                settled.append(group)
+        for group in settled:
+            del self._behind[group]
+
+    def _place_rows(self, member: Member) -> None:
+        """Have a leader's row in the frames to the cores that have its followers."""
+        raft, group = member.raft, member.group
+        if not raft.is_leader or self._groups.members.get(group) is not member:
+            return
+        placed = self._placed.setdefault(group, {})
+        former = dict(placed)
+        placed.clear()
+        for node in raft.configuration.members:
+            if node == self._own:
+                continue
+            peer = (node, self._core_of(group, node))
+            session = self.peers.session(peer)
+            if session is None:
+                self._rows[group] = member  # it is not registered yet, or no more
+                continue
+            session.led.put(group, raft.term, raft.heartbeat(node, 0).committed_index)
+            placed[node] = peer
+        for node, peer in former.items():
+            if placed.get(node) != peer:
+                self._drop_row(group, peer)
+
+    def _drop_row(self, group: GroupId, peer: PeerId) -> None:
+        session = self.peers.session(peer)
+        if session is not None:
+            session.led.drop(group)
+
+    def _forget_led(self, group: GroupId) -> None:
+        for peer in self._placed.pop(group, {}).values():
+            self._drop_row(group, peer)
+        self._rows.pop(group, None)
+        self._grown.pop(group, None)
+        self._unsettled.pop(group, None)
+
+    def _report(self) -> None:
+        """Tell everybody which replicas are in sync, where that has changed."""
+        unsettled, self._unsettled = self._unsettled, {}
+        for group, member in unsettled.items():
+            if self._groups.members.get(group) is not member or not member.serves:
+                if member.raft.is_leader:
+                    self._unsettled[group] = member
+                continue
+            self.tell_lead(member)
+            if set(member.raft.configuration.members) != set(self._in_sync(group)):
+                self._unsettled[group] = member
+            for node, peer in self._placed.get(group, {}).items():
+                if self._core_of(group, node) != peer[1]:
+                    self._rows[group] = member  # its replica was found on another core
+
+    def _in_sync(self, group: GroupId) -> tuple[NodeId, ...]:
+        lead = self.leads.of(group)
+        return () if lead is None else lead.in_sync
+
+    def tell_lead(self, member: Member) -> None:
+        """Say that *member* leads, and who is in sync with it."""
+        raft, group = member.raft, member.group
+        in_sync = raft.in_sync(self._shard.now_ms)
+        known = self.leads.of(group)
+        revision = 1
+        if known is not None and known.term == raft.term:
+            if known.in_sync == in_sync:
+                return
+            revision = known.revision + 1
+        config = self._shard.config
+        lead = Lead(group, raft.term, revision, config.node, config.core, in_sync)
+        if self.leads.take([lead]):
+            self._groups.lead_changed(group)
+
+
+def _encode_passed(peer: PeerId, message: PeerMessage) -> bytes:
+    encoded = codec.encode(message.message)
+    return _PASSED.pack(*peer, message.group, len(encoded)) + encoded + message.payload
