@@ -67,10 +67,9 @@ class TopicReady:
         if topic is None:
             return True  # deleted meanwhile: nothing to wait for
         for number, partition in enumerate(topic.partitions):
-            if partition is not None:
-                if not (partition.serves or partition.is_damaged):
-                    return False
-            elif groups.lead_of(group_of(self.shard, topic, number)) is None:
+            if partition is not None and partition.is_damaged:
+                continue
+            if groups.lead_of(group_of(self.shard, topic, number)) is None:
                 return False
         return True
 
