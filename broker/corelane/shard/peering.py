@@ -457,6 +457,7 @@ class Peering:
                 before.update(now)
             else:
                 settled.append(group)
+                self._rows[group] = member  # what they have now, their rows may say is committed
         for group in settled:
             del self._behind[group]
 
