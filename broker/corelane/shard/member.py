@@ -64,7 +64,16 @@ class Member:
     Invariant M2: nothing is answered from an entry above `raft.committed_index`.
     """
 
-    __slots__ = ("_payload", "counts", "group", "is_damaged", "log", "postman", "raft")
+    __slots__ = (
+        "_payload",
+        "counts",
+        "group",
+        "is_damaged",
+        "is_leaving",
+        "log",
+        "postman",
+        "raft",
+    )
 
     def __init__(self, raft: RaftGroup, log: GroupLog, counts: ShardCounts) -> None:
         self.counts = counts
@@ -72,6 +81,7 @@ class Member:
         self.raft = raft
         self.log = log
         self.is_damaged = False
+        self.is_leaving = False  # another core is about to take it over
         self.postman: Postman | None = None
         """None: this node stands alone, and raft has nobody to send to."""
         self._payload = _NO_PAYLOAD

@@ -27,6 +27,7 @@ from corelane.cluster.placement import place_core
 from corelane.model import limits
 from corelane.model.ids import CoreId, GroupId, Index
 from corelane.model.record import record
+from corelane.raft.events import TransferLeadership
 from corelane.shard.effects import Emptied
 from corelane.shard.links import Kind, Link
 from corelane.shard.partition import Partition
@@ -60,15 +61,28 @@ RETRY_MS: Final = 5 * limits.TICK_MS
 """How often to look whether a group that is to leave is served yet."""
 
 
+HAND_OVER_MS_MAX: Final = 2_000
+"""How long a leader that moves looks for another one, and a follower for the end of its tail."""
+
+
 class Leaving:
     """A group that this core hands over."""
 
-    __slots__ = ("is_done", "is_exporting", "moves", "partition", "sent_over", "target")
+    __slots__ = (
+        "began_ms",
+        "is_done",
+        "is_exporting",
+        "moves",
+        "partition",
+        "sent_over",
+        "target",
+    )
 
     def __init__(self, moves: "Moves", partition: Partition, target: CoreId) -> None:
         self.moves = moves
         self.partition = partition
         self.target = target
+        self.began_ms = moves.now_ms
         self.is_exporting = False
         self.sent_over: Link | None = None  # the way to that life of the target that got it
         self.is_done = False
@@ -98,6 +112,12 @@ class _Retry:
         self.moves.leave(self.group, self.target)
 
 
+def _may_leave(partition: Partition) -> bool:
+    if partition.is_replicated:
+        return not partition.is_damaged and not partition.is_dropped
+    return partition.serves
+
+
 class Moves:
     """All moves this core takes part in."""
 
@@ -116,6 +136,11 @@ class Moves:
     def is_busy(self) -> bool:
         """Whether a move is planned or under way (core 0)."""
         return bool(self._planned or self._under_way)
+
+    @property
+    def now_ms(self) -> int:
+        """Return the time of this turn."""
+        return self._shard.now_ms
 
     # --- planning, on core 0 ---
 
@@ -207,7 +232,7 @@ class Moves:
         partition = self._groups.members.get(group)
         if group in self._leaving:
             return
-        if not isinstance(partition, Partition) or not partition.serves:
+        if not isinstance(partition, Partition) or not _may_leave(partition):
             is_damaged = partition is not None and partition.is_damaged
             if group in self._shard.store.groups and not is_damaged:
                 # It is being opened, as after a start; its tail commits when it leads.
@@ -226,12 +251,38 @@ class Moves:
         """Go on when everything that was appended is committed."""
         partition = leaving.partition
         is_over = leaving.is_done or self._leaving.get(partition.group) is not leaving
-        log = partition.log
-        if is_over or log.committed_index < log.last_index or partition.has_waits:
+        if is_over or leaving.is_exporting:
             return
-        if not leaving.is_exporting:
+        log = partition.log
+        is_quiet = log.committed_index == log.last_index and not partition.has_waits
+        if partition.is_replicated and not self._has_handed_over(leaving, is_quiet=is_quiet):
+            return
+        if is_quiet:
             leaving.is_exporting = True
             self._shard.store.export_group(log, partial(self._exported, leaving))
+
+    def _has_handed_over(self, leaving: Leaving, *, is_quiet: bool) -> bool:
+        """Let another replica lead while this one moves; one with an open tail waits for that.
+
+        It takes no entries meanwhile (`Peering.bring`), so its tail is committed soon, or cut by a
+        leader that has another one: then it must go on following first.
+        """
+        now_ms, partition = self._shard.now_ms, leaving.partition
+        raft = partition.raft
+        is_late = now_ms - leaving.began_ms > HAND_OVER_MS_MAX
+        if not raft.is_leader:
+            if is_late and not is_quiet:
+                self._resume(leaving, "it has entries of which nobody knows if they are committed")
+            return is_quiet
+        if is_quiet and is_late:
+            partition.perform(raft.step_down())  # nobody can take over: all wait for this one
+            return True
+        if not raft.is_transferring:
+            others = [node for node in raft.configuration.voters if node != self._shard.config.node]
+            ready = [node for node in others if raft.is_caught_up(node)]
+            if ready:
+                partition.step(now_ms, TransferLeadership(ready[0]))
+        return False
 
     def look_later(self, leaving: Leaving, at_ms: int) -> None:
         """Look again at a time."""
@@ -290,7 +341,8 @@ class Moves:
         if not leaving.partition.is_dropped:
             self._shard.store.keep_group(leaving.partition.log)
             leaving.partition.stay()
-            self._groups.siblings.led(group, leaving.partition.raft.term)
+            if leaving.partition.serves:
+                self._groups.siblings.led(group, leaving.partition.raft.term)
         self._tell_controller(group, 0, why)
 
     def sibling_gone(self, core: CoreId) -> None:

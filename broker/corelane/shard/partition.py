@@ -97,7 +97,6 @@ class Partition(Member):
         "commit_waits",
         "fetch_waits",
         "is_dropped",
-        "is_leaving",
         "is_opening",
         "led",
         "left",
@@ -134,7 +133,6 @@ class Partition(Member):
         self.trim_index = Index(0)  # of the last TRIM proposed here
         self.trim_offset = Offset(0)  # the log start that it asks for
         self.is_dropped = False
-        self.is_leaving = False  # another core is about to take it over
         self.left: Callable[[], None] | None = None
 
     @property
@@ -149,6 +147,11 @@ class Partition(Member):
         )
 
     @property
+    def is_replicated(self) -> bool:
+        """Whether other nodes have replicas, which go on while this one is being moved."""
+        return len(self.raft.configuration.members) > 1
+
+    @property
     def has_waits(self) -> bool:
         """Whether somebody waits for an entry's fate."""
         return bool(self.commit_waits or self.sync_waits or self.twin_waits)
@@ -158,7 +161,7 @@ class Partition(Member):
 
         *committed* is called after each commit until `stay`.
         """
-        assert self.serves
+        assert self.serves or self.is_replicated
         self.is_leaving = True
         self.topic.changed()
         self.left = committed

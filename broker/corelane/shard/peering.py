@@ -316,8 +316,11 @@ class Peering:
 
     def bring(self, member: Member, sender: NodeId, message: Message, payload: memoryview) -> None:
         """Give a message to a member, unless there is no room for what it brings."""
-        if member.is_damaged:
-            self.dropped += 1  # it does not know what it has promised
+        if member.is_damaged or member.log.is_leaving:
+            self.dropped += 1  # it does not know what it has promised, or another core does now
+            return
+        if payload and member.is_leaving:
+            self.dropped += 1  # it is to come to an end first
             return
         if payload and not self._shard.store.has_room(len(payload) + _ENTRIES_SLACK_BYTES):
             self.dropped += 1
@@ -338,14 +341,14 @@ class Peering:
 
     def _told(self, group: GroupId, node: NodeId, message: Message) -> None:
         member = self._groups.members.get(group)
-        if member is not None and not member.is_damaged:
+        if member is not None and _takes_part(member):
             member.step(self._shard.now_ms, RaftReceived(node, message))
 
     def _life_ended(self, news: LifeEnded) -> None:
         now_ms = self._shard.now_ms
         for group, term, _incarnation in news.led:
             member = self._groups.members.get(group)
-            if member is not None and not member.is_damaged:
+            if member is not None and _takes_part(member):
                 member.step(now_ms, LeaderGone(news.peer[0], term))
                 self._groups.lead_changed(group)
         self._sweep_at_ms = now_ms
@@ -430,7 +433,7 @@ class Peering:
         due = [member for member in members if member.raft.deadline_ms <= now_ms]
         tick = Tick()
         for member in due:
-            if not member.is_damaged:
+            if _takes_part(member):
                 member.step(now_ms, tick)
 
     def _catch_up(self, now_ms: int) -> None:
@@ -528,6 +531,10 @@ class Peering:
         lead = Lead(group, raft.term, revision, config.node, config.core, in_sync)
         if self.leads.take([lead]):
             self._groups.lead_changed(group)
+
+
+def _takes_part(member: Member) -> bool:
+    return not member.is_damaged and not member.log.is_leaving
 
 
 def _encode_passed(peer: PeerId, message: PeerMessage) -> bytes:
