@@ -144,6 +144,8 @@ class Groups:
 
     def start(self) -> None:
         """Begin: the controller's group campaigns, the rest follows from its log."""
+        if self.peering is not None:
+            self.peering.start()
         if self._controller is None:
             return  # the fold comes from core 0
         if CONTROLLER_GROUP in self._damaged:

@@ -33,6 +33,7 @@ from corelane.raft.events import Received as RaftReceived
 from corelane.raft.messages import Append, Heartbeat, HeartbeatAnswer, Message
 from corelane.shard.config import PeerPlace
 from corelane.shard.courier import Couriers
+from corelane.shard.duties import Duties
 from corelane.shard.effects import Part
 from corelane.shard.member import Member
 from corelane.shard.partition import Partition
@@ -54,6 +55,7 @@ from corelane.shard.peers.events import (
 from corelane.shard.peers.hello import Identity, PeerId
 from corelane.shard.peers.leads import Lead, Leads
 from corelane.shard.peers.peers import Peers, PeersConfig
+from corelane.shard.peers.watch import Watch
 
 if TYPE_CHECKING:
     from corelane.shard.groups import Groups
@@ -95,6 +97,7 @@ class Peering:
             self.leads,
         )
         self._couriers = Couriers(shard.store, self._put_entries, self._damaged)
+        self.duties = Duties(shard, groups, self)
         self._met: dict[PeerId, tuple[str, int]] = {
             (node, CoreId(0)): (host, port)
             for node, host, port in place.seeds
@@ -114,7 +117,6 @@ class Peering:
         self._durable_ms: int | None = None
         self.dropped = 0
         """Messages for members that are not here, or that there was no room for."""
-        self._is_begun = False
 
     # --- contacts, for raft ---
 
@@ -127,6 +129,11 @@ class Peering:
         return self.peers.follower_heard_ms(group, term, follower, 0)
 
     # --- the world beyond the node ---
+
+    def start(self) -> None:
+        """Begin; time was not known before."""
+        self.peers.watch = Watch(self._shard.now_ms, ELECTION_TIMEOUT_MS)
+        self.nodes_changed()
 
     def nodes_changed(self) -> None:
         """Speak with the cores of all registered nodes, and with those met at the door."""
@@ -153,6 +160,15 @@ class Peering:
         if lead is not None and isinstance(self.peers.verdict(lead.at), Gone):
             return None
         return lead
+
+    def successor(self, member: Member) -> NodeId | None:
+        """Return the most preferred voter that could lead instead at once; None: nobody can."""
+        for node in member.raft.configuration.voters:
+            peer = (node, self._core_of(member.group, node))
+            is_ready = node != self._own and member.raft.is_caught_up(node)
+            if is_ready and self.peers.may_take_over(peer):
+                return node
+        return None
 
     def _core_count(self, node: NodeId) -> int:
         known = self._groups.cluster.nodes.get(node)
@@ -386,9 +402,6 @@ class Peering:
     def turn(self) -> None:
         """Do what time asks for and send what has gathered; at the end of each turn."""
         now_ms = self._shard.now_ms
-        if not self._is_begun:
-            self._is_begun = True
-            self.nodes_changed()
         self._watch_wal()
         if now_ms >= self._sweep_at_ms:
             self._sweep_at_ms = now_ms + SWEEP_MS
@@ -396,6 +409,7 @@ class Peering:
         if now_ms >= self._beat_at_ms:
             self._beat_at_ms = now_ms + limits.PEER_BEAT_MS
             self._catch_up(now_ms)
+        self.duties.turn()
         self._send_grown()
         if self._rows:
             rows, self._rows = self._rows, {}

@@ -1,0 +1,85 @@
+"""What a core does with its leaderships: keeps them, hands them over, or gives them up.
+
+A core that turns late, or whose disk hangs, leads badly and soon illegitimately: its followers may
+stand against it at any moment (`peers/watch.py`, W1). It hands over what it leads while it still
+can, and leads nothing once it cannot know any more whether it does.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from corelane.model import limits
+from corelane.raft.events import TransferLeadership
+from corelane.shard.partition import Partition
+from corelane.shard.peers.watch import Duty
+
+if TYPE_CHECKING:
+    from corelane.shard.groups import Groups
+    from corelane.shard.member import Member
+    from corelane.shard.peering import Peering
+    from corelane.shard.shard import Shard
+
+LOOK_MS: Final = limits.PEER_BEAT_MS
+_WARNING: Final = 30
+_INFO: Final = 20
+
+
+class Duties:
+    """The leaderships of one core, as its own punctuality allows them."""
+
+    def __init__(self, shard: "Shard", groups: "Groups", peering: "Peering") -> None:
+        self._shard = shard
+        self._groups = groups
+        self._peering = peering
+        self._look_at_ms = 0
+        self._duty = Duty.LEAD
+
+    def turn(self) -> None:
+        """Look at the own lag now and then, and act on it."""
+        now_ms = self._shard.now_ms
+        if now_ms < self._look_at_ms:
+            return
+        self._look_at_ms = now_ms + LOOK_MS
+        former, self._duty = self._duty, self._peering.peers.duty(self._peering.wal_age_ms)
+        if self._duty is former is Duty.LEAD:
+            return
+        members = [each for each in self._groups.members.values() if _is_replicated(each)]
+        if self._duty is not former:
+            for member in members:
+                member.raft.may_lead = self._duty is Duty.LEAD
+            self._tell()
+        if self._duty is Duty.LEAD:
+            return
+        for member in members:
+            if member.raft.is_leader:
+                self._let_go(member)
+
+    def _tell(self) -> None:
+        shard = self._shard
+        if self._duty is Duty.LEAD:
+            shard.log(_INFO, "this core is punctual again, and may lead")
+            return
+        lag_ms = self._peering.peers.watch.lag_ms
+        verb = "hands over" if self._duty is Duty.HAND_OVER else "gives up"
+        age_ms = self._peering.wal_age_ms
+        disk = f"; a write to its log has taken {age_ms} ms" if age_ms and age_ms > lag_ms else ""
+        shard.log(
+            _WARNING,
+            f"this core was up to {lag_ms} ms late{disk}: it {verb} what it leads until it is"
+            " punctual again. Look for what else uses its CPU, its disk or its memory.",
+        )
+
+    def _let_go(self, member: "Member") -> None:
+        raft = member.raft
+        if self._duty is Duty.GIVE_UP:
+            member.perform(raft.step_down())
+            return
+        if raft.is_transferring:
+            return
+        target = self._peering.successor(member)
+        if target is not None:
+            member.step(self._shard.now_ms, TransferLeadership(target))
+
+
+def _is_replicated(member: "Member") -> bool:
+    is_here = not (isinstance(member, Partition) and member.is_dropped)
+    return is_here and not member.is_damaged and len(member.raft.configuration.members) > 1
