@@ -74,7 +74,7 @@ class CoreStats:
             opening = {
                 int(group)
                 for group, member in members.items()
-                if not (member.serves or member.is_damaged)
+                if not (member.serves or member.follows or member.is_damaged)
             }
             self._opening_long = len(opening & self._opening)
             self._opening = opening

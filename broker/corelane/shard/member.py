@@ -91,6 +91,11 @@ class Member:
         """Whether this member leads, has committed an entry of its own term, and is whole."""
         return self.raft.is_established and not self.is_damaged
 
+    @property
+    def follows(self) -> bool:
+        """Whether another node's member is known to lead."""
+        return self.raft.leader is not None and not self.raft.is_leader
+
     def campaign(self, now_ms: int) -> None:
         """Start an election round; with one voter it ends when the own vote is durable."""
         assert not self.is_damaged, "a damaged log leads nothing"
