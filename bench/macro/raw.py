@@ -62,11 +62,15 @@ def text(value: str) -> bytes:
 
 
 def create_topic(
-    bootstrap: Address, topic: str, partitions: int, configs: dict[str, str] | None = None
+    bootstrap: Address,
+    topic: str,
+    partitions: int,
+    configs: dict[str, str] | None = None,
+    replicas: int = 1,
 ) -> None:
-    """Create *topic* with one replica; raises BrokerError."""
+    """Create *topic*; raises BrokerError."""
     rows = b"".join(text(name) + text(value) for name, value in (configs or {}).items())
-    body = struct.pack(">i", 1) + text(topic) + struct.pack(">ihi", partitions, 1, 0)
+    body = struct.pack(">i", 1) + text(topic) + struct.pack(">ihi", partitions, replicas, 0)
     body += struct.pack(">i", len(configs or {})) + rows + struct.pack(">ib", TIMEOUT_MS, 0)
     answer = _once(bootstrap, request(CREATE_TOPICS, 2, body))
     _check(struct.unpack_from(">h", answer, 4 + 4 + len(text(topic)))[0], "CreateTopics")
@@ -84,7 +88,7 @@ def leader(bootstrap: Address, partition: Partition) -> Address:
     deadline_s = time.monotonic() + LEADER_S_MAX
     while True:
         body = struct.pack(">i", 1) + text(partition.topic)
-        found = _leaders(_once(bootstrap, request(METADATA, 1, body))).get(partition.index)
+        found = leaders(_once(bootstrap, request(METADATA, 1, body))).get(partition.index)
         if found is not None:
             return found
         if time.monotonic() > deadline_s:
@@ -118,6 +122,15 @@ def check_produced(answer: bytes, partition: Partition) -> int:
     _check(code, "Produce")
     assert isinstance(offset, int)
     return offset
+
+
+def produced(answer: bytes, topic: str) -> Iterator[tuple[int, int]]:
+    """Give partition and error code of each row of a Produce v7 answer for one topic."""
+    at = 4 + len(text(topic))
+    (count,) = struct.unpack_from(">i", answer, at)
+    for row in range(count):
+        index, code = struct.unpack_from(">ih", answer, at + 4 + row * 30)
+        yield index, code
 
 
 def fetch(partition: Partition, offset: int, bytes_max: int) -> bytes:
@@ -168,7 +181,7 @@ def _varint(value: int) -> bytes:
     return bytes(data)
 
 
-def _leaders(answer: bytes) -> dict[int, Address]:
+def leaders(answer: bytes) -> dict[int, Address]:
     """Return partition -> leader's address from a Metadata v1 answer about one topic."""
     reader = _Reader(answer)
     brokers: dict[int, Address] = {}
@@ -177,7 +190,7 @@ def _leaders(answer: bytes) -> dict[int, Address]:
         brokers[node] = Address(reader.string(), reader.int32())
         reader.string()
     reader.int32()  # the controller
-    leaders: dict[int, Address] = {}
+    led: dict[int, Address] = {}
     for _ in range(reader.int32()):
         reader.int16()
         reader.string()
@@ -188,8 +201,8 @@ def _leaders(answer: bytes) -> dict[int, Address]:
             reader.skip(4 * reader.int32())
             reader.skip(4 * reader.int32())
             if leader_id in brokers:
-                leaders[index] = brokers[leader_id]
-    return leaders
+                led[index] = brokers[leader_id]
+    return led
 
 
 class _Reader:

@@ -1,0 +1,210 @@
+"""A raw producer that watches every partition: how long was each without an acknowledgement?
+
+`python -m bench.macro.gaps host:port,host:port --topic t --seconds 20` sends one small record to
+each partition every few milliseconds with acks=all, goes to another leader as soon as it hears of
+one, and prints the longest gap between two acknowledgements per partition as JSON. It speaks to
+any Kafka broker, so real Kafka is measured by the very same client.
+"""
+
+import argparse
+import json
+import struct
+import sys
+import time
+
+import trio
+
+from bench.macro import raw
+from corelane.model.record import record
+from tests.conformance.probe import Address, parse_address
+
+TICK_S = 0.01
+ROWS_MAX = 20
+"""Partitions in one request: one of them that waits for an election holds up so many."""
+METADATA_EVERY_S = 0.02
+DIAL_S_MAX = 0.3
+REQUEST_TIMEOUT_MS = 30_000
+
+
+@record
+class Report:
+    """What one partition went through."""
+
+    acknowledged: int
+    longest_gap_s: float
+    gap_began_s: float
+    """After the start of the run."""
+
+
+class Watched:
+    """One partition while it is produced to."""
+
+    def __init__(self, index: int, now_s: float) -> None:
+        self.index = index
+        self.leader: Address | None = None
+        self.is_asked = False
+        self.acknowledged = 0
+        self.last_s = now_s
+        self.longest_s = 0.0
+        self.began_s = now_s
+
+    def settled(self, now_s: float, *, is_good: bool) -> None:
+        """Take note of an answer."""
+        self.is_asked = False
+        if not is_good:
+            self.leader = None
+            return
+        if self.acknowledged and now_s - self.last_s > self.longest_s:
+            self.longest_s, self.began_s = now_s - self.last_s, self.last_s
+        self.acknowledged += 1
+        self.last_s = now_s
+
+
+class Gaps:
+    """The run."""
+
+    def __init__(self, seeds: list[Address], topic: str, count: int) -> None:
+        self.seeds = seeds
+        self.topic = topic
+        self.began_s = time.monotonic()
+        self.partitions = [Watched(index, self.began_s) for index in range(count)]
+        self._outboxes: dict[tuple[str, int], trio.MemorySendChannel[list[Watched]]] = {}
+        self._record = raw.batch([b"x" * 100], int(time.time() * 1000))
+
+    async def run(self, seconds: float) -> list[Report]:
+        """Produce for so long; return a report per partition."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._learn)
+            nursery.start_soon(self._tick, nursery)
+            await trio.sleep(seconds)
+            nursery.cancel_scope.cancel()
+        now_s = time.monotonic()
+        for each in self.partitions:
+            if now_s - each.last_s > each.longest_s:
+                each.longest_s, each.began_s = now_s - each.last_s, each.last_s
+        return [
+            Report(each.acknowledged, each.longest_s, each.began_s - self.began_s)
+            for each in self.partitions
+        ]
+
+    async def _learn(self) -> None:
+        """Ask one broker after the other who leads, while any leader is unknown."""
+        body = struct.pack(">i", 1) + raw.text(self.topic)
+        frame = raw.request(raw.METADATA, 1, body)
+        turn = 0
+        while True:
+            if any(each.leader is None for each in self.partitions):
+                turn += 1
+                found: dict[int, Address] = {}
+                with trio.move_on_after(DIAL_S_MAX):
+                    try:
+                        found = raw.leaders(await _ask(self.seeds[turn % len(self.seeds)], frame))
+                    except (OSError, EOFError):
+                        found = {}
+                for each in self.partitions:
+                    if each.leader is None:
+                        each.leader = found.get(each.index)
+            await trio.sleep(METADATA_EVERY_S)
+
+    async def _tick(self, nursery: trio.Nursery) -> None:
+        while True:
+            due: dict[tuple[str, int], list[Watched]] = {}
+            for each in self.partitions:
+                if each.leader is not None and not each.is_asked:
+                    due.setdefault((each.leader.host, each.leader.port), []).append(each)
+            for leader, rows in due.items():
+                outbox = self._outboxes.get(leader)
+                if outbox is None:
+                    outbox, inbox = trio.open_memory_channel[list[Watched]](10_000)
+                    self._outboxes[leader] = outbox
+                    nursery.start_soon(self._speak, leader, inbox)
+                for first in range(0, len(rows), ROWS_MAX):
+                    share = rows[first : first + ROWS_MAX]
+                    for each in share:
+                        each.is_asked = True
+                    outbox.send_nowait(share)
+            await trio.sleep(TICK_S)
+
+    async def _speak(
+        self, leader: tuple[str, int], inbox: trio.MemoryReceiveChannel[list[Watched]]
+    ) -> None:
+        """Serve one broker until its connection breaks."""
+        waiting: list[list[Watched]] = []
+        try:
+            with trio.fail_after(DIAL_S_MAX):
+                stream = await trio.open_tcp_stream(*leader)
+            async with stream, trio.open_nursery() as nursery:
+                nursery.start_soon(self._listen, stream, waiting)
+                async for share in inbox:
+                    waiting.append(share)
+                    await stream.send_all(self._request(share))
+        except* (OSError, EOFError, trio.TooSlowError, trio.BrokenResourceError):
+            pass
+        finally:
+            self._outboxes.pop(leader, None)
+            now_s = time.monotonic()
+            while True:
+                try:
+                    waiting.append(inbox.receive_nowait())
+                except (trio.WouldBlock, trio.EndOfChannel):
+                    break
+            for share in waiting:
+                for each in share:
+                    each.settled(now_s, is_good=False)
+
+    async def _listen(self, stream: trio.SocketStream, waiting: list[list[Watched]]) -> None:
+        while True:
+            answer = await _receive(stream)
+            now_s = time.monotonic()
+            share = {each.index: each for each in waiting.pop(0)}
+            for index, code in raw.produced(answer, self.topic):
+                share.pop(index).settled(now_s, is_good=code == 0)
+            assert not share, "every partition is answered for"
+
+    def _request(self, share: list[Watched]) -> bytes:
+        rows = b"".join(
+            struct.pack(">ii", each.index, len(self._record)) + self._record for each in share
+        )
+        head = struct.pack(">hhii", -1, -1, REQUEST_TIMEOUT_MS, 1) + raw.text(self.topic)
+        return raw.request(raw.PRODUCE, 7, head + struct.pack(">i", len(share)) + rows)
+
+
+async def _receive(stream: trio.SocketStream) -> bytes:
+    (size_bytes,) = struct.unpack(">i", await _exactly(stream, 4))
+    return (await _exactly(stream, size_bytes))[4:]
+
+
+async def _exactly(stream: trio.SocketStream, size_bytes: int) -> bytes:
+    data = bytearray()
+    while len(data) < size_bytes:
+        piece = await stream.receive_some(size_bytes - len(data))
+        if not piece:
+            raise EOFError
+        data += piece
+    return bytes(data)
+
+
+async def _ask(address: Address, frame: bytes) -> bytes:
+    stream = await trio.open_tcp_stream(address.host, address.port)
+    async with stream:
+        await stream.send_all(frame)
+        return await _receive(stream)
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("brokers", help="host:port,…")
+    parser.add_argument("--topic", required=True)
+    parser.add_argument("--partitions", type=int, required=True)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    options = parser.parse_args()
+    seeds = [parse_address(each) for each in options.brokers.split(",")]
+    gaps = Gaps(seeds, options.topic, options.partitions)
+    reports = trio.run(gaps.run, options.seconds)
+    rows = [[each.acknowledged, each.longest_gap_s, each.gap_began_s] for each in reports]
+    json.dump(rows, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
