@@ -79,7 +79,7 @@ def _delete(shard: Shard, wait: DeleteWait, topic: Topic, result: Message) -> No
                     _refuse(result, change.error, change.sentence)
         wait.settle()
 
-    shard.groups.controller.propose(DeleteTopic(topic.topic_id), applied)
+    shard.groups.propose(DeleteTopic(topic.topic_id), applied)
 
 
 def _refuse(result: Message, error: int, sentence: str) -> None:

@@ -27,7 +27,7 @@ def propose(shard: Shard, command: Command, told: Told) -> None:
         refused = next((change for change in changes if isinstance(change, Refused)), None)
         told(*((0, "") if refused is None else (refused.error, refused.sentence)))
 
-    groups.controller.propose(command, applied)
+    groups.propose(command, applied)
 
 
 def fault_of_loss(shard: Shard) -> tuple[ErrorCode, str]:

@@ -110,4 +110,4 @@ def create(
         told(0, "")
         ready.applied(wish.name)
 
-    groups.controller.propose(plan, applied)
+    groups.propose(plan, applied)

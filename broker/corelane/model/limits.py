@@ -230,6 +230,7 @@ PEER_QUEUE_BYTES_MAX: Final = 16 * MIB
 """What waits for room on a data link; then the oldest is dropped, and raft repeats it."""
 PEER_QUEUE_MESSAGES_MAX: Final = 16_384
 PEER_LEADS_FRAME_BYTES: Final = 64 * KIB
+PEER_CALL_BYTES_MAX: Final = MIB
 """One frame of who leads what; the rest waits for the next heartbeat."""
 ELECTION_TIMEOUT_MS_MAX: Final = 8_000
 """To which a core that lags doubles its patience."""
@@ -266,3 +267,4 @@ assert REQUEST_BYTES_MAX + PEER_TURN_BYTES + MIB <= PEER_FRAME_BYTES_MAX
 assert PEER_BEAT_MS * 2 < PEER_SILENT_MS, "one lost round is no silence"
 assert PEER_ROUNDS_MAX * PEER_BEAT_MS > PEER_RECONNECT_MS
 assert PEER_LEADS_FRAME_BYTES <= PEER_SESSION_FRAME_BYTES_MAX
+assert PEER_CALL_BYTES_MAX + KIB <= PEER_SESSION_FRAME_BYTES_MAX

@@ -104,6 +104,20 @@ class Controller(Member):
         assert cluster.applied_index >= index, "K1"
         self.look()
 
+    def nodes_named(self) -> list[NodeRegistered]:
+        """Return the nodes that entries name of which nobody knows yet if they are committed.
+
+        After a start they say where to look for those who know.
+        """
+        named = []
+        log = self.log
+        for index in range(max(self.cluster.applied_index + 1, log.tail_first), log.last_index + 1):
+            if log.entry(Index(index)).kind == RecordKind.COMMAND:
+                command = decode(log.control_payload(Index(index)))
+                if isinstance(command, NodeRegistered):
+                    named.append(command)
+        return named
+
     def look(self) -> None:
         """Act on the whole fold when it is first known, and on having become the leader."""
         raft = self.raft

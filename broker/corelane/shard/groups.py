@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, assert_never
 
+from corelane.cluster.commands import Command
 from corelane.cluster.metadata import (
     BrokerConfigChanged,
     Change,
@@ -42,7 +43,7 @@ from corelane.raft.config import HardState, RaftConfig
 from corelane.raft.core import RaftGroup
 from corelane.raft.events import Tick
 from corelane.raft.membership import Configuration
-from corelane.shard.controller import Controller
+from corelane.shard.controller import Applied, Controller
 from corelane.shard.id_blocks import IdBlocks
 from corelane.shard.member import Member
 from corelane.shard.moves import Moves
@@ -580,9 +581,17 @@ class Groups:
 
         Found by simulation: a topic asked for between the two had no node to be placed on.
         """
+        if self._controller is None or not self.is_reconciled:
+            return False
         known = self.shard.config.node in self.cluster.nodes
-        serves = self._controller is not None and self._controller.serves
-        return serves and known and self.is_reconciled
+        return known and (self._controller.serves or self._controller.follows)
+
+    def propose(self, command: Command, applied: Applied) -> None:
+        """Have a command decided, here or where the controller's group is led (core 0)."""
+        if self.controller.serves or self.peering is None:
+            self.controller.propose(command, applied)
+        else:
+            self.peering.calls.propose(command, applied)
 
 
 def _apply_log_settings(topic: Topic, log: GroupLog) -> None:

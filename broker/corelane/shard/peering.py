@@ -31,6 +31,7 @@ from corelane.raft import codec
 from corelane.raft.events import LeaderGone, Tick
 from corelane.raft.events import Received as RaftReceived
 from corelane.raft.messages import Append, Heartbeat, HeartbeatAnswer, Message
+from corelane.shard.calls import Calls
 from corelane.shard.config import PeerPlace
 from corelane.shard.courier import Couriers
 from corelane.shard.duties import Duties
@@ -39,6 +40,7 @@ from corelane.shard.member import Member
 from corelane.shard.partition import Partition
 from corelane.shard.peers.data_link import Address
 from corelane.shard.peers.events import (
+    Called,
     Gone,
     Heard,
     Introduced,
@@ -50,6 +52,7 @@ from corelane.shard.peers.events import (
     PeerEvent,
     PeerMessage,
     Received,
+    Returned,
     Up,
 )
 from corelane.shard.peers.hello import Identity, PeerId
@@ -98,6 +101,7 @@ class Peering:
         )
         self._couriers = Couriers(shard.store, self._put_entries, self._damaged)
         self.duties = Duties(shard, groups, self)
+        self.calls = Calls(shard, groups, self)
         self._met: dict[PeerId, tuple[str, int]] = {
             (node, CoreId(0)): (host, port)
             for node, host, port in place.seeds
@@ -133,6 +137,10 @@ class Peering:
     def start(self) -> None:
         """Begin; time was not known before."""
         self.peers.watch = Watch(self._shard.now_ms, ELECTION_TIMEOUT_MS)
+        if self._shard.config.core == 0:
+            for node in self._groups.controller.nodes_named():
+                if node.node != self._own and node.peer_port:
+                    self._met[node.node, CoreId(0)] = (node.peer_host, node.peer_port)
         self.nodes_changed()
 
     def nodes_changed(self) -> None:
@@ -312,9 +320,13 @@ class Peering:
             case LifeEnded():
                 self._life_ended(news)
             case Judged():
-                self._judged(news.peer[0])
+                self._judged(news)
             case Introduced():
                 self._introduced(news)
+            case Called():
+                self.calls.called(news)
+            case Returned():
+                self.calls.returned(news)
             case _:
                 assert_never(news)
 
@@ -369,8 +381,11 @@ class Peering:
                 self._groups.lead_changed(group)
         self._sweep_at_ms = now_ms
 
-    def _judged(self, node: NodeId) -> None:
+    def _judged(self, news: Judged) -> None:
         """A peer is there, or away: the in-sync sets of what is led here may change."""
+        node = news.peer[0]
+        if news.peer[1] == 0 and not isinstance(news.verdict, Up):
+            self.calls.node_lost(node)
         for group, placed in self._placed.items():
             if node in placed:
                 member = self._groups.members.get(group)
@@ -410,6 +425,7 @@ class Peering:
             self._beat_at_ms = now_ms + limits.PEER_BEAT_MS
             self._catch_up(now_ms)
         self.duties.turn()
+        self.calls.turn()
         self._send_grown()
         if self._rows:
             rows, self._rows = self._rows, {}

@@ -5,32 +5,25 @@ does (`calls.py`), again and again until the fold shows what was asked for.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
+from corelane.cluster import council
 from corelane.cluster.commands import (
     ClusterCreated,
-    Command,
     Endpoint,
     NodeRegistered,
     ProducerIdBlock,
 )
 from corelane.cluster.metadata import Change, Refused
 from corelane.model import limits
-from corelane.model.ids import CoreId
-from corelane.shard.controller import Applied
+from corelane.model.ids import CoreId, NodeId
+from corelane.raft.events import ChangeMembers
 
 if TYPE_CHECKING:
     from corelane.shard.groups import Groups
     from corelane.shard.shard import Shard
 
 RETRY_MS: Final = 500
-
-
-class Proposer(Protocol):
-    """Who brings commands to the node that leads the controller's group."""
-
-    def propose(self, command: Command, applied: Applied) -> None:
-        """Have a command decided there; *applied* hears of it as from `Controller.propose`."""
 
 
 class Registration:
@@ -44,7 +37,7 @@ class Registration:
     def took_lead(self) -> None:
         """This core decides now: the cluster has a name, and this node its entry."""
         if self._groups.cluster.cluster_id is None:
-            self._propose(ClusterCreated(self._shard.config.cluster_id), _ignored)
+            self._groups.propose(ClusterCreated(self._shard.config.cluster_id), _ignored)
         self._register()
 
     def tick(self) -> None:
@@ -53,6 +46,7 @@ class Registration:
         if now_ms >= self._ask_at_ms:
             self._ask_at_ms = now_ms + RETRY_MS
             self._register()
+            self._council()
 
     @property
     def is_resized(self) -> bool:
@@ -74,22 +68,28 @@ class Registration:
             if changes is None or any(isinstance(change, Refused) for change in changes):
                 groups.siblings.ids_refused(core)
 
-        self._propose(ProducerIdBlock(self._shard.config.node, core, first, count), applied)
+        self._groups.propose(ProducerIdBlock(self._shard.config.node, core, first, count), applied)
 
     def _register(self) -> None:
         node = self._wanted()
         if self._groups.cluster.nodes.get(node.node) != node:
-            self._propose(node, _ignored)
+            self._groups.propose(node, _ignored)
 
-    def _propose(self, command: Command, applied: Applied) -> None:
-        """Propose here, or where the controller's leader is."""
-        groups = self._groups
-        if groups.controller.serves or groups.peering is None:
-            groups.controller.propose(command, applied)
-        elif self._shard.calls is not None:
-            self._shard.calls.propose(command, applied)
-        else:
-            applied(None)
+    def _council(self) -> None:
+        """As the controller's leader, have the right nodes vote in its group."""
+        controller = self._groups.controller
+        raft = controller.raft
+        if not controller.serves or raft.membership.is_changing(raft.committed_index):
+            return
+        nodes, now_ms = self._groups.cluster.nodes, self._shard.now_ms
+        in_sync = set(raft.in_sync(now_ms))
+        ready = [node for node in nodes if node in in_sync and self._has_all(node)]
+        wanted = council.plan(raft.configuration, nodes.keys(), ready)
+        if wanted is not None:
+            controller.step(now_ms, ChangeMembers(wanted.voters, wanted.learners))
+
+    def _has_all(self, node: NodeId) -> bool:
+        return node == self._shard.config.node or self._groups.controller.raft.is_caught_up(node)
 
     def _wanted(self) -> NodeRegistered:
         config = self._shard.config

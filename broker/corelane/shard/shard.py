@@ -48,7 +48,6 @@ from corelane.shard.peers.events import (
     PeerEvent,
     PeerFrame,
 )
-from corelane.shard.registration import Proposer
 from corelane.shard.retention import Retention
 from corelane.storage.effects import DiskDone
 from corelane.storage.news import NOTHING
@@ -106,7 +105,6 @@ class Shard:
         self._retries_deferred = False
         self._is_started = False
         self._is_recovered = False
-        self.calls: Proposer | None = None
         self.groups = Groups(self, recovered)
         self.forwarding = Forwarding(self)
         self.retention = Retention(self)

@@ -174,4 +174,24 @@ class Introduced:
     port: int
 
 
-News = Received | Heard | Outdated | LeadsChanged | Judged | LifeEnded | Introduced
+@record
+class Called:
+    """A peer core asks something; to be answered by `Peers.give` with the same number."""
+
+    peer: PeerId
+    number: int
+    body: bytes
+
+
+@record
+class Returned:
+    """The answer to `Peers.call`."""
+
+    peer: PeerId
+    number: int
+    body: bytes
+
+
+News = (
+    Received | Heard | Outdated | LeadsChanged | Judged | LifeEnded | Introduced | Called | Returned
+)

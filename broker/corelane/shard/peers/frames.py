@@ -29,6 +29,7 @@ Readable = bytes | bytearray | memoryview
 
 _HEAD: Final = struct.Struct(">IHHII")  # length, kind, flags, number, checksum
 _CHECKED: Final = struct.Struct(">HHI")  # kind, flags, number
+_CALL: Final = struct.Struct("<QI")  # number, size
 LENGTH_BYTES: Final = 4
 HEAD_BYTES: Final = 12
 """Of a frame without its length."""
@@ -54,6 +55,10 @@ class Kind(IntEnum):
     """Lives of other cores of my node that have ended."""
     LEADS = 48
     """Who leads which groups."""
+    CALL = 64
+    """Something small is asked: u64 number, u32 size | what."""
+    RETURN = 65
+    """The answer: u64 number, u32 size | what."""
 
 
 class Channel(IntEnum):
@@ -69,7 +74,9 @@ class Channel(IntEnum):
 
 KINDS: Final[dict[Channel, frozenset[Kind]]] = {
     Channel.DATA: frozenset({Kind.MESSAGES}),
-    Channel.SESSION: frozenset({Kind.BEAT, Kind.BEAT_ANSWER, Kind.ENDED, Kind.LEADS}),
+    Channel.SESSION: frozenset(
+        {Kind.BEAT, Kind.BEAT_ANSWER, Kind.ENDED, Kind.LEADS, Kind.CALL, Kind.RETURN}
+    ),
     Channel.PROBE: frozenset(),
 }
 """What may come over a connection once it is greeted."""
@@ -158,3 +165,16 @@ def unpack(form: struct.Struct, body: memoryview, what: str) -> tuple[int, ...]:
     """Return the fields at the beginning of *body*."""
     check(len(body) >= form.size, f"{what} is cut short.")
     return form.unpack_from(body)
+
+
+def encode_call(number: int, what: bytes) -> bytes:
+    """Return the body of CALL or RETURN."""
+    return _CALL.pack(number, len(what)) + what
+
+
+def decode_call(body: memoryview) -> tuple[int, bytes]:
+    """Return number and content of a CALL or RETURN; FrameError for what cannot be."""
+    number, size = unpack(_CALL, body, "A call")
+    check(size <= limits.PEER_CALL_BYTES_MAX, f"A call of {size} bytes.")
+    check(len(body) == _CALL.size + size, "A call has another length than it says.")
+    return number, bytes(body[_CALL.size :])

@@ -24,6 +24,7 @@ from corelane.shard.peers import beats, hello, watch
 from corelane.shard.peers.beats import Health, mark
 from corelane.shard.peers.data_link import DataLink
 from corelane.shard.peers.events import (
+    Called,
     Dialed,
     DialFailed,
     Gone,
@@ -38,6 +39,7 @@ from corelane.shard.peers.events import (
     PeerEvent,
     PeerFrame,
     Received,
+    Returned,
     Silent,
     Up,
     Verdict,
@@ -52,12 +54,15 @@ from corelane.shard.peers.frames import (
     Kind,
     check,
     decode,
+    decode_call,
     encode,
+    encode_call,
 )
 from corelane.shard.peers.hello import Greeting, Identity, PeerId, Refusal, Refused
 from corelane.shard.peers.leads import Leads
 from corelane.shard.peers.leads import decode as decode_leads
 from corelane.shard.peers.line import Line
+from corelane.shard.peers.peer import Peer
 from corelane.shard.peers.roll import NEVER_MS, Terms
 from corelane.shard.peers.session import Session
 from corelane.shard.peers.watch import Duty, Watch
@@ -73,46 +78,6 @@ class PeersConfig:
 
     identity: Identity
     election_timeout_ms: int
-
-
-class Peer:
-    """One peer core: its session, its lines, and where it is dialed."""
-
-    __slots__ = (
-        "address",
-        "data",
-        "dials",
-        "is_known",
-        "lines",
-        "logged",
-        "peer",
-        "session",
-        "verdict",
-    )
-
-    def __init__(self, peer: PeerId, now_ms: int, own: Identity, chunks: Chunks) -> None:
-        self.peer = peer
-        self.dials = hello.dials(own.node, peer[0])
-        self.address: tuple[str, int] | None = None
-        self.is_known = False
-        self.session = Session(peer, own.boot, now_ms)
-        self.lines = {channel: Line(channel, now_ms) for channel in Channel}
-        self.data = DataLink(self.lines[Channel.DATA], chunks)
-        self.verdict: Verdict = self.session.verdict(now_ms, now_ms)
-        self.logged: Refused | None = None
-        """The refusal that was logged last: it is said once."""
-
-    def is_due(self, line: Line, now_ms: int) -> bool:
-        """Whether this line is to be dialed now."""
-        if not line.is_idle or now_ms < line.dial_at_ms:
-            return False
-        if self.address is None or not self.is_known:
-            return False
-        if self.dials:
-            return line.channel is not Channel.PROBE
-        # The other side dials; one that was never met, or fell silent, is told and looked for.
-        session = self.session
-        return line.channel is Channel.PROBE and session.gone is None and not session.is_open
 
 
 class Peers:
@@ -208,6 +173,26 @@ class Peers:
         wanted = mark(term, incarnation)
         sessions = self._by_node.get(node, ())
         return max([each.answers.seen_ms(group, wanted) for each in sessions], default=NEVER_MS)
+
+    def call(self, peer: PeerId, number: int, body: bytes) -> bool:
+        """Ask something small of a peer core, which answers by `Returned`; False: it is away."""
+        return self._speak(peer, Kind.CALL, number, body)
+
+    def give(self, peer: PeerId, number: int, body: bytes) -> None:
+        """Answer what a peer core asked by `Called`; who has no session hears nothing."""
+        self._speak(peer, Kind.RETURN, number, body)
+
+    def reachable(self) -> list[PeerId]:
+        """Return the peer cores with which a session is open."""
+        return [each.peer for each in self._peers.values() if each.session.is_open]
+
+    def _speak(self, peer: PeerId, kind: Kind, number: int, body: bytes) -> bool:
+        assert len(body) <= limits.PEER_CALL_BYTES_MAX
+        known = self._peers.get(peer)
+        if known is None or not known.session.is_open:
+            return False
+        self._send(known, kind, encode_call(number, body))
+        return True
 
     def duty(self, wal_age_ms: int | None) -> Duty:
         """Return what this core should do with its leaderships."""
@@ -485,10 +470,17 @@ class Peers:
                 changed = self.leads.take(decode_leads(frame.body), peer.peer)
                 if changed:
                     self.news.append(LeadsChanged(changed))
+            case Kind.CALL | Kind.RETURN:
+                self._called(peer, frame)
             case Kind.HELLO | Kind.WELCOME | Kind.REFUSE:
                 raise AssertionError("P1")
             case _:
                 assert_never(frame.kind)
+
+    def _called(self, peer: Peer, frame: Frame) -> None:
+        number, body = decode_call(frame.body)
+        news = Called if frame.kind is Kind.CALL else Returned
+        self.news.append(news(peer.peer, number, body))
 
     # --- greetings ---
 

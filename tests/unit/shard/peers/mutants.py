@@ -15,7 +15,8 @@ from corelane.shard.peers.data_link import DataLink, Queue
 from corelane.shard.peers.events import DialFailed, Heard, Outdated
 from corelane.shard.peers.leads import Leads
 from corelane.shard.peers.line import Line
-from corelane.shard.peers.peers import Peer, Peers
+from corelane.shard.peers.peer import Peer
+from corelane.shard.peers.peers import Peers
 from corelane.shard.peers.roll import Led, Roll, Terms
 from corelane.shard.peers.session import Session
 from corelane.shard.peers.watch import Watch

@@ -7,7 +7,7 @@ from corelane.raft import codec
 from corelane.raft.messages import Appended, VoteAnswer
 from corelane.shard.peers import beats, hello, leads, messages
 from corelane.shard.peers.beats import Answer, Beat, Health
-from corelane.shard.peers.frames import Channel, Kind, encode
+from corelane.shard.peers.frames import Channel, Kind, decode_call, encode, encode_call
 from corelane.shard.peers.hello import Greeting, Identity, Refusal, Refused
 from corelane.shard.peers.leads import Lead
 from corelane.shard.peers.messages import Outgoing
@@ -47,6 +47,8 @@ BODIES: Final[dict[Kind, bytes]] = {
     Kind.BEAT_ANSWER: beats.encode_answer(ANSWER),
     Kind.ENDED: beats.encode_ended(ENDED),
     Kind.LEADS: leads.encode(LEADS),
+    Kind.CALL: encode_call(7, b"what"),
+    Kind.RETURN: encode_call(7, b"that"),
 }
 FRAMES: Final = {kind: encode(kind, 9, body) for kind, body in BODIES.items()}
 
@@ -71,6 +73,8 @@ def decode_body(kind: Kind, body: memoryview) -> object:
             return beats.decode_ended(body)
         case Kind.LEADS:
             return leads.decode(body)
+        case Kind.CALL | Kind.RETURN:
+            return decode_call(body)
 
 
 def identity(node: int, core: int = 0, boot: int = 100, cores: int = 4) -> Identity:
