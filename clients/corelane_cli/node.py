@@ -15,6 +15,8 @@ _SETTINGS: Final = {
     "advertised_host": "corelane.advertised.host",
     "advertise": "corelane.advertise",
     "core_port_base": "corelane.core.port.base",
+    "peer_port": "corelane.peer.port",
+    "seeds": "corelane.seeds",
     "admin_port": "corelane.admin.port",
     "cores": "corelane.cores",
     "pin_cores": "corelane.pin.cores",
@@ -35,6 +37,12 @@ _node_options = [
         "--advertise", help="What clients see: a broker per `core`, or one `node`.", metavar="KIND"
     ),
     click.option("--core-port-base", help="Core i listens on this port + i.", metavar="PORT"),
+    click.option("--peer-port", help="Port for the other nodes of a cluster.", metavar="PORT"),
+    click.option(
+        "--seeds",
+        help="Peer ports of some nodes, the same list on each; the first founds the cluster.",
+        metavar="HOST:PORT,…",
+    ),
     click.option("--admin-port", help="Port of health and metrics (HTTP).", metavar="PORT"),
     click.option("--cores", help="Number of cores; 0: all that are allowed.", metavar="COUNT"),
     click.option(

@@ -23,7 +23,14 @@ from corelane_native.decode import (
     decode_fetch,
     decode_produce,
 )
-from corelane_native.memory import address_of, bytes_at, crc32c, crc32c_portable, source_digest
+from corelane_native.memory import (
+    address_of,
+    bytes_at,
+    crc32c,
+    crc32c_portable,
+    source_digest,
+    view_at,
+)
 from corelane_native.net import (
     ACCEPTED,
     CLOSED,
@@ -87,5 +94,6 @@ __all__ = [
     "decode_produce",
     "entries_search",
     "source_digest",
+    "view_at",
     "walk_records",
 ]

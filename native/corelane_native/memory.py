@@ -20,6 +20,13 @@ def bytes_at(address: int, size_bytes: int) -> bytes:
     return ffi.buffer(ffi.cast("char *", address), size_bytes)[:]
 
 
+def view_at(address: int, size_bytes: int) -> memoryview:
+    """Return memory itself; the caller vouches that it is readable as long as the view is used."""
+    assert size_bytes > 0
+    assert address > 0
+    return memoryview(ffi.buffer(ffi.cast("char *", address), size_bytes))
+
+
 def crc32c(data: Readable, crc: int = 0) -> int:
     """Return the CRC-32C (Castagnoli) of *data*, continuing from *crc*."""
     if isinstance(data, bytes):

@@ -5,7 +5,7 @@ brokers.
 """
 
 from corelane.api.cluster_id import cluster_id_text
-from corelane.api.leaders import brokers_of
+from corelane.api.leaders import brokers_of, controller_of
 from corelane.model.errors import ErrorCode
 from corelane.shard.call import Call
 from corelane.shard.shard import Shard
@@ -36,7 +36,7 @@ def handle(shard: Shard, call: Call) -> None:
     call.answer(
         Response(
             cluster_id=cluster_id_text(shard),
-            controller_id=shard.config.broker_ids[0],
+            controller_id=controller_of(shard),
             brokers=brokers,
             cluster_authorized_operations=NOT_REQUESTED,
             endpoint_type=ENDPOINT_BROKERS,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from corelane.api.fetch_response import Endpoint, LeaderHint
 from corelane.model.errors import ErrorCode
-from corelane.model.ids import BrokerId, CoreId, GroupId
+from corelane.model.ids import BROKERS_PER_NODE, BrokerId, CoreId, GroupId, NodeId
 from corelane.shard.config import Advertised
 from corelane.shard.connection import Connection
 from corelane.shard.partition import Partition, Topic
@@ -14,11 +14,59 @@ NO_LEADER = BrokerId(-1)
 
 
 def brokers_of(shard: Shard, connection: Connection) -> list[Advertised]:
-    """Return every broker, at the addresses of the listener a client came through.
+    """Return every broker that can be reached, at the addresses of the client's listener.
 
-    Another listener's may not be reachable from where the client is.
+    Another listener's may not be reachable from where the client is. Of other nodes those of the
+    listener with the same name are told.
     """
-    return shard.config.listeners[connection.listener // 2].brokers
+    listener = shard.config.listeners[connection.listener // 2]
+    groups = shard.groups
+    if len(groups.cluster.nodes) < 2:
+        return listener.brokers
+    brokers = list(listener.brokers)
+    for number, node in sorted(groups.cluster.nodes.items()):
+        if number == shard.config.node or not groups.is_node_up(number):
+            continue
+        brokers += [
+            Advertised(
+                BrokerId(number * BROKERS_PER_NODE + each.core), each.host, each.port,
+                node.rack or None,
+            )
+            for each in node.endpoints
+            if each.listener == listener.name
+        ]  # fmt: skip
+    return brokers
+
+
+def controller_of(shard: Shard) -> BrokerId:
+    """Return the broker that clients are told decides; any takes requests and passes them on."""
+    node = shard.groups.controller_node()
+    if node is None or node == shard.config.node:
+        return shard.config.broker_ids[0]
+    found = _broker_elsewhere(shard, node, CoreId(0))
+    return shard.config.broker_ids[0] if found is None else found
+
+
+def replica_broker(shard: Shard, group: GroupId, node: NodeId) -> BrokerId:
+    """Return the broker of a partition's replica, as far as it is known which core has it."""
+    if node != shard.config.node:
+        peering = shard.groups.peering
+        core = CoreId(0) if peering is None else peering.replica_core(group, node)
+        found = _broker_elsewhere(shard, node, core)
+        return BrokerId(node * BROKERS_PER_NODE) if found is None else found
+    home = shard.groups.siblings.home_of(group)
+    broker = None if home is None else broker_of(shard, home)
+    return shard.config.broker_ids[0] if broker is None else broker
+
+
+def _broker_elsewhere(shard: Shard, node: NodeId, core: CoreId) -> BrokerId | None:
+    """Return the broker that stands for a core of another node; None: the node is not known."""
+    known = shard.groups.cluster.nodes.get(node)
+    if known is None:
+        return None
+    cores = {each.core for each in known.endpoints}
+    number = core if core in cores else min(cores, default=core)
+    return BrokerId(node * BROKERS_PER_NODE + number)
 
 
 def broker_of(shard: Shard, core: CoreId) -> BrokerId | None:
@@ -32,9 +80,12 @@ def broker_of(shard: Shard, core: CoreId) -> BrokerId | None:
 def lead_of(shard: Shard, group: GroupId) -> LeaderHint | None:
     """Return who leads a group; None: nobody that clients can be sent to."""
     lead = shard.groups.lead_of(group)
-    if lead is None or lead.node != shard.config.node:
+    if lead is None:
         return None
-    broker = broker_of(shard, lead.core)
+    if lead.node == shard.config.node:
+        broker = broker_of(shard, lead.core)
+    else:
+        broker = _broker_elsewhere(shard, lead.node, lead.core)
     return None if broker is None else LeaderHint(broker, lead.term)
 
 

@@ -15,7 +15,13 @@ from functools import partial
 
 from corelane.api.cluster_id import cluster_id_text
 from corelane.api.early import EarlyCall
-from corelane.api.leaders import NO_LEADER, broker_of, brokers_of, lead_of
+from corelane.api.leaders import (
+    NO_LEADER,
+    brokers_of,
+    controller_of,
+    lead_of,
+    replica_broker,
+)
 from corelane.api.metadata_encoding import (
     Encoded,
     encode_answer,
@@ -24,10 +30,8 @@ from corelane.api.metadata_encoding import (
     join_topic,
 )
 from corelane.api.topic_creation import TopicReady, create
-from corelane.cluster.commands import PartitionPlan
 from corelane.cluster.creation import TopicWish, topic_name_fault
 from corelane.model.errors import ErrorCode
-from corelane.model.ids import BROKERS_PER_NODE, NODE_BROKER_SUFFIX, NodeId
 from corelane.shard.call import Call
 from corelane.shard.partition import Topic
 from corelane.shard.shard import Shard
@@ -108,7 +112,7 @@ def _answer(shard: Shard, call: Call, topics: list[Encoded]) -> None:
             for b in brokers_of(shard, call.slot.connection)
         ],
         cluster_id=cluster_id_text(shard),
-        controller_id=shard.config.broker_ids[0],
+        controller_id=controller_of(shard),
         cluster_authorized_operations=NOT_REQUESTED,
     )
     error = next((topic.error for topic in topics if topic.error), 0)
@@ -196,26 +200,26 @@ def _partition_row(shard: Shard, topic: Topic, number: int) -> Message:
     plan = shard.groups.cluster.topics_by_id[topic.topic_id].partitions[number]
     lead = lead_of(shard, plan.group)
     known = lead is not None
-    replicas = _replicas(shard, plan)
+    groups = shard.groups
+    replicas = [replica_broker(shard, plan.group, node) for node in plan.replicas]
+    heard = groups.lead_of(plan.group)
+    in_sync = () if heard is None else heard.in_sync
     is_damaged = partition is not None and partition.is_damaged
+    offline = [node for node in plan.replicas if not groups.is_node_up(node)]
+    if is_damaged:
+        offline.append(shard.config.node)
     return PartitionRow(
         error_code=0 if known else ErrorCode.LEADER_NOT_AVAILABLE,
         partition_index=number,
         leader_id=NO_LEADER if lead is None else lead.leader_id,
         leader_epoch=-1 if lead is None else lead.leader_epoch,
         replica_nodes=replicas,
-        isr_nodes=replicas if known else [],
-        offline_replicas=replicas if is_damaged else [],
+        isr_nodes=[
+            broker
+            for node, broker in zip(plan.replicas, replicas, strict=True)
+            if known and node in in_sync
+        ],
+        offline_replicas=[
+            broker for node, broker in zip(plan.replicas, replicas, strict=True) if node in offline
+        ],
     )
-
-
-def _replicas(shard: Shard, plan: PartitionPlan) -> list[int]:
-    """Return the brokers of a partition's replicas; of this node, the one that owns it."""
-    home = shard.groups.siblings.home_of(plan.group)
-    broker = None if home is None else broker_of(shard, home)
-    own = shard.config.broker_ids[0] if broker is None else broker
-    return [own if node == shard.config.node else _node_broker(node) for node in plan.replicas]
-
-
-def _node_broker(node: NodeId) -> int:
-    return node * BROKERS_PER_NODE + NODE_BROKER_SUFFIX

@@ -50,6 +50,7 @@ class NetworkConfig:
     core_port_bases: str
     advertised_core_port_bases: str
     peer_port: int
+    seeds: str
     admin_port: int
     advertise: str
     listen_backlog: int

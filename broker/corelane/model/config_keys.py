@@ -88,8 +88,13 @@ _NETWORK: Final = (
         "NAME:port,...", _RESTART,
         "Core i is reached on this + i, where NAT changes the ports. Not named: where it listens."),
     Key("corelane.peer.port", "network.peer_port", 9192, "port", _RESTART,
-        "Where other nodes connect.",
+        "Where other nodes connect, if this is to be one of several: it listens there only when the"
+        " port or seeds are given. 0: any free one.",
         0, limits.PORT_MAX),
+    Key("corelane.seeds", "network.seeds", "", "host:port,...", _RESTART,
+        "Peer ports of some nodes of the cluster, the same list on each. With an empty directory:"
+        " the first of them founds the cluster once a majority answers, all others join it."
+        " Empty: this node founds one alone."),
     Key("corelane.admin.port", "network.admin_port", 9644, "port", _RESTART,
         "HTTP: health, metrics, status.",
         0, limits.PORT_MAX),

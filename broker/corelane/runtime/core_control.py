@@ -16,16 +16,18 @@ from corelane.runtime.messages import (
     Empty,
     FromCore,
     Heartbeat,
+    LifeOver,
     Link,
     Operate,
     Operated,
+    Peer,
     Ready,
     StatsAnswer,
     StatsRequest,
     Stop,
 )
 from corelane.shard.effects import Emptied, OperatorAnswer
-from corelane.shard.events import OperatorRequest
+from corelane.shard.events import OperatorRequest, SiblingEnded
 
 HEARTBEAT_S: Final = 1.0
 STATS_PER_PACKET: Final = 250
@@ -82,6 +84,11 @@ class CoreControl:
                     core = CoreId(message.core)
                     pipes = (descriptors[0], descriptors[1])
                     self._loop.link(core, message.boot, pipes, is_retired=message.is_retired)
+                case Peer():
+                    if len(descriptors) == 1:  # otherwise the kernel dropped it: it is dialed again
+                        self._loop.take_peer(descriptors[0], message.frame)
+                case LifeOver():
+                    self._loop.post(SiblingEnded(CoreId(message.core), message.epoch))
                 case Operate():
                     number, verb = message.number, message.verb
                     self._loop.post(OperatorRequest(number, verb, message.arguments))

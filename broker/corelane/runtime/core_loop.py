@@ -3,6 +3,7 @@
 # performance-critical: see STYLE.md
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -12,12 +13,14 @@ import trio
 from corelane.model import limits
 from corelane.model.ids import ConnId, CoreId
 from corelane.model.metrics import ShardCounts
+from corelane.runtime.dialer import Dialer
 from corelane.runtime.disk import NativeDisk
 from corelane.runtime.garbage import Garbage
 from corelane.runtime.throttle import Throttle
 from corelane.runtime.work import WorkBench
 from corelane.shard.effects import (
     Close,
+    Dial,
     Effect,
     Emptied,
     Exit,
@@ -40,6 +43,7 @@ from corelane.shard.events import (
     Opened,
     Request,
 )
+from corelane.shard.peers.events import PeerAccepted, PeerClosed, PeerFrame
 from corelane.storage.news import StorageFailureError
 from corelane_native import (
     ACCEPTED,
@@ -51,6 +55,7 @@ from corelane_native import (
     WATCH,
     Arena,
     Net,
+    view_at,
 )
 
 POLL_US_MAX: Final = limits.TURN_MS_MAX * 1000
@@ -119,6 +124,8 @@ class CoreLoop:
         self._throttle = Throttle()
         self._peers: dict[ConnId, str] = {}
         self._links: dict[ConnId, CoreId] = {}
+        self._others: set[ConnId] = set()  # connections with cores of other nodes
+        self.dialer: Dialer | None = None
         self.told: Callable[[OperatorAnswer | Emptied], None] = _unheard
         self._listening: list[int] = []
         self._refused = 0
@@ -136,6 +143,7 @@ class CoreLoop:
             Stopped: self._stopped,
             OperatorAnswer: self._tell,
             Emptied: self._tell,
+            Dial: self._dial,
             **disk.performers,
         }
 
@@ -186,6 +194,21 @@ class CoreLoop:
         self._links[conn] = core
         self._mail.append(LinkUp(conn, core, boot, is_retired))
         self.wake()
+
+    def add_peer(self, descriptor: int) -> ConnId | None:
+        """Take over a connection with a core of another node; None: there is no room."""
+        conn = self.net.add_link(descriptor, os.dup(descriptor))
+        if conn < 0:
+            return None
+        self._others.add(ConnId(conn))
+        return ConnId(conn)
+
+    def take_peer(self, descriptor: int, frame: bytes) -> None:
+        """Take over a connection that another node's core made; *frame* was read of it."""
+        conn = self.add_peer(descriptor)
+        if conn is not None:
+            self._mail += [PeerAccepted(conn), PeerFrame(conn, frame)]
+            self.wake()
 
     def stop(self) -> None:
         """Begin a clean stop; `serve` ends when it is done."""
@@ -268,10 +291,12 @@ class CoreLoop:
         """One step with everything that is ready."""
         events = self._mail
         self._mail = []
-        links = self._links
+        links, others = self._links, self._others
         for row in rows:
             kind = row[0]
-            if kind == FRAME and row[1] not in links:
+            if kind == FRAME and row[1] in others:
+                events.append(PeerFrame(row[1], view_at(row[2], row[3])))
+            elif kind == FRAME and row[1] not in links:
                 events.append(Request(row[1], row[2], row[3], row[4], row[5], row[6]))
             elif kind == FRAME:
                 events.append(LinkFrame(row[1], row[2], row[3], row[4], row[5], row[6]))
@@ -294,6 +319,9 @@ class CoreLoop:
         kind = row[0]
         if kind == ACCEPTED:
             self._opened(ConnId(row[1]), row[2], row[3], events)
+        elif kind == CLOSED and row[1] in self._others:
+            self._others.discard(ConnId(row[1]))
+            events.append(PeerClosed(ConnId(row[1])))
         elif kind == CLOSED and row[1] in self._links:
             self._link_closed(ConnId(row[1]), row[2], events)
         elif kind == CLOSED:
@@ -342,6 +370,13 @@ class CoreLoop:
             self._arena.release(chunk)
 
     def _close(self, effect: Close) -> None:
+        if effect.conn in self._others:
+            self._others.discard(effect.conn)
+            self.net.close(effect.conn)
+            if effect.reason:
+                self._complain("closed a connection with another node", effect.reason)
+            self._mail.append(PeerClosed(effect.conn))
+            return
         if self._links.pop(effect.conn, None) is not None:
             self.net.close(effect.conn)
             self._mail.append(LinkDown(effect.conn))
@@ -353,6 +388,10 @@ class CoreLoop:
         if effect.reason:
             self._complain("closed a connection", effect.reason)
         self._mail.append(Closed(effect.conn, effect.reason))
+
+    def _dial(self, effect: Dial) -> None:
+        assert self.dialer is not None, "the dialer belongs to the loop's nursery"
+        self.dialer.dial(effect)
 
     def _work(self, effect: Work) -> None:
         assert self.work is not None, "the work bench belongs to the loop's nursery"

@@ -29,13 +29,14 @@ from corelane.runtime.control import ControlSocket
 from corelane.runtime.core_control import CoreControl
 from corelane.runtime.core_loop import CoreLoop
 from corelane.runtime.core_stats import CoreStats
+from corelane.runtime.dialer import Dialer
 from corelane.runtime.disk import NativeDisk
 from corelane.runtime.failures import StartError
 from corelane.runtime.forkserver import CoreMain
 from corelane.runtime.messages import Failed, Spawn
 from corelane.runtime.wal_place import place_wal
 from corelane.runtime.work import WorkBench
-from corelane.shard.config import ShardConfig
+from corelane.shard.config import PeerPlace, ShardConfig
 from corelane.shard.events import DiskSpace
 from corelane.shard.shard import Shard
 from corelane.storage.disk import OsDisk
@@ -160,6 +161,8 @@ class _Core:
             config=self.config,
             random=random.Random(os.urandom(32)),  # noqa: S311 - ids, not secrets
             retired=tuple(map(CoreId, spawn.retired)),
+            peer=_peer_place(spawn),
+            founds=spawn.founds,
         )
         try:
             recovered = recover(OsDisk(self.directory), arena, self._recovery(arena_bytes))
@@ -235,6 +238,7 @@ class _Core:
         control = CoreControl(ControlSocket(self.control), loop, stats)
         loop.told = control.told
         async with trio.open_nursery() as nursery:
+            loop.dialer = Dialer(loop, nursery)
             nursery.start_soon(loop.work.serve)
             nursery.start_soon(control.obey)
             nursery.start_soon(control.speak)
@@ -243,3 +247,10 @@ class _Core:
             nursery.start_soon(self._look_after, loop)
             await loop.serve()
             nursery.cancel_scope.cancel()
+
+
+def _peer_place(spawn: Spawn) -> PeerPlace | None:
+    if not spawn.peer_port:
+        return None
+    seeds = tuple((NodeId(node), host, port) for node, host, port in spawn.seeds)
+    return PeerPlace(spawn.peer_host, spawn.peer_port, spawn.epoch, seeds)

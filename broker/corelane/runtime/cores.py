@@ -14,6 +14,7 @@ import trio
 
 from corelane.model.record import record
 from corelane.runtime import data_directory, failures, messages
+from corelane.runtime.boot_epochs import BootEpochs
 from corelane.runtime.control import ControlSocket, PeerGoneError
 from corelane.runtime.failures import StartError
 from corelane.runtime.messages import (
@@ -25,9 +26,11 @@ from corelane.runtime.messages import (
     FromCore,
     Heartbeat,
     Kill,
+    LifeOver,
     ListenerPorts,
     Operate,
     Operated,
+    Peer,
     Ready,
     Spawn,
     StatsAnswer,
@@ -62,6 +65,18 @@ class CoreState(Enum):
 
 
 @record
+class PeerPlan:
+    """Where other nodes find this one, and how it came to its cluster."""
+
+    host: str
+    port: int
+    founds: bool
+    epochs: BootEpochs
+    seeds: Callable[[], list[tuple[int, str, int]]]
+    """Return the nodes heard of until now."""
+
+
+@record
 class CorePlan:
     """What stays the same through all lives of a core."""
 
@@ -72,6 +87,8 @@ class CorePlan:
     """Its own on each listener; none for a retired one."""
     listeners: list[ListenerPorts]
     cluster_uuid: str
+    peer: PeerPlan | None = None
+    """None: this node stands alone."""
 
     @property
     def is_retired(self) -> bool:
@@ -88,6 +105,10 @@ SendToForkServer = Callable[[ToForkServer, list[int]], Awaitable[None]]
 """How a core asks for its process or for its death."""
 
 
+def _nothing(core: "Core", life: "Life") -> None:
+    """Nobody else wants to know."""
+
+
 @record
 class Node:
     """What a core needs of the node it belongs to."""
@@ -100,6 +121,8 @@ class Node:
     """Return which cores of an earlier start are still there."""
     others_serve: Callable[["Core"], bool]
     """Return whether the node is of use without this core."""
+    ended: Callable[["Core", "Life"], None] = _nothing
+    """Called when a life is over and reaped."""
 
 
 class Bell:
@@ -121,8 +144,10 @@ class Bell:
 class Life:
     """One process of a core, from the wish for it to its reaped end."""
 
-    def __init__(self, boot: int, control: ControlSocket) -> None:
+    def __init__(self, boot: int, control: ControlSocket, epoch: int = 0) -> None:
         self.boot = boot
+        self.epoch = epoch
+        """What other nodes know this life by; 0: there are none."""
         self.control = control
         self.outbox = Outbox(control)
         self.pid: int | None = None
@@ -157,6 +182,8 @@ class Core:
         self._stopping = trio.Event()
         self._policy = RestartPolicy()
         self._boot = 0
+        self.ended_epoch = 0
+        """Of the last life that is over."""
         self._died_s = 0.0
         self._stats: Questions[dict[str, float]] = Questions()
         self._operations: Questions[Operated] = Questions()
@@ -184,9 +211,11 @@ class Core:
     async def _start_life(self) -> Life:
         self._boot += 1
         ours, theirs = messages.pair()
-        life = Life(self._boot, ControlSocket(ours))
-        self.life = life
         plan = self.plan
+        peer = plan.peer
+        epoch = 0 if peer is None else peer.epochs.next(plan.core)
+        life = Life(self._boot, ControlSocket(ours), epoch)
+        self.life = life
         spawn = Spawn(
             core=plan.core,
             boot=life.boot,
@@ -194,6 +223,11 @@ class Core:
             listeners=plan.listeners,
             cluster_uuid=plan.cluster_uuid,
             retired=self._node.retired(),
+            epoch=epoch,
+            peer_host="" if peer is None else peer.host,
+            peer_port=0 if peer is None else peer.port,
+            seeds=[] if peer is None else peer.seeds(),
+            founds=peer is None or peer.founds,
         )
         self._set_state(CoreState.STARTING)
         with theirs:
@@ -229,6 +263,8 @@ class Core:
             nursery.cancel_scope.cancel()
         life.outbox.close()
         life.control.close()
+        self.ended_epoch = life.epoch
+        self._node.ended(self, life)
         self._stats.give_up()
         self._operations.give_up()
 
@@ -371,6 +407,24 @@ class Core:
     def end(self) -> None:
         """Begin no new life."""
         self._stopping.set()
+
+    def bring_peer(self, frame: bytes, descriptor: int) -> bool:
+        """Give a connection of another node's core to this one; False when it cannot take it."""
+        life = self.life
+        # Also before it serves: to recover what it leads it may need the other nodes.
+        if life is None or life.reaped.is_set() or self.is_stopping:
+            return False
+        try:
+            return life.control.send_now(Peer(frame), [descriptor])
+        except PeerGoneError:
+            return False
+
+    def tell_life_over(self, core: int, epoch: int) -> None:
+        """Tell this core that another one's life is over; one that cannot hear it finds out."""
+        life = self.life
+        if life is not None and not life.reaped.is_set():
+            with contextlib.suppress(PeerGoneError):
+                life.control.send_now(LifeOver(core, epoch), [])
 
     def hand_over(self, listener: int, peers: list[str], descriptors: list[int]) -> bool:
         """Give accepted connections of a listener to the core; False when it can't take them."""

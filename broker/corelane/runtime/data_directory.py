@@ -11,6 +11,7 @@ import fcntl
 import os
 import tomllib
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -51,6 +52,14 @@ class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format_version: int
 
 
+_JOINED: Final = "joined"
+"""A file that is there when this node joined a cluster instead of founding it."""
+
+
+def _alone() -> tuple[str, bool]:
+    return str(uuid.uuid4()), True
+
+
 @record
 class DataDirectory:
     """A data directory that this process holds; `lock_fd` is open as long as it does."""
@@ -59,6 +68,11 @@ class DataDirectory:
     identity: Identity
     lock_fd: int
     device: int
+
+    @property
+    def founds(self) -> bool:
+        """Whether this node began its cluster; otherwise it joined it."""
+        return not (self.path / _JOINED).exists()
 
     @property
     def ports_path(self) -> Path:
@@ -81,11 +95,15 @@ def refusal(path: Path, error: OSError) -> StartError:
 
 
 def open_data_directory(
-    path: Path, node_id: int, bytes_needed: int = FREE_BYTES_MIN
+    path: Path,
+    node_id: int,
+    bytes_needed: int = FREE_BYTES_MIN,
+    decide: Callable[[], tuple[str, bool]] = _alone,
 ) -> DataDirectory:
     """Make, lock and recognise the data directory at *path*; raises `StartError`.
 
-    *bytes_needed* must be free for a new one; an old one may have its files and be full.
+    *bytes_needed* must be free for a new one; an old one may have its files and be full. For a new
+    one *decide* returns the cluster that it is to belong to, and whether it founds that.
     """
     path = path.absolute()
     try:
@@ -101,7 +119,7 @@ def open_data_directory(
             EXIT_IN_USE,
         )
     try:
-        identity = _identity(path, node_id, bytes_needed)
+        identity = _identity(path, node_id, bytes_needed, decide)
         (path / "ports.json").unlink(missing_ok=True)
         device = path.stat().st_dev
     except OSError as error:
@@ -188,7 +206,9 @@ def _holder(lock: Path) -> str:
     return f" (process {text})" if text.isdigit() else ""
 
 
-def _identity(path: Path, node_id: int, bytes_needed: int) -> Identity:
+def _identity(
+    path: Path, node_id: int, bytes_needed: int, decide: Callable[[], tuple[str, bool]]
+) -> Identity:
     """Read `cluster.toml`, or write it when the directory is new; refuse what does not fit."""
     file = path / "cluster.toml"
     try:
@@ -197,7 +217,7 @@ def _identity(path: Path, node_id: int, bytes_needed: int) -> Identity:
         version = raw.get("format_version", FORMAT_VERSION)
         identity = msgspec.convert(raw, Identity) if version == FORMAT_VERSION else None
     except FileNotFoundError:
-        return _new_identity(path, node_id, bytes_needed)
+        return _new_identity(path, node_id, bytes_needed, decide)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise StartError(
             f"cannot use the data directory {path}",
@@ -222,7 +242,9 @@ def _identity(path: Path, node_id: int, bytes_needed: int) -> Identity:
     return identity
 
 
-def _new_identity(path: Path, node_id: int, bytes_needed: int) -> Identity:
+def _new_identity(
+    path: Path, node_id: int, bytes_needed: int, decide: Callable[[], tuple[str, bool]]
+) -> Identity:
     if any(path.glob("core-*")):
         raise StartError(
             f"cannot use the data directory {path}",
@@ -240,7 +262,12 @@ def _new_identity(path: Path, node_id: int, bytes_needed: int) -> Identity:
             _NEXT_STEPS[errno.ENOSPC],
             EXIT_DATA_DIRECTORY,
         )
-    identity = Identity(str(uuid.uuid4()), node_id, FORMAT_VERSION)
+    cluster_uuid, founds = decide()
+    if not founds:  # before the identity: a crash between the two asks again
+        write_file_atomically(path / _JOINED, b"")
+    else:
+        (path / _JOINED).unlink(missing_ok=True)
+    identity = Identity(cluster_uuid, node_id, FORMAT_VERSION)
     text = (
         "# Who this data directory belongs to. Written once; never edit it.\n"
         f'cluster_uuid = "{identity.cluster_uuid}"\n'

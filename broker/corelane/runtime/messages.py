@@ -41,6 +41,14 @@ class Spawn(msgspec.Struct, frozen=True, tag="spawn"):
     cluster_uuid: str
     retired: list[int] = []
     """Cores of an earlier start that hand their groups over to those that serve."""
+    epoch: int = 0
+    """The boot epoch that other nodes know this life by; 0: this node stands alone."""
+    peer_host: str = ""
+    peer_port: int = 0
+    seeds: list[tuple[int, str, int]] = []
+    """Node, host and peer port of nodes that were heard of."""
+    founds: bool = True
+    """Whether an empty directory begins a cluster, or joins one."""
 
     @property
     def core_count(self) -> int:
@@ -131,6 +139,19 @@ class Link(msgspec.Struct, frozen=True, tag="link"):
     is_retired: bool
 
 
+class Peer(msgspec.Struct, frozen=True, tag="peer"):
+    """A core of another node has connected; its first frame, its descriptor with the packet."""
+
+    frame: bytes
+
+
+class LifeOver(msgspec.Struct, frozen=True, tag="life_over"):
+    """A life of another core of this node has ended."""
+
+    core: int
+    epoch: int
+
+
 class Operate(msgspec.Struct, frozen=True, tag="operate"):
     """The operator wants something done, or known."""
 
@@ -158,7 +179,7 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
 
 ToForkServer = Spawn | Kill
 FromForkServer = Forked | Exited
-ToCore = Connections | StatsRequest | Link | Operate | Stop
+ToCore = Connections | StatsRequest | Link | Peer | LifeOver | Operate | Stop
 FromCore = Ready | Heartbeat | Failed | StatsAnswer | Operated | Empty
 
 _encoder: Final = msgspec.json.Encoder()

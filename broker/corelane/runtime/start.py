@@ -27,6 +27,7 @@ from corelane.runtime import (
 from corelane.runtime.failures import StartError
 from corelane.runtime.forkserver import LoadCoreMain
 from corelane.runtime.listener import Address
+from corelane.runtime.peer_port import PeerPort
 from corelane.runtime.supervisor import ListenerSockets, Sockets, Supervisor, SupervisorPlan
 
 Announce = Callable[[Supervisor], None]
@@ -70,10 +71,12 @@ def serve(
     fork_server = forkserver.start(load or _load_core_main(config))
     with fork_server.channel:
         path = Path(config.node.data_dir)
+        peering = PeerPort.bound(config)
         directory = data_directory.open_data_directory(
-            path, config.node.id, _bytes_needed(config, core_count)
+            path, config.node.id, _bytes_needed(config, core_count), peering.decide
         )
         try:
+            peering.look(directory)
             retired.finish_removals(directory.path)
             leaving = retired.retired_cores(directory.path, core_count)
             _check_memory(config, core_count, len(leaving))
@@ -85,10 +88,12 @@ def serve(
                 cpus=_cpus(config, core_count, directory.device),
                 retired=leaving,
                 announce=announce or _Announcement(started_s, config),
+                peer=peering,
             )
             return _run_supervisor(plan)
         finally:
             os.close(directory.lock_fd)
+            peering.close()
 
 
 def _load_core_main(config: Config) -> LoadCoreMain:

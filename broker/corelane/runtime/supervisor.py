@@ -5,12 +5,14 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import field
 from typing import Final, assert_never
 
 import msgspec
 import trio
 
 from corelane.model.config import Config
+from corelane.model.ids import NodeId
 from corelane.model.record import record
 from corelane.runtime import (
     data_directory,
@@ -25,13 +27,15 @@ from corelane.runtime.admin import AdminServer
 from corelane.runtime.admin_pages import AdminPages, NodeFacts
 from corelane.runtime.advertise import cluster_id_text, listener_brokers
 from corelane.runtime.control import ControlSocket, PeerGoneError
-from corelane.runtime.cores import Bell, Core, CorePlan, CoreState, Node
+from corelane.runtime.cores import Bell, Core, CorePlan, CoreState, Life, Node
 from corelane.runtime.data_directory import DataDirectory
 from corelane.runtime.failures import StartError
 from corelane.runtime.forkserver import ForkServer
 from corelane.runtime.mesh import Mesh
 from corelane.runtime.messages import Exited, Forked, ListenerPorts, Operated, ToForkServer
+from corelane.runtime.peer_port import PeerPort
 from corelane.shard.config import ListenerBrokers
+from corelane.shard.peers.hello import Greeting, Refusal, Refused
 
 DRAIN_S_MAX: Final = 1.5
 """After a stop signal; a core that is not done then is killed, and the log repairs it."""
@@ -115,6 +119,7 @@ class SupervisorPlan:
     """Cores of an earlier start, which had more of them."""
     announce: Callable[["Supervisor"], None]
     """Called once, when every core serves for the first time."""
+    peer: PeerPort = field(default_factory=PeerPort)
 
 
 class Supervisor:
@@ -125,8 +130,14 @@ class Supervisor:
         self.bell = Bell()
         self._channel = ControlSocket(plan.fork_server.channel)
         node = Node(
-            self._to_fork_server, self.bell, self._begun, self._retired_numbers, self._others_serve
+            self._to_fork_server,
+            self.bell,
+            self._begun,
+            self._retired_numbers,
+            self._others_serve,
+            self._life_over,
         )
+        self._peer_plan = plan.peer.plan(plan.directory)
         self.cores = [
             Core(self._core_plan(number, cpu), node) for number, cpu in enumerate(plan.cpus)
         ]
@@ -149,6 +160,7 @@ class Supervisor:
                 background.start_soon(self._serve_clients)
                 background.start_soon(self._announce)
                 background.start_soon(self._serve_admin)
+                background.start_soon(self.plan.peer.serve, self)
                 async with trio.open_nursery() as lives:
                     for core in self.cores:
                         lives.start_soon(core.keep)
@@ -170,10 +182,34 @@ class Supervisor:
             sockets=[each.cores[core] for each in listeners if core < len(each.cores)],
             listeners=[each.ports() for each in listeners],
             cluster_uuid=plan.directory.identity.cluster_uuid,
+            peer=self._peer_plan,
         )
 
     def _begun(self, core: Core) -> None:
         self._mesh.join(core, self.all_cores())
+
+    def _life_over(self, core: Core, life: Life) -> None:
+        """Let the other cores tell other nodes that a life is over."""
+        if life.epoch:
+            for other in self.all_cores():
+                if other is not core:
+                    other.tell_life_over(core.plan.core, life.epoch)
+
+    def bring(self, greeting: Greeting, frame: bytes, descriptor: int) -> Refusal | None:
+        """Give a connection of another node's core to the core it asks for; or say why not."""
+        identity = self.plan.directory.identity
+        own = NodeId(identity.node_id)
+        if greeting.to_node != own:
+            sentence = f"This is node {own}, not node {greeting.to_node}."
+            return Refusal(Refused.WRONG_NODE, sentence)
+        core = self._core(greeting.to_core)
+        if core is None:
+            sentence = f"Node {own} has no core {greeting.to_core}."
+            return Refusal(Refused.NO_SUCH_CORE, sentence)
+        if core.bring_peer(frame, descriptor):
+            return None
+        sentence = f"Core {greeting.to_core} of node {own} is away."
+        return Refusal(Refused.CORE_AWAY, sentence, core.ended_epoch)
 
     def _retired_numbers(self) -> list[int]:
         return [core.plan.core for core in self.retired]
@@ -268,7 +304,8 @@ class Supervisor:
         while not self._is_up():
             await self.bell.wait()
         self._was_up = True
-        ports = json.dumps(self.plan.sockets.ports(), indent=2) + "\n"
+        told = self.plan.sockets.ports() | self.plan.peer.told()
+        ports = json.dumps(told, indent=2) + "\n"
         path = self.plan.directory.ports_path
         data_directory.write_file_atomically(path, ports.encode())
         self.plan.announce(self)

@@ -172,7 +172,7 @@ class Peering:
     def successor(self, member: Member) -> NodeId | None:
         """Return the most preferred voter that could lead instead at once; None: nobody can."""
         for node in member.raft.configuration.voters:
-            peer = (node, self._core_of(member.group, node))
+            peer = (node, self.replica_core(member.group, node))
             is_ready = node != self._own and member.raft.is_caught_up(node)
             if is_ready and self.peers.may_take_over(peer):
                 return node
@@ -182,7 +182,7 @@ class Peering:
         known = self._groups.cluster.nodes.get(node)
         return 1 if known is None else known.core_count
 
-    def _core_of(self, group: GroupId, node: NodeId) -> CoreId:
+    def replica_core(self, group: GroupId, node: NodeId) -> CoreId:
         """Return which core of a node has its replica, or should, by how groups are placed."""
         if group == CONTROLLER_GROUP:
             return CoreId(0)
@@ -270,7 +270,7 @@ class Peering:
         payload: list[Part],
         chunks: list[ChunkId],
     ) -> None:
-        link = self.peers.data((to, self._core_of(group, to)))
+        link = self.peers.data((to, self.replica_core(group, to)))
         if link is None:
             for chunk in chunks:
                 self._shard.arena.release(chunk)
@@ -505,7 +505,7 @@ class Peering:
         for node in raft.configuration.members:
             if node == self._own:
                 continue
-            peer = (node, self._core_of(group, node))
+            peer = (node, self.replica_core(group, node))
             session = self.peers.session(peer)
             if session is None:
                 self._rows[group] = member  # it is not registered yet, or no more
@@ -540,7 +540,7 @@ class Peering:
             if set(member.raft.configuration.members) != set(self._in_sync(group)):
                 self._unsettled[group] = member
             for node, peer in self._placed.get(group, {}).items():
-                if self._core_of(group, node) != peer[1]:
+                if self.replica_core(group, node) != peer[1]:
                     self._rows[group] = member  # its replica was found on another core
 
     def _in_sync(self, group: GroupId) -> tuple[NodeId, ...]:

@@ -7,7 +7,6 @@ does (`calls.py`), again and again until the fold shows what was asked for.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from corelane.cluster import council
 from corelane.cluster.commands import (
     ClusterCreated,
     Endpoint,
@@ -18,6 +17,7 @@ from corelane.cluster.metadata import Change, Refused
 from corelane.model import limits
 from corelane.model.ids import CoreId, NodeId
 from corelane.raft.events import ChangeMembers
+from corelane.shard import council
 
 if TYPE_CHECKING:
     from corelane.shard.groups import Groups

@@ -74,8 +74,8 @@ def test_a_group_that_has_just_been_made_is_not_told_as_leaderless() -> None:
     stats = stats_of(world)
     members = world.shard.groups.members
     opening = [
-        SimpleNamespace(is_damaged=False, serves=False),
-        SimpleNamespace(is_damaged=True, serves=False),
+        SimpleNamespace(is_damaged=False, serves=False, follows=False),
+        SimpleNamespace(is_damaged=True, serves=False, follows=False),
     ]
     members[GroupId(max(members) + 1)] = cast("Any", opening[0])
     members[GroupId(max(members) + 1)] = cast("Any", opening[1])

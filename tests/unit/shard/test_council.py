@@ -2,9 +2,9 @@
 
 import pytest
 
-from corelane.cluster.council import Wanted, plan
 from corelane.model.ids import NodeId
 from corelane.raft.membership import Configuration
+from corelane.shard.council import Wanted, plan
 
 
 def nodes(*numbers: int) -> tuple[NodeId, ...]:
