@@ -23,6 +23,8 @@ ROWS_MAX = 20
 """Partitions in one request: one of them that waits for an election holds up so many."""
 METADATA_EVERY_S = 0.02
 DIAL_S_MAX = 0.3
+ANSWER_S_MAX = 1.0
+"""A broker that has not answered for so long is left: it may hang. Clients wait longer."""
 REQUEST_TIMEOUT_MS = 30_000
 
 
@@ -154,7 +156,10 @@ class Gaps:
 
     async def _listen(self, stream: trio.SocketStream, waiting: list[list[Watched]]) -> None:
         while True:
-            answer = await _receive(stream)
+            while not waiting:
+                await trio.sleep(TICK_S)
+            with trio.fail_after(ANSWER_S_MAX):
+                answer = await _receive(stream)
             now_s = time.monotonic()
             share = {each.index: each for each in waiting.pop(0)}
             for index, code in raw.produced(answer, self.topic):
