@@ -439,10 +439,11 @@ class Peering:
         self._send_grown()
         effects, self.peers.effects = self.peers.effects, []
         self._shard.effects += effects
+        self.peers.watch.rests_until(self._sweep_at_ms)
 
     def next_ms(self) -> int:
         """Return when the next turn is due."""
-        return self._shard.now_ms + limits.TICK_MS
+        return self._sweep_at_ms
 
     def _send_grown(self) -> None:
         while self._grown:

@@ -32,7 +32,15 @@ class Duty(Enum):
 class Watch:
     """This core's own punctuality."""
 
-    __slots__ = ("_former_lag_ms", "_lag_ms", "_window_ms", "base_ms", "now_ms", "resumed_ms")
+    __slots__ = (
+        "_due_ms",
+        "_former_lag_ms",
+        "_lag_ms",
+        "_window_ms",
+        "base_ms",
+        "now_ms",
+        "resumed_ms",
+    )
 
     def __init__(self, now_ms: int, election_timeout_ms: int) -> None:
         self.base_ms = election_timeout_ms
@@ -40,11 +48,12 @@ class Watch:
         self.resumed_ms = now_ms
         """Since when this process has run without a pause (W4)."""
         self._window_ms = now_ms
+        self._due_ms = now_ms + limits.TICK_MS
         self._lag_ms = 0
         self._former_lag_ms = 0
 
     def turn(self, now_ms: int) -> None:
-        """Take in that the loop turns; it is to do so every `TICK_MS`, or more often."""
+        """Take in that the loop turns; it is to do so every `TICK_MS`, or as `rests_until` says."""
         assert now_ms >= self.now_ms, "the clock is monotonic"
         gap_ms = now_ms - self.now_ms
         self.now_ms = now_ms
@@ -55,7 +64,13 @@ class Watch:
             self._former_lag_ms = self._lag_ms if is_next else 0
             self._lag_ms = 0
             self._window_ms = now_ms
-        self._lag_ms = max(self._lag_ms, gap_ms - limits.TICK_MS)
+        self._lag_ms = max(self._lag_ms, now_ms - self._due_ms)
+        self._due_ms = now_ms + limits.TICK_MS
+
+    def rests_until(self, due_ms: int) -> None:
+        """The next turn is due then, if nothing happens before: to rest is not to be late."""
+        assert due_ms - self.now_ms < limits.PEER_PAUSE_MS
+        self._due_ms = max(due_ms, self.now_ms + limits.TICK_MS)
 
     @property
     def lag_ms(self) -> int:
