@@ -36,6 +36,7 @@ from corelane.shard.config import PeerPlace
 from corelane.shard.courier import Couriers
 from corelane.shard.duties import Duties
 from corelane.shard.effects import Part
+from corelane.shard.homecoming import Homecoming
 from corelane.shard.member import Member
 from corelane.shard.partition import Partition
 from corelane.shard.peers.data_link import Address
@@ -101,6 +102,7 @@ class Peering:
         )
         self._couriers = Couriers(shard.store, self._put_entries, self._damaged)
         self.duties = Duties(shard, groups, self)
+        self._homecoming = Homecoming(shard, groups, self)
         self.calls = Calls(shard, groups, self)
         self._met: dict[PeerId, tuple[str, int]] = {
             (node, CoreId(0)): (host, port)
@@ -384,6 +386,7 @@ class Peering:
     def _judged(self, news: Judged) -> None:
         """A peer is there, or away: the in-sync sets of what is led here may change."""
         node = news.peer[0]
+        self._homecoming.judged(news.peer, news.verdict)
         if news.peer[1] == 0 and not isinstance(news.verdict, Up):
             self.calls.node_lost(node)
         for group, placed in self._placed.items():
@@ -425,6 +428,7 @@ class Peering:
             self._beat_at_ms = now_ms + limits.PEER_BEAT_MS
             self._catch_up(now_ms)
         self.duties.turn()
+        self._homecoming.turn()
         self.calls.turn()
         self._send_grown()
         if self._rows:
