@@ -1,0 +1,110 @@
+"""Starts clusters of real nodes for tests: own directories, free ports, killed at the end."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.integration.broker import Broker, launch
+from tests.integration.ports import free_ports
+
+READY_S_MAX = 30.0
+
+
+class Cluster:
+    """Nodes by their numbers, from 1 on."""
+
+    def __init__(self, directory: Path, node_count: int, settings: dict[str, object]) -> None:
+        self.directory = directory
+        self.settings = settings
+        ports = free_ports(3 * node_count)
+        self.peer_ports = ports[:node_count]
+        self.ports = ports[node_count:]
+        """Bootstrap ports, then those of core 0, in the order of the nodes."""
+        self.nodes: dict[int, Broker] = {}
+        self._admin: AdminClient | None = None
+        for number in range(1, node_count + 1):
+            self.start(number)
+
+    @property
+    def seeds(self) -> str:
+        """Return the peer ports of all nodes."""
+        return ",".join(f"127.0.0.1:{port}" for port in self.peer_ports)
+
+    @property
+    def bootstrap(self) -> str:
+        """Return what clients call `bootstrap.servers`."""
+        count = len(self.peer_ports)
+        return ",".join(f"127.0.0.1:{port}" for port in self.ports[:count])
+
+    def start(self, number: int, **settings: object) -> Broker:
+        """Start a node, new or again, without waiting for it."""
+        count = len(self.peer_ports)
+        directory = self.directory / f"node-{number}"
+        (directory / "ports.json").unlink(missing_ok=True)
+        own: dict[str, object] = {
+            "node.id": number,
+            "corelane.port": self.ports[number - 1],
+            "corelane.core.port.base": self.ports[count + number - 1],
+            "corelane.admin.port": 0,
+            "corelane.peer.port": self.peer_ports[number - 1],
+            "corelane.seeds": self.seeds,
+        }
+        self.nodes[number] = launch(directory, {**own, **self.settings, **settings})
+        return self.nodes[number]
+
+    def wait_ready(self) -> None:
+        """Wait until every node serves."""
+        for node in self.nodes.values():
+            node.wait_ready()
+
+    def kill(self, number: int) -> None:
+        """Kill all processes of a node at once, as the end of its machine would."""
+        for pid in self.nodes[number].descendants():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.nodes[number].process.wait()
+
+    def admin(self) -> AdminClient:
+        """Return a client for operators, which is to be kept while it works."""
+        if self._admin is None:
+            self._admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        return self._admin
+
+    def create_topic(self, name: str, partitions: int, replicas: int = 3) -> None:
+        """Create a topic and wait until the cluster says it is there."""
+        futures = self.admin().create_topics([NewTopic(name, partitions, replicas)])
+        futures[name].result(timeout=30)
+
+    def leaders(self, topic: str) -> dict[int, int]:
+        """Return the node that leads each partition; 0: none."""
+        rows = self.admin().list_topics(topic, timeout=10).topics[topic].partitions
+        return {number: max(row.leader, 0) // 1000 for number, row in rows.items()}
+
+    def wait_led(self, topic: str, by: set[int]) -> dict[int, int]:
+        """Wait until every partition is led by one of these nodes; return by which."""
+        deadline_s = time.monotonic() + READY_S_MAX
+        while True:
+            leaders = self.leaders(topic)
+            if set(leaders.values()) <= by:
+                return leaders
+            assert time.monotonic() < deadline_s, f"led by {leaders}, not by {by}"
+            time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def cluster(
+    directory: Path, node_count: int = 3, settings: dict[str, object] | None = None
+) -> Iterator[Cluster]:
+    """Start a cluster and wait until it serves; whatever is left at the end is killed."""
+    made = Cluster(directory, node_count, settings or {})
+    try:
+        made.wait_ready()
+        yield made
+    finally:
+        for node in made.nodes.values():
+            node.kill()
