@@ -1,0 +1,179 @@
+"""Storms over three nodes: deaths, pauses, cut networks and hand-overs under load.
+
+`python -m tests.simulation.cluster_storm --seed N --count M`. Checked after every step: one leader
+per group and term, and that nobody commits another entry where one was committed. At the end it
+heals: every group must be led, all replicas be equal, every acknowledged record be there.
+"""
+
+import argparse
+
+from corelane.model.ids import NodeId
+from corelane.model.record import record
+from corelane.raft.events import TransferLeadership
+from corelane.wire.compiler import Message
+from tests.simulation.cluster import NODES, Cluster, SimNode
+from tests.unit.api.world import batch_of, produce_request
+
+PARTITIONS = 4
+STEPS = 400
+PRODUCE = 9
+FETCH = 12
+HEAL_MS = 14_000
+
+
+@record
+class Pending:
+    """A produce request under way."""
+
+    node: SimNode
+    boot: int
+    conn: int
+    partition: int
+    value: bytes
+
+
+class Storm:
+    """One storm."""
+
+    def __init__(self, seed: int) -> None:
+        self.cluster = Cluster(seed, self.check)
+        self.chance = self.cluster.chance
+        self.led: dict[tuple[int, int], int] = {}
+        self.committed: dict[tuple[int, int], int] = {}
+        self.commits: dict[tuple[int, int, int], int] = {}
+        self.pending: list[Pending] = []
+        self.acknowledged: list[tuple[int, bytes]] = []
+        self.count = 0
+
+    def check(self) -> None:
+        """Look at all members (multiraft.md E)."""
+        for node in self.cluster.up():
+            for group, member in node.members.items():
+                raft, log = member.raft, member.log
+                if raft.is_leader:
+                    leader = self.led.setdefault((group, raft.term), node.number)
+                    assert leader == node.number, f"two leaders of group {group} in {raft.term}"
+                index = log.committed_index
+                assert index <= raft.durable_index, "committed before it is durable here"
+                key = (node.number, node.boot, group)
+                assert index >= self.commits.get(key, 0), "a commit went back"
+                self.commits[key] = index
+                if index >= log.first_index:
+                    term = self.committed.setdefault((group, index), log.term_at(index))
+                    assert term == log.term_at(index), f"group {group} committed {index} twice"
+
+    def run(self) -> str:
+        """Rage, heal, compare; return a line about it."""
+        cluster = self.cluster
+        cluster.form()
+        cluster.create_topic(cluster.nodes[self.chance.choice(NODES)], "t", PARTITIONS)
+        for _ in range(STEPS):
+            cluster.go(self.chance.choice((1, 5, 20, 100, 300)))
+            self._strike(self.chance.random())
+            self._collect()
+        self._heal()
+        self._compare()
+        terms = max(term for _group, term in self.led)
+        return f"{len(self.acknowledged)} acknowledged, highest term {terms}"
+
+    def _strike(self, dice: float) -> None:
+        cluster, chance = self.cluster, self.chance
+        up = cluster.up()
+        pair = chance.sample(NODES, 2)
+        if dice < 0.04 and len(up) == len(NODES):
+            cluster.kill(chance.choice(up).number)
+        elif dice < 0.12:
+            for number in NODES:
+                if not cluster.nodes[number].is_up:
+                    cluster.revive(number)
+                    break
+        elif dice < 0.15:
+            cluster.cut.add((pair[0], pair[1]))
+        elif dice < 0.17:
+            cluster.cut |= {(pair[0], pair[1]), (pair[1], pair[0])}
+        elif dice < 0.25:
+            cluster.cut.clear()
+        elif dice < 0.27:
+            chance.choice(up).paused_until_ms = cluster.now_ms + chance.choice((200, 1_500, 4_000))
+        elif dice < 0.30:
+            self._hand_over(chance.choice(up), pair)
+        else:
+            self._produce(chance.randrange(PARTITIONS))
+
+    def _hand_over(self, node: SimNode, pair: list[int]) -> None:
+        led = [member for member in node.members.values() if member.raft.is_leader]
+        if led:
+            target = pair[0] if pair[0] != node.number else pair[1]
+            member = self.chance.choice(led)
+            member.step(node.shard.now_ms, TransferLeadership(NodeId(target)))
+
+    def _produce(self, partition: int) -> None:
+        for node in self.cluster.leaders(partition + 1)[:1]:
+            self.count += 1
+            value = b"<%d>" % self.count
+            message = produce_request("t", batch_of(value=value), partition=partition)
+            conn = 100 + self.count
+            node.ask(message, PRODUCE, conn)
+            self.pending.append(Pending(node, node.boot, conn, partition, value))
+
+    def _collect(self) -> None:
+        waiting, self.pending = self.pending, []
+        for each in waiting:
+            answer = each.node.receive(0, PRODUCE, each.conn) if each.node.is_up else None
+            if each.node.boot != each.boot or not each.node.is_up:
+                continue  # nobody knows what became of it
+            if answer is None:
+                self.pending.append(each)
+            elif answer[1].responses[0].partition_responses[0].error_code == 0:
+                self.acknowledged.append((each.partition, each.value))
+
+    def _heal(self) -> None:
+        cluster = self.cluster
+        cluster.cut.clear()
+        for node in cluster.nodes.values():
+            node.paused_until_ms = 0
+            if not node.is_up:
+                cluster.revive(node.number)
+        cluster.go(HEAL_MS)
+
+    def _compare(self) -> None:
+        cluster = self.cluster
+        for group in range(PARTITIONS + 1):
+            assert len(cluster.leaders(group)) == 1, f"group {group} has no leader"
+            members = [node.members[group] for node in cluster.nodes.values()]
+            ends = {(member.log.last_index, member.log.committed_index) for member in members}
+            assert len(ends) == 1, f"replicas of group {group} end at {ends}"
+        folds = {node.shard.groups.cluster.encode() for node in cluster.nodes.values()}
+        assert len(folds) == 1, "nodes know different clusters"
+        for partition in range(PARTITIONS):
+            records = self._read(partition)
+            for at, value in self.acknowledged:
+                if at == partition:
+                    assert value in records, f"{value!r} of partition {at} is lost"
+                    assert records.count(value) == 1, f"{value!r} of partition {at} is doubled"
+
+    def _read(self, partition: int) -> bytes:
+        node = self.cluster.leaders(partition + 1)[0]
+        request = node.fetch_request("t", 0, partition=partition, partition_max_bytes=1 << 22)
+        answer: Message = self.cluster.call(node, request, FETCH, conn=3)
+        row = answer.responses[0].partitions[0]
+        assert row.error_code == 0
+        return bytes(row.records or b"")
+
+
+def main() -> None:
+    """Run storms from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--count", type=int, default=10)
+    options = parser.parse_args()
+    for seed in range(options.seed, options.seed + options.count):
+        try:
+            print(f"seed {seed}: {Storm(seed).run()}", flush=True)
+        except Exception:
+            print(f"python -m tests.simulation.cluster_storm --seed {seed} --count 1", flush=True)
+            raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Three simulated nodes: stories of one death each, and a few storms."""
+
+import pytest
+
+from tests.simulation.cluster import NODES, Cluster, SimNode
+from tests.simulation.cluster_storm import Storm
+from tests.unit.api.world import batch_of, produce_request
+
+GROUP = 1
+DEATH_MS_MAX = 500
+SILENCE_MS_MAX = 3_000
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    made = Cluster(7)
+    made.form()
+    made.create_topic(made.nodes[2], "t", 3)  # through a node that decides nothing
+    return made
+
+
+def produce(cluster: Cluster, node: SimNode, conn: int = 5) -> int:
+    """Produce a batch to partition 0 and return the error code."""
+    answer = cluster.call(node, produce_request("t", batch_of(3)), 9, conn=conn)
+    code: int = answer.responses[0].partition_responses[0].error_code
+    return code
+
+
+def test_leaders_are_the_preferred_replicas(cluster: Cluster) -> None:
+    leaders = {group: cluster.leader(group).number for group in (1, 2, 3)}
+    assert sorted(leaders.values()) == [*NODES]
+    for node in cluster.nodes.values():
+        for group, number in leaders.items():
+            lead = node.shard.groups.lead_of(node.members[group].group)
+            assert lead is not None
+            assert lead.node == number
+
+
+def test_a_dead_leader_is_replaced_at_once_and_comes_home(cluster: Cluster) -> None:
+    leader = cluster.leader(GROUP)
+    assert produce(cluster, leader) == 0
+    cluster.kill(leader.number)
+    killed_ms = cluster.now_ms
+    successor = cluster.leader(GROUP)
+    assert cluster.now_ms - killed_ms <= DEATH_MS_MAX
+    assert produce(cluster, successor) == 0
+    cluster.revive(leader.number)
+    cluster.go(14_000)
+    assert cluster.leaders(GROUP) == [leader]
+    assert leader.members[GROUP].log.committed_offset == 6
+
+
+def test_a_silent_leader_is_replaced(cluster: Cluster) -> None:
+    leader = cluster.leader(GROUP)
+    leader.paused_until_ms = cluster.now_ms + 10_000
+    paused_ms = cluster.now_ms
+    while cluster.leaders(GROUP) in ([leader], []):
+        cluster.go(1)
+        assert cluster.now_ms - paused_ms <= SILENCE_MS_MAX
+
+
+def test_a_leader_that_hears_nobody_acknowledges_nothing(cluster: Cluster) -> None:
+    leader = cluster.leader(GROUP)
+    others = [number for number in NODES if number != leader.number]
+    cluster.cut = {(number, leader.number) for number in others}
+    leader.ask(produce_request("t", batch_of(3)), 9, 6)
+    cluster.go(5_000)
+    answer = leader.receive(0, 9, 6)
+    assert answer is not None
+    assert answer[1].responses[0].partition_responses[0].error_code != 0
+    assert leader not in cluster.leaders(GROUP)
+
+
+def test_without_a_majority_nothing_is_acknowledged(cluster: Cluster) -> None:
+    leader = cluster.leader(GROUP)
+    for number in NODES:
+        if number != leader.number:
+            cluster.kill(number)
+    leader.ask(produce_request("t", batch_of(3)), 9, 7)
+    cluster.go(4_000)
+    answer = leader.receive(0, 9, 7)
+    assert answer is not None
+    assert answer[1].responses[0].partition_responses[0].error_code != 0
+    for number in NODES:
+        if number != leader.number:
+            cluster.revive(number)
+    assert produce(cluster, cluster.leader(GROUP), 8) == 0
+
+
+def test_a_follower_that_was_long_away_catches_up_from_segments(cluster: Cluster) -> None:
+    leader = cluster.leader(GROUP)
+    away = next(node for node in cluster.nodes.values() if node is not leader)
+    cluster.kill(away.number)
+    large = batch_of(1, value=b"x" * 900_000)
+    for _ in range(100):  # more than the arena holds
+        answer = cluster.call(leader, produce_request("t", large), 9, conn=9)
+        assert answer.responses[0].partition_responses[0].error_code == 0
+    log = leader.members[GROUP].log
+    assert log.tail_first > 2, "what the follower needs is in memory no more"
+    cluster.revive(away.number)
+    cluster.go(4_000)
+    assert away.members[GROUP].log.committed_index == log.committed_index
+
+
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_storms(seed: int) -> None:
+    Storm(seed).run()
