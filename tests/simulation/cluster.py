@@ -45,6 +45,7 @@ class SimNode(World):
         self.is_up = False
         self.paused_until_ms = 0
         self.frames: list[bytes] = []
+        self.directory = f"d{number}"
         super().__init__("", SimDisk(number))
 
     def shard_config(self) -> ShardConfig:
@@ -62,7 +63,9 @@ class SimNode(World):
             self_broker=0,
             config=self.config,
             random=random.Random(self.number * 1_000 + self.boot),
-            peer=PeerPlace(f"n{self.number}", 9192, self.net.now_ms + self.boot, known),
+            peer=PeerPlace(
+                f"n{self.number}", 9192, self.net.now_ms + self.boot, self.directory, known
+            ),
             founds=self.number == 1,
         )
 

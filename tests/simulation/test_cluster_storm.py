@@ -4,6 +4,7 @@ import pytest
 
 from tests.simulation.cluster import NODES, Cluster, SimNode
 from tests.simulation.cluster_storm import Storm
+from tests.simulation.sim_disk import SimDisk
 from tests.unit.api.world import batch_of, produce_request
 
 GROUP = 1
@@ -100,6 +101,25 @@ def test_a_follower_that_was_long_away_catches_up_from_segments(cluster: Cluster
     cluster.revive(away.number)
     cluster.go(4_000)
     assert away.members[GROUP].log.committed_index == log.committed_index
+
+
+def test_a_node_that_lost_its_directory_votes_and_serves_nothing(cluster: Cluster) -> None:
+    leader = cluster.leader(GROUP)
+    assert produce(cluster, leader) == 0
+    lost = next(node for node in cluster.nodes.values() if node is not leader)
+    cluster.kill(lost.number)
+    lost.disk = SimDisk(99)
+    lost.directory = "another"
+    cluster.nodes[lost.number] = lost
+    cluster.revive(lost.number)
+    cluster.go(3_000)
+    assert any("another data directory" in line for line in lost.logs)
+    assert set(lost.members) <= {0}
+    cluster.kill(leader.number)
+    cluster.go(5_000)
+    assert cluster.leaders(GROUP) == [], "one replica is whole: nobody knows what is committed"
+    cluster.revive(leader.number)
+    assert produce(cluster, cluster.leader(GROUP), 8) == 0
 
 
 @pytest.mark.parametrize("seed", range(1, 4))

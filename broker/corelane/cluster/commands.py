@@ -60,6 +60,8 @@ class NodeRegistered:
     peer_host: str = ""
     peer_port: int = 0
     """Where other nodes dial it; 0: it stands alone."""
+    directory: str = ""
+    """Names its data directory: a node that comes back without it has lost what it promised."""
 
 
 @record
@@ -275,13 +277,16 @@ def write_peer(out: Writer, node: NodeRegistered) -> None:
     """Write where a node is dialed by others."""
     out.text(node.peer_host)
     out.uint(node.peer_port)
+    out.text(node.directory)
 
 
 def read_node_with_peer(reader: Reader) -> NodeRegistered:
     """Read what `write_node` and then `write_peer` wrote."""
     node = read_node(reader)
     host = reader.text(limits.HOST_CHARACTERS_MAX)
-    return replace(node, peer_host=host, peer_port=reader.uint(limits.PORT_MAX))
+    port = reader.uint(limits.PORT_MAX)
+    directory = reader.text(limits.HOST_CHARACTERS_MAX)
+    return replace(node, peer_host=host, peer_port=port, directory=directory)
 
 
 def read_topic_name(reader: Reader) -> str:

@@ -412,6 +412,9 @@ class Cluster:
             return Refused(
                 ErrorCode.POLICY_VIOLATION, f"The cluster has {limits.NODES_MAX} nodes already."
             )
+        known = self.nodes.get(command.node)
+        if known is not None and known.directory not in {"", command.directory}:
+            return Refused(ErrorCode.INVALID_REQUEST, other_directory_sentence(command.node))
         self.nodes[command.node] = command
         return NodeChanged(command)
 
@@ -464,6 +467,14 @@ def collision_sentence(name: str, other: str) -> str:
     return (
         f"Topic '{name}' collides with existing topic '{other}': they differ only in dots and"
         " underscores, which metric names do not tell apart."
+    )
+
+
+def other_directory_sentence(node: NodeId) -> str:
+    """Say why a node with another data directory cannot be the one that is registered."""
+    return (
+        f"Node {node} is registered with another data directory: what it acknowledged and voted"
+        " for is there. Start it on that directory, or start this one with a node id of its own."
     )
 
 

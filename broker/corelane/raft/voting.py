@@ -110,6 +110,7 @@ class Voting(GroupState):
         """Answer at once: a pre-vote binds nobody and restarts no timer (redpanda PR 11726)."""
         granted = (
             request.term > self.term
+            and self._may_vote
             and not self._hears_leader()
             and election.is_up_to_date(request.last_index, request.last_term, self._log)
         )
@@ -124,6 +125,7 @@ class Voting(GroupState):
             self._adopt(request.term)
         granted = (
             request.term == self.term
+            and self._may_vote
             and self.voted_for in (NO_NODE, sender)
             and election.is_up_to_date(request.last_index, request.last_term, self._log)
         )
@@ -132,6 +134,11 @@ class Voting(GroupState):
             self._vote_for(self.term, sender)
             self._draw_delay()
         self._answer(sender, VoteAnswer(self.term, request.round, granted))
+
+    @property
+    def _may_vote(self) -> bool:
+        """Whether this replica knows any members: else it is new, or has lost what it promised."""
+        return bool(self.configuration.voters)
 
     def _on_round_answer(self, sender: NodeId, answer: PreVoteAnswer | VoteAnswer) -> None:
         expected = Role.PRE_CANDIDATE if isinstance(answer, PreVoteAnswer) else Role.CANDIDATE

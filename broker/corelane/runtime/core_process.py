@@ -253,4 +253,4 @@ def _peer_place(spawn: Spawn) -> PeerPlace | None:
     if not spawn.peer_port:
         return None
     seeds = tuple((NodeId(node), host, port) for node, host, port in spawn.seeds)
-    return PeerPlace(spawn.peer_host, spawn.peer_port, spawn.epoch, seeds)
+    return PeerPlace(spawn.peer_host, spawn.peer_port, spawn.epoch, spawn.directory, seeds)

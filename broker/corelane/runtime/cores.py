@@ -71,6 +71,7 @@ class PeerPlan:
     host: str
     port: int
     founds: bool
+    directory: str
     epochs: BootEpochs
     seeds: Callable[[], list[tuple[int, str, int]]]
     """Return the nodes heard of until now."""
@@ -227,6 +228,7 @@ class Core:
             peer_host="" if peer is None else peer.host,
             peer_port=0 if peer is None else peer.port,
             seeds=[] if peer is None else peer.seeds(),
+            directory="" if peer is None else peer.directory,
             founds=peer is None or peer.founds,
         )
         self._set_state(CoreState.STARTING)

@@ -75,6 +75,17 @@ class DataDirectory:
         return not (self.path / _JOINED).exists()
 
     @property
+    def name(self) -> str:
+        """Return what tells this directory from any other; made when it is asked for first."""
+        file = self.path / "directory"
+        try:
+            return file.read_text().strip()
+        except FileNotFoundError:
+            name = str(uuid.uuid4())
+            write_file_atomically(file, f"{name}\n".encode())
+            return name
+
+    @property
     def ports_path(self) -> Path:
         """Return where the ports are written when the broker serves."""
         return self.path / "ports.json"

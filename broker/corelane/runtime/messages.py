@@ -47,6 +47,8 @@ class Spawn(msgspec.Struct, frozen=True, tag="spawn"):
     peer_port: int = 0
     seeds: list[tuple[int, str, int]] = []
     """Node, host and peer port of nodes that were heard of."""
+    directory: str = ""
+    """Names the data directory."""
     founds: bool = True
     """Whether an empty directory begins a cluster, or joins one."""
 

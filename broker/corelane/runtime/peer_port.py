@@ -112,6 +112,7 @@ class PeerPort:
             self._own.host,
             self._own.port,
             directory.founds,
+            directory.name,
             BootEpochs(directory.path),
             lambda: list(self._met.values()),
         )

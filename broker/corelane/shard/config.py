@@ -44,6 +44,8 @@ class PeerPlace:
     port: int
     boot: int
     """Counts the lives of this core: a later one has a greater number."""
+    directory: str = ""
+    """Names the data directory of this node."""
     seeds: tuple[tuple[NodeId, str, int], ...] = ()
     """Node, host and peer port of nodes that were heard of before this core knew any."""
 

@@ -233,6 +233,8 @@ class Groups:
         """Every group's home is known: own what belongs here, and nothing else."""
         if self.is_reconciled or not self._has_fold:
             return
+        if self.registration.stands_down():
+            return
         shard = self.shard
         self.is_reconciled = True
         self._apply_dynamic()

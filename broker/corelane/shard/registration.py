@@ -5,6 +5,7 @@ does (`calls.py`), again and again until the fold shows what was asked for.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from corelane.cluster.commands import (
@@ -13,7 +14,7 @@ from corelane.cluster.commands import (
     NodeRegistered,
     ProducerIdBlock,
 )
-from corelane.cluster.metadata import Change, Refused
+from corelane.cluster.metadata import Change, Refused, other_directory_sentence
 from corelane.model import limits
 from corelane.model.ids import CoreId, NodeId
 from corelane.raft.events import ChangeMembers
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from corelane.shard.shard import Shard
 
 RETRY_MS: Final = 500
+_ERROR: Final = 40
 
 
 class Registration:
@@ -33,6 +35,7 @@ class Registration:
         self._shard = shard
         self._groups = groups
         self._ask_at_ms = 0
+        self._said = ""
 
     def took_lead(self) -> None:
         """This core decides now: the cluster has a name, and this node its entry."""
@@ -72,8 +75,33 @@ class Registration:
 
     def _register(self) -> None:
         node = self._wanted()
-        if self._groups.cluster.nodes.get(node.node) != node:
-            self._groups.propose(node, _ignored)
+        if self._groups.cluster.nodes.get(node.node) != node and not self.is_foreign:
+            self._groups.propose(node, self._registered)
+
+    def _registered(self, changes: Sequence[Change] | None) -> None:
+        """Say once why this node is not let in; it asks again all the same."""
+        refused = next((each for each in changes or () if isinstance(each, Refused)), None)
+        if refused is not None and refused.sentence != self._said:
+            self._said = refused.sentence
+            self._shard.log(_ERROR, refused.sentence)
+
+    def stands_down(self) -> bool:
+        """Take part in nothing where this directory is not the registered one; say whether so."""
+        if not self.is_foreign:
+            return False
+        if self._groups.siblings.is_controller:
+            self._groups.controller.is_damaged = True
+            self._shard.log(_ERROR, other_directory_sentence(self._shard.config.node))
+        return True
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether this node's id is registered with another data directory: that one's is lost."""
+        peer = self._shard.config.peer
+        known = self._groups.cluster.nodes.get(self._shard.config.node)
+        return (
+            peer is not None and known is not None and known.directory not in {"", peer.directory}
+        )
 
     def _council(self) -> None:
         """As the controller's leader, have the right nodes vote in its group."""
@@ -99,10 +127,10 @@ class Registration:
             for broker in listener.brokers
         )
         peer = config.peer
-        host, port = ("", 0) if peer is None else (peer.host, peer.port)
-        return NodeRegistered(
-            config.node, config.config.node.rack, config.core_count, endpoints, host, port
-        )
+        node = NodeRegistered(config.node, config.config.node.rack, config.core_count, endpoints)
+        if peer is None:
+            return node
+        return replace(node, peer_host=peer.host, peer_port=peer.port, directory=peer.directory)
 
 
 def _ignored(changes: object) -> None:

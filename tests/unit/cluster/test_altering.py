@@ -203,7 +203,7 @@ def test_a_fold_of_the_first_format_is_read() -> None:
     blob = cluster.encode()
     out = Writer()
     write_node(out, node)
-    known, peer = bytes(out.data), b"\0\0"  # no host, no port
+    known, peer = bytes(out.data), b"\0\0\0"  # no host, no port, no directory
     assert (blob[0], blob.count(known + peer), blob[-1]) == (3, 1, 0)
     second = b"\x02" + blob[1:].replace(known + peer, known)
     assert Cluster.decode(second) == cluster
@@ -211,11 +211,16 @@ def test_a_fold_of_the_first_format_is_read() -> None:
 
 
 def test_where_peers_dial_a_node_is_kept() -> None:
-    node = NodeRegistered(NodeId(7), "a", 2, (), "one.example", 9192)
+    node = NodeRegistered(NodeId(7), "a", 2, (), "one.example", 9192, "d1")
     assert decode(encode(node)) == node
     cluster = cluster_with_a_topic()
     cluster.apply(Index(cluster.applied_index + 1), node)
     assert Cluster.decode(cluster.encode()).nodes[NodeId(7)] == node
+    other = NodeRegistered(NodeId(7), "a", 2, (), "one.example", 9192, "d2")
+    (refused,) = cluster.apply(Index(cluster.applied_index + 1), other)
+    assert isinstance(refused, Refused)
+    assert "another data directory" in refused.sentence
+    assert cluster.nodes[NodeId(7)] == node
 
 
 @pytest.mark.parametrize(
