@@ -161,8 +161,7 @@ class Groups:
 
     def _stands_first(self, member: Member) -> bool:
         """Whether a member asks for votes at once: nobody leads, or its pre-vote is refused."""
-        voters = member.raft.configuration.voters
-        return bool(voters) and voters[0] == self.shard.config.node
+        return member.raft.configuration.voters[:1] == (self.shard.config.node,)
 
     def _state_of(self, group: GroupId) -> tuple[Index, bytes]:
         """Return a group's fold for its checkpoint row."""
@@ -572,10 +571,10 @@ class Groups:
         """Whether every partition that belongs here leads (or is known damaged)."""
         if self._controller is None:
             return self.opening == 0 and self.is_reconciled
-        if self.peering is not None and not self._controller.serves:
-            is_member = self.shard.config.node in self.cluster.nodes
-            return self.opening == 0 and self.is_reconciled and is_member
-        return self.opening == 0 and self.takes_commands
+        if self.peering is None or self._controller.serves:
+            return self.opening == 0 and self.takes_commands
+        is_member = self.shard.config.node in self.cluster.nodes
+        return self.opening == 0 and self.is_reconciled and is_member
 
     @property
     def takes_commands(self) -> bool:
