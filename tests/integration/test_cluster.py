@@ -143,6 +143,7 @@ def test_two_nodes_with_one_id_are_told_apart(tmp_path: Path) -> None:
             assert twin.process.wait(20) != 0
             assert "another node 1 answers on 127.0.0.1" in twin.log_text()
             assert "Give every node an id of its own" in twin.log_text()
+            assert "Traceback" not in twin.log_text()
         finally:
             twin.kill()
 

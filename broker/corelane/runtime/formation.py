@@ -6,6 +6,7 @@ later, or again with an empty disk, finds what is there. Without seeds a node fo
 """
 
 import logging
+import os
 import uuid
 from collections.abc import Sequence
 from typing import Final
@@ -147,4 +148,6 @@ def _reason(error: OSError) -> str:
     if isinstance(cause, BaseExceptionGroup):
         cause = cause.exceptions[0]
     found = cause if isinstance(cause, OSError) else error
+    if found.errno:
+        return os.strerror(found.errno).lower()
     return (found.strerror or "it cannot be reached").lower()

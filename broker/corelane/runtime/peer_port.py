@@ -58,15 +58,32 @@ class PeerPort:
 
     def decide(self) -> tuple[str, bool]:
         """Return the cluster of an empty directory, and whether this node founds it."""
-        decision = trio.run(self._decide)
+        try:
+            decision = trio.run(self._decide)
+        except (KeyboardInterrupt, BaseExceptionGroup) as error:
+            if not _is_interrupt(error):
+                raise
+            raise StartError(
+                f"node {self._own.node} did not start",
+                "it was stopped while it looked for its cluster",
+                "Nothing was written.",
+                failures.EXIT_SYSTEM,
+            ) from None
+        if isinstance(decision, StartError):
+            raise decision
         return decision.cluster_uuid, decision.founds
 
-    async def _decide(self) -> formation.Decision:
+    async def _decide(self) -> formation.Decision | StartError:
+        """Return the decision, or why there is none: raised in here it would come in a group."""
+        decision: formation.Decision | StartError
         async with trio.open_nursery() as nursery:
             if self._socket is not None:
                 nursery.start_soon(PeerDoor(self._socket, lambda: self._own, None).serve)
-            decision, others = await formation.form(self._own, self._seeds)
-            self._meet(others)
+            try:
+                decision, others = await formation.form(self._own, self._seeds)
+                self._meet(others)
+            except StartError as refusal:
+                decision = refusal
             nursery.cancel_scope.cancel()
         return decision
 
@@ -125,6 +142,12 @@ class PeerPort:
         """Bring the cores of other nodes to the cores of this one, for ever."""
         if self._socket is not None:
             await PeerDoor(self._socket, lambda: self._own, rooms).serve()
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(KeyboardInterrupt) is not None
+    return isinstance(error, KeyboardInterrupt)
 
 
 def parse_seeds(text: str) -> list[Seed]:

@@ -421,6 +421,8 @@ class Peering:
         """Do what time asks for and send what has gathered; at the end of each turn."""
         now_ms = self._shard.now_ms
         self._watch_wal()
+        if not self._groups.is_reconciled and self._groups.siblings.is_settled:
+            self._groups.settled()
         if now_ms >= self._sweep_at_ms:
             self._sweep_at_ms = now_ms + SWEEP_MS
             self._sweep(now_ms)

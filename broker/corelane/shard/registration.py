@@ -86,12 +86,20 @@ class Registration:
             self._shard.log(_ERROR, refused.sentence)
 
     def stands_down(self) -> bool:
-        """Take part in nothing where this directory is not the registered one; say whether so."""
-        if not self.is_foreign:
+        """Say whether to open nothing: this directory is not the registered one, or not yet.
+
+        The fold may be known in part only when it is first acted on; that it names this very
+        directory shows that no other one made promises in this node's name.
+        """
+        config, sentence = self._shard.config, other_directory_sentence(self._shard.config.node)
+        if config.peer is None:
             return False
-        if self._groups.siblings.is_controller:
+        if not self.is_foreign:
+            return config.node not in self._groups.cluster.nodes
+        if self._groups.siblings.is_controller and self._said != sentence:
+            self._said = sentence
             self._groups.controller.is_damaged = True
-            self._shard.log(_ERROR, other_directory_sentence(self._shard.config.node))
+            self._shard.log(_ERROR, sentence)
         return True
 
     @property
