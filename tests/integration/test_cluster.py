@@ -69,12 +69,12 @@ def check_led_by_all(nodes: Cluster, topic: str) -> None:
 
 
 def test_a_dead_node_is_replaced_and_comes_home(tmp_path: Path) -> None:
-    """Kill each node once under load: no record is lost, doubled or refused."""
+    """Kill two nodes, one after the other, under load: no record is lost, doubled or refused."""
     with cluster(tmp_path) as nodes:
         nodes.create_topic("t", 6)
         check_led_by_all(nodes, "t")
         sender = Sender(nodes.bootstrap)
-        for victim in (1, 2, 3):
+        for victim in (1, 3):
             sender.send("t", RECORDS)
             nodes.kill(victim)
             sender.send("t", RECORDS)

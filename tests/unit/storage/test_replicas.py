@@ -20,9 +20,9 @@ from tests.unit.storage.replicas import COUNT
 
 
 def test_replicas_crashed_here_and_there() -> None:
-    runs = [run for seed in range(10) for run in crash_everywhere(seed, actions=150, stride=7)]
-    assert sum(run.replicas.installs for run in runs) > 50, "otherwise it proves little"
-    assert sum(run.replicas.cuts for run in runs) > 200
+    runs = [run for seed in range(6) for run in crash_everywhere(seed, actions=150, stride=7)]
+    assert sum(run.replicas.installs for run in runs) > 30, "otherwise it proves little"
+    assert sum(run.replicas.cuts for run in runs) > 100
 
 
 def test_a_crash_when_only_a_part_was_put_again() -> None:
