@@ -1,7 +1,6 @@
 """The shard's disk effects on real threads and files: each does what its docstring promises."""
 
 import errno
-import os
 import select
 import time
 from collections.abc import Callable, Iterator
@@ -179,7 +178,7 @@ def test_files_and_then_their_directory_are_removed(bench: Bench) -> None:
 
 def deleted_files(directory: Path) -> list[str]:
     """Return the files of a directory that are removed, and open here all the same."""
-    names = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    names = [str(link.resolve()) for link in Path("/proc/self/fd").iterdir()]
     return [name for name in names if "(deleted)" in name and str(directory) in name]
 
 
