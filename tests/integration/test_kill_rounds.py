@@ -26,7 +26,7 @@ from tests.integration.numbered import IDEMPOTENT, PLAIN, NumberedProducer
 from tests.integration.ports import free_ports
 from tests.processes import wait_gone
 
-ROUNDS = int(os.environ.get("KILL_ROUNDS", "10"))
+ROUNDS = int(os.environ.get("KILL_ROUNDS", "7"))
 PRODUCE_S = (0.2, 0.8)
 BACK_S_MAX = 1.0
 

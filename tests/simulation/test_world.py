@@ -30,7 +30,7 @@ from corelane_native import crc32c
 from tests.simulation.sim_disk import Queue, SimDisk
 from tests.simulation.world import run_seed
 
-SEEDS_PER_RUN = 20
+SEEDS_PER_RUN = 10
 HUNT_SEEDS_MAX = 60
 
 

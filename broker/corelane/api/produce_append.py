@@ -194,7 +194,9 @@ class RowAppend:
             )
             return False
         wanted = partition.topic.settings.min_insync_replicas
-        in_sync = len(partition.log.descriptor.voters)
+        in_sync = len(partition.raft.configuration.voters)
+        if wanted > in_sync // 2 + 1:  # up to the quorum every commit has so many
+            in_sync = len(partition.raft.in_sync(shard.now_ms))
         if self.wait.acks == -1 and wanted > in_sync:
             self._refuse(
                 ErrorCode.NOT_ENOUGH_REPLICAS,

@@ -56,6 +56,14 @@ _JOINED: Final = "joined"
 """A file that is there when this node joined a cluster instead of founding it."""
 
 
+_NAME: Final = "directory"
+
+
+def has_peers(path: Path) -> bool:
+    """Whether the node of a data directory has ever been one of several: it stays one."""
+    return (path / _NAME).exists()
+
+
 def _alone() -> tuple[str, bool]:
     return str(uuid.uuid4()), True
 
@@ -77,7 +85,7 @@ class DataDirectory:
     @property
     def name(self) -> str:
         """Return what tells this directory from any other; made when it is asked for first."""
-        file = self.path / "directory"
+        file = self.path / _NAME
         try:
             return file.read_text().strip()
         except FileNotFoundError:

@@ -2,6 +2,7 @@
 
 import secrets
 import socket
+from pathlib import Path
 from typing import Self
 
 import trio
@@ -10,7 +11,7 @@ from corelane.model.config import Config
 from corelane.runtime import failures, formation, introductions, listener
 from corelane.runtime.boot_epochs import BootEpochs
 from corelane.runtime.cores import PeerPlan
-from corelane.runtime.data_directory import DataDirectory
+from corelane.runtime.data_directory import DataDirectory, has_peers
 from corelane.runtime.failures import StartError
 from corelane.runtime.formation import Seed
 from corelane.runtime.introductions import Introduction
@@ -36,7 +37,8 @@ class PeerPort:
         port = cls()
         network = config.network
         port._seeds = parse_seeds(network.seeds)
-        if not port._seeds and "corelane.peer.port" not in config.given:
+        is_wished = bool(port._seeds) or "corelane.peer.port" in config.given
+        if not is_wished and not has_peers(Path(config.node.data_dir)):
             return port
         where = Address(network.bind_host, network.peer_port, "other nodes", "--peer-port")
         port._socket = listener.bind(where, network.listen_backlog)
