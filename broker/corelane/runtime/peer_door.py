@@ -47,8 +47,8 @@ class PeerDoor:
 
     async def serve(self) -> None:
         """Accept for ever; ends when cancelled."""
-        listener = trio.SocketListener(trio.socket.from_stdlib_socket(self._listener.dup()))
-        await trio.serve_listeners(self._meet, [listener])
+        with trio.socket.from_stdlib_socket(self._listener.dup()) as own:
+            await trio.serve_listeners(self._meet, [trio.SocketListener(own)])
 
     async def _meet(self, stream: trio.SocketStream) -> None:
         try:

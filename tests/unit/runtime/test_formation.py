@@ -188,3 +188,4 @@ async def test_a_stranger_is_no_node() -> None:
         with pytest.raises(IntroductionError, match="No Corelane node answers there"):
             await introductions.ask("127.0.0.1", port, SECOND)
         nursery.cancel_scope.cancel()
+    await listeners[0].aclose()
