@@ -259,10 +259,17 @@ class Cluster:
                 return answer[1]
         raise AssertionError(f"no answer after {ms_max} ms")
 
-    def create_topic(self, node: SimNode, name: str, partitions: int, replicas: int = 3) -> None:
+    def create_topic(
+        self, node: SimNode, name: str, partitions: int, replicas: int = 3, segment_bytes: int = 0
+    ) -> None:
         """Create a topic through any node, and wait until it can be used."""
         topic = message_type("CreateTopicsRequest.CreatableTopic")
-        wish = topic(name=name, num_partitions=partitions, replication_factor=replicas, configs=[])
+        config = message_type("CreateTopicsRequest.CreatableTopicConfig")
+        size = config(name="internal.segment.bytes", value=str(segment_bytes))
+        configs = [size] if segment_bytes else []
+        wish = topic(
+            name=name, num_partitions=partitions, replication_factor=replicas, configs=configs
+        )
         request = message_type("CreateTopicsRequest")(topics=[wish], timeout_ms=5_000)
         row = self.call(node, request, 7, conn=2).topics[0]
         assert row.error_code == 0, row.error_message

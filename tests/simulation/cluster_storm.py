@@ -1,4 +1,4 @@
-"""Storms over three nodes: deaths, pauses, cut networks and hand-overs under load.
+"""Storms over three nodes: deaths, pauses, cut networks, hand-overs and trims under load.
 
 `python -m tests.simulation.cluster_storm --seed N --count M`. Checked after every step: one leader
 per group and term, and that nobody commits another entry where one was committed. At the end it
@@ -10,12 +10,16 @@ import argparse
 from corelane.model.ids import NodeId
 from corelane.model.record import record
 from corelane.raft.events import TransferLeadership
+from corelane.shard.partition import Partition
 from corelane.wire.compiler import Message
+from corelane_client.records import Producer
 from tests.simulation.cluster import NODES, Cluster, SimNode
 from tests.unit.api.world import batch_of, produce_request
 
 PARTITIONS = 4
 STEPS = 400
+SEGMENT_BYTES = 4_096
+RECORD_BYTES = 900
 PRODUCE = 9
 FETCH = 12
 HEAL_MS = 14_000
@@ -30,6 +34,8 @@ class Pending:
     conn: int
     partition: int
     value: bytes
+    number: int
+    """Also the producer's id: each record has one of its own."""
 
 
 class Storm:
@@ -42,8 +48,9 @@ class Storm:
         self.committed: dict[tuple[int, int], int] = {}
         self.commits: dict[tuple[int, int, int], int] = {}
         self.pending: list[Pending] = []
-        self.acknowledged: list[tuple[int, bytes]] = []
-        self.count = 0
+        self.acknowledged: list[tuple[int, bytes, int]] = []
+        """Partition, value and offset."""
+        self.count = self.conns = 0
 
     def check(self) -> None:
         """Look at all members (multiraft.md E)."""
@@ -54,7 +61,8 @@ class Storm:
                     leader = self.led.setdefault((group, raft.term), node.number)
                     assert leader == node.number, f"two leaders of group {group} in {raft.term}"
                 index = log.committed_index
-                assert index <= raft.durable_index, "committed before it is durable here"
+                known = max(raft.durable_index, log.first_index - 1)
+                assert index <= known, "committed before it is durable here"
                 key = (node.number, node.boot, group)
                 assert index >= self.commits.get(key, 0), "a commit went back"
                 self.commits[key] = index
@@ -66,7 +74,8 @@ class Storm:
         """Rage, heal, compare; return a line about it."""
         cluster = self.cluster
         cluster.form()
-        cluster.create_topic(cluster.nodes[self.chance.choice(NODES)], "t", PARTITIONS)
+        node = cluster.nodes[self.chance.choice(NODES)]
+        cluster.create_topic(node, "t", PARTITIONS, segment_bytes=SEGMENT_BYTES)
         for _ in range(STEPS):
             cluster.go(self.chance.choice((1, 5, 20, 100, 300)))
             self._strike(self.chance.random())
@@ -74,7 +83,13 @@ class Storm:
         self._heal()
         self._compare()
         terms = max(term for _group, term in self.led)
-        return f"{len(self.acknowledged)} acknowledged, highest term {terms}"
+        installed = sum(
+            member.log.life for node in cluster.up() for member in node.members.values()
+        )
+        return (
+            f"{len(self.acknowledged)} acknowledged, highest term {terms}, "
+            f"{installed} logs begun anew"
+        )
 
     def _strike(self, dice: float) -> None:
         cluster, chance = self.cluster, self.chance
@@ -97,6 +112,8 @@ class Storm:
             chance.choice(up).paused_until_ms = cluster.now_ms + chance.choice((200, 1_500, 4_000))
         elif dice < 0.30:
             self._hand_over(chance.choice(up), pair)
+        elif dice < 0.36:
+            self._trim(chance.randrange(PARTITIONS))
         else:
             self._produce(chance.randrange(PARTITIONS))
 
@@ -107,25 +124,52 @@ class Storm:
             member = self.chance.choice(led)
             member.step(node.shard.now_ms, TransferLeadership(NodeId(target)))
 
+    def _trim(self, partition: int) -> None:
+        """Delete records: who is away may need a snapshot later."""
+        for node in self.cluster.leaders(partition + 1)[:1]:
+            member = node.members[partition + 1]
+            assert isinstance(member, Partition)
+            start = member.log.committed_offset
+            if start > max(member.log.start_offset, member.trim_offset):
+                member.propose_start(start)
+        for node in self.cluster.up():
+            replica = node.members.get(partition + 1)
+            if replica is not None and self.chance.random() < 0.7:
+                replica.log.want_flush()  # as a checkpoint does
+
     def _produce(self, partition: int) -> None:
         for node in self.cluster.leaders(partition + 1)[:1]:
             self.count += 1
-            value = b"<%d>" % self.count
-            message = produce_request("t", batch_of(value=value), partition=partition)
-            conn = 100 + self.count
-            node.ask(message, PRODUCE, conn)
-            self.pending.append(Pending(node, node.boot, conn, partition, value))
+            self._send(node, partition, self.count)
+
+    def _send(self, node: SimNode, partition: int, number: int) -> None:
+        value = (b"<%d>" % number).ljust(RECORD_BYTES, b".")
+        batch = batch_of(value=value, producer=Producer(number, 0, 0))
+        message = produce_request("t", batch, partition=partition)
+        self.conns += 1
+        conn = 100 + self.conns
+        node.ask(message, PRODUCE, conn)
+        self.pending.append(Pending(node, node.boot, conn, partition, value, number))
 
     def _collect(self) -> None:
         waiting, self.pending = self.pending, []
         for each in waiting:
             answer = each.node.receive(0, PRODUCE, each.conn) if each.node.is_up else None
             if each.node.boot != each.boot or not each.node.is_up:
-                continue  # nobody knows what became of it
+                self._again(each)  # nobody knows what became of it
+                continue
             if answer is None:
                 self.pending.append(each)
             elif answer[1].responses[0].partition_responses[0].error_code == 0:
-                self.acknowledged.append((each.partition, each.value))
+                row = answer[1].responses[0].partition_responses[0]
+                self.acknowledged.append((each.partition, each.value, row.base_offset))
+            else:
+                self._again(each)
+
+    def _again(self, former: Pending) -> None:
+        """Send a record again, as producers do: it must be there once."""
+        for node in self.cluster.leaders(former.partition + 1)[:1]:
+            self._send(node, former.partition, former.number)
 
     def _heal(self) -> None:
         cluster = self.cluster
@@ -147,14 +191,16 @@ class Storm:
         assert len(folds) == 1, "nodes know different clusters"
         for partition in range(PARTITIONS):
             records = self._read(partition)
-            for at, value in self.acknowledged:
-                if at == partition:
+            start = cluster.leaders(partition + 1)[0].members[partition + 1].log.start_offset
+            for at, value, offset in self.acknowledged:
+                if at == partition and offset >= start:
                     assert value in records, f"{value!r} of partition {at} is lost"
                     assert records.count(value) == 1, f"{value!r} of partition {at} is doubled"
 
     def _read(self, partition: int) -> bytes:
         node = self.cluster.leaders(partition + 1)[0]
-        request = node.fetch_request("t", 0, partition=partition, partition_max_bytes=1 << 22)
+        start = node.members[partition + 1].log.start_offset
+        request = node.fetch_request("t", start, partition=partition, partition_max_bytes=1 << 22)
         answer: Message = self.cluster.call(node, request, FETCH, conn=3)
         row = answer.responses[0].partitions[0]
         assert row.error_code == 0

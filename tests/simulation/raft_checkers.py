@@ -7,8 +7,24 @@ log, and what is durable on every disk. They share nothing with the code they ju
 from collections.abc import Mapping, Sequence
 
 from corelane.model.ids import NO_TERM, Index, NodeId, Term
-from corelane.raft.effects import BecameLeader, Committed, Effect, PersistVote, Send, Truncate
-from corelane.raft.messages import Appended, Heartbeat, PreVote, PreVoteAnswer, Vote, VoteAnswer
+from corelane.raft.effects import (
+    BecameLeader,
+    Committed,
+    Effect,
+    InstallSnapshot,
+    PersistVote,
+    Send,
+    Truncate,
+)
+from corelane.raft.messages import (
+    Appended,
+    Heartbeat,
+    PreVote,
+    PreVoteAnswer,
+    Snapshot,
+    Vote,
+    VoteAnswer,
+)
 from tests.simulation.raft_replica import Entry, Replica
 
 
@@ -32,6 +48,7 @@ class Checkers:
         self.entries: dict[tuple[Index, Term], tuple[str, Term]] = {}
         self.committed: list[tuple[Entry, Term]] = []
         self.calm: set[NodeId] = set()
+        self.installed = 0
         self._last_seen: dict[NodeId, tuple[Term, Index]] = {}
 
     # -- What the watcher sees ------------------------------------------------------------------
@@ -54,6 +71,8 @@ class Checkers:
                 self._committed(replica, effect.index)
             case BecameLeader():
                 self._became_leader(replica, effect.term)
+            case InstallSnapshot():
+                self._installs(replica, effect.message)
             case Truncate():
                 self._truncated(replica, effect.from_index)
             case PersistVote():
@@ -122,12 +141,23 @@ class Checkers:
         committed = replica.group.committed_index
         _check(from_index > committed, f"{replica.node} cuts {from_index}, {committed} committed")
 
+    def _installs(self, replica: Replica, snapshot: Snapshot) -> None:
+        """A snapshot is of what is committed, and nothing committed here is missing from it."""
+        index, node = snapshot.last_index, replica.node
+        _check(index <= len(self.committed), f"{node} begins anew behind {index}, not committed")
+        term = self.committed[index - 1][0].term
+        _check(term == snapshot.last_term, f"{node} begins anew behind {index} of another term")
+        committed = replica.group.committed_index
+        _check(index > committed, f"{node} begins anew at {index}, {committed} committed")
+        self.installed += 1
+
     def _committed(self, replica: Replica, index: Index) -> None:
         """State machine safety; and what is committed is durable on a quorum, and here."""
         node, durable = replica.node, replica.disk.log
         _check(index <= durable.last_index, f"{node} commits {index}, which is not durable here")
         known = self._last_seen.get(node, (NO_TERM, Index(0)))[1]
-        for position in range(known + 1, index + 1):
+        _check(durable.first_index - 1 <= len(self.committed), f"{node} lost what nobody committed")
+        for position in range(max(known + 1, durable.first_index), index + 1):
             entry = durable.entry_at(Index(position))
             if position <= len(self.committed):
                 other = self.committed[position - 1][0]

@@ -51,6 +51,8 @@ class Weather:
     write_ms_mean: float
     propose_ms_mean: float
     fault_ms_mean: float
+    trims: float
+    """How often a log is trimmed that grows, whoever may still need it."""
     settings: RaftSettings
 
 
@@ -76,6 +78,7 @@ def draw_weather(chance: random.Random) -> Weather:
         write_ms_mean=chance.choice((0.2, 2.0, 15.0, 80.0)),
         propose_ms_mean=chance.choice((8.0, 20.0, 100.0)),
         fault_ms_mean=chance.choice((50.0, 100.0, 200.0, 500.0)),
+        trims=chance.choice((0.0, 0.0, 0.05, 0.3)),
         settings=RaftSettings(
             election_timeout_ms=timeout_ms,
             election_rank_ms=timeout_ms // 10,
@@ -282,6 +285,8 @@ class Cluster:
                     replica.propose(f"p{self.proposed}", self.chance.choice((1, 10, 300)))
                 self.checkers.after_event(replica)
                 self._follow_up(replica)
+                if self.chance.random() < self.weather.trims:
+                    self._trim(replica.node)
         self._world_after_ms(self._exponential(self.weather.propose_ms_mean), self._propose)
 
     # -- Faults ---------------------------------------------------------------------------------
@@ -354,16 +359,20 @@ class Cluster:
         self.stalled_until_us[node] = self.now_us + int(self._exponential(400) * 1000)
 
     def _trim(self, node: NodeId) -> None:
-        """Forget a prefix that every replica is known to have."""
+        """Forget a prefix that every replica is known to have, or one that some may yet need."""
         replica = self.replicas[node]
         if not replica.is_up:
             return
         ups = [one.group.committed_index for one in self.replicas.values() if one.is_up]
         downs = [one.committed_kept for one in self.replicas.values() if not one.is_up]
         first_index = Index(min(ups + downs) + 1)
+        if self.chance.random() < 0.7:
+            all_of_it = replica.group.committed_index + 1
+            first_index = Index(self.chance.choice((all_of_it, self.chance.randint(1, all_of_it))))
         if first_index > replica.log.first_index:
             replica.log.trim(first_index)
-            if self.chance.random() < 0.5:  # and a checkpoint
+            is_there = first_index <= replica.disk.log.last_index + 1
+            if is_there and self.chance.random() < 0.5:  # and a checkpoint
                 replica.disk.log.trim(first_index)
 
     def _rivals(self, _node: NodeId) -> None:

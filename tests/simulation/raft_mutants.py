@@ -12,7 +12,7 @@ from corelane.model.record import record
 from corelane.raft import election, membership, quorum, replication
 from corelane.raft.config import RaftSettings
 from corelane.raft.core import RaftGroup
-from corelane.raft.effects import Committed, Effect, Send, Truncate
+from corelane.raft.effects import Committed, Effect, InstallSnapshot, Send, Truncate
 from corelane.raft.election import Role
 from corelane.raft.leadership import Leadership
 from corelane.raft.log_view import LogView
@@ -24,6 +24,7 @@ from corelane.raft.messages import (
     Message,
     PreVote,
     PreVoteAnswer,
+    Snapshot,
     Vote,
     VoteAnswer,
 )
@@ -49,6 +50,17 @@ def _stand_at_once(self: RaftGroup) -> None:
     _STAND(self)
     self.is_vote_durable = True
     self._ask_for_votes()
+
+
+def _install_durably(self: RaftGroup, configuration: Configuration) -> None:
+    _INSTALLED(self, configuration)
+    self.durable_index = self._log.last_index
+
+
+def _install_always(self: RaftGroup, sender: NodeId, message: Snapshot) -> None:
+    if message.term >= self.term:
+        self._follow(sender)
+        self._effects.append(InstallSnapshot(message))
 
 
 def _acknowledge_unwritten(self: RaftGroup, leader: NodeId) -> None:
@@ -184,6 +196,7 @@ def _never_resume(self: Progress, now_ms: int) -> None:
 
 
 _STAND = RaftGroup._stand
+_INSTALLED = RaftGroup.installed
 _ON_APPEND = RaftGroup._on_append
 _ON_VOTE = RaftGroup._on_vote
 _ON_ROUND_ANSWER = RaftGroup._on_round_answer
@@ -260,6 +273,8 @@ SIMULATED = (
     Mutant("half of an even group commits (8)", membership, "quorum_value", _half_is_enough),
     Mutant("half of an even group elects (8)", membership, "round_result", _half_elects),
     Mutant("second vote in one term", RaftGroup, "_on_vote", _vote_for_everybody),
+    Mutant("snapshot acknowledged before durable (14)", RaftGroup, "installed", _install_durably),
+    Mutant("snapshot over what is there (14)", RaftGroup, "_on_snapshot", _install_always),
     Mutant("append of an older term accepted", RaftGroup, "_on_append", _append_of_any_term),
     Mutant("previous entry not compared", RaftGroup, "_on_append", _append_without_previous),
     Mutant("conflicting entry kept", replication, "first_missing", _nothing_conflicts),

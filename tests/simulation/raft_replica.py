@@ -22,14 +22,16 @@ from corelane.raft.effects import (
     ChangeRefused,
     Committed,
     Effect,
+    InstallSnapshot,
     PersistVote,
     Send,
+    SendSnapshot,
     TransferEnded,
     Truncate,
 )
 from corelane.raft.events import Campaign, Event, Received, Tick, VotePersisted
 from corelane.raft.membership import Configuration
-from corelane.raft.messages import Append, Message
+from corelane.raft.messages import Append, Message, Snapshot
 
 GROUP = GroupId(7)
 NEW_LEADER = "lead"
@@ -110,6 +112,12 @@ class MemoryLog:
         del self._entries[: first_index - self.first_index]
         self._before_first, self.first_index = before, first_index
 
+    def begin_anew(self, last_index: Index, entry: Entry) -> None:
+        """Hold nothing but what a snapshot says: *entry* has the term and the configuration."""
+        self._entries.clear()
+        self.first_index, self._before_first = Index(last_index + 1), entry.term
+        self.base = entry.configuration
+
     def entries(self) -> list[Entry]:
         return list(self._entries)
 
@@ -136,7 +144,15 @@ class TruncateNote:
     from_index: Index
 
 
-WalRecord = Entry | VoteNote | TruncateNote
+@record
+class InstallNote:
+    """An INSTALL record of the WAL."""
+
+    last_index: Index
+    entry: Entry
+
+
+WalRecord = Entry | VoteNote | TruncateNote | InstallNote
 
 
 class Disk:
@@ -159,6 +175,8 @@ class Disk:
                     self.log.truncate(note.from_index)
                 case VoteNote():
                     self.vote = note
+                case InstallNote():
+                    self.log.begin_anew(note.last_index, note.entry)
                 case _:
                     assert_never(note)
         self.durable_count = count
@@ -322,6 +340,10 @@ class Replica:
                     new_leader = effect
                 case AppendConfiguration():
                     self._append_configuration(effect.configuration)
+                case SendSnapshot():
+                    self._send_snapshot(effect)
+                case InstallSnapshot():
+                    self._install(effect.message)
                 case (
                     Committed()
                     | BecameFollower()
@@ -342,6 +364,24 @@ class Replica:
             indexes = range(message.prev_index + 1, message.last_index + 1)
             entries = [self.log.entry_at(Index(index)) for index in indexes]
         self.transmit(self.node, effect.to, message, entries)
+
+    def _send_snapshot(self, effect: SendSnapshot) -> None:
+        """Send what the log begins behind; the bytes beside it are an entry of that place."""
+        log = self.log
+        last_index = Index(log.first_index - 1)
+        term = log.term_at(last_index)
+        message = Snapshot(effect.term, effect.round, last_index, term)
+        beside = [Entry(term, "snapshot", 1, log.base)]
+        self.watcher.performed(self, Send(effect.to, message))
+        self.transmit(self.node, effect.to, message, beside)
+
+    def _install(self, message: Snapshot) -> None:
+        (entry,) = self._received[id(message)]
+        self.log.begin_anew(message.last_index, entry)
+        self._write(InstallNote(message.last_index, entry))
+        config = self.config
+        beginning = Configuration(config.voters, config.outgoing, config.learners)
+        self.group.installed(entry.configuration or beginning)
 
     def _append_received(self, effect: AppendEntries) -> None:
         entries = self._received[id(effect.message)]

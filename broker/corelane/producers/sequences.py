@@ -238,6 +238,10 @@ class ProducerTable:
             raise ProducersError(message) from None
         return table
 
+    def other(self, data: bytes) -> "ProducerTable":
+        """Return the table that *data* is, within the limits of this one; raises ProducersError."""
+        return ProducerTable.decode(data, self._expiration_ms, self._producers_max)
+
     def _load(self, data: bytes) -> None:
         form, self.log_time_ms, committed_index, count = _HEADER.unpack_from(data, 0)
         if form != _FORMAT:

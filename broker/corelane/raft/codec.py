@@ -25,6 +25,7 @@ from corelane.raft.messages import (
     Message,
     PreVote,
     PreVoteAnswer,
+    Snapshot,
     TermRun,
     TimeoutNow,
     Vote,
@@ -45,7 +46,7 @@ AnswerRow = tuple[GroupId, Term]
 """A `HeartbeatAnswer` without the round of the frame that is answered."""
 
 _KIND: Final = struct.Struct("<B")
-_REQUEST: Final = struct.Struct("<BIIQI")  # PreVote: term, round, last index, last term
+_REQUEST: Final = struct.Struct("<BIIQI")  # PreVote, Snapshot: term, round, last index, last term
 _VOTE: Final = struct.Struct("<BIIQIB")  # Vote: the same, and whether it is a transfer
 _TIMEOUT_NOW: Final = struct.Struct("<BI")
 _ANSWER: Final = struct.Struct("<BIIB")  # PreVoteAnswer, VoteAnswer: term, round, granted
@@ -91,6 +92,9 @@ def encode(message: Message) -> bytes:
             return _ANSWER.pack(9, message.term, message.round, message.granted)
         case TimeoutNow():
             return _TIMEOUT_NOW.pack(10, message.term)
+        case Snapshot():
+            last = (message.last_index, message.last_term)
+            return _REQUEST.pack(11, message.term, message.round, *last)
         case _:
             assert_never(message)
 
@@ -260,6 +264,14 @@ def _decode_request(data: bytes) -> PreVote | Vote:
     return Vote(Term(term), round_number, *last, flags[0] == 1)
 
 
+def _decode_snapshot(data: bytes) -> Snapshot:
+    _kind, term, round_number, last_index, last_term = _REQUEST.unpack(data)
+    _check(0 < term <= TERM_MAX, "term out of range")
+    _check(0 < last_index <= INDEX_MAX, "index out of range")
+    _check(0 < last_term <= term, "an entry of a term after the sender's")
+    return Snapshot(Term(term), round_number, Index(last_index), Term(last_term))
+
+
 def _decode_timeout_now(data: bytes) -> TimeoutNow:
     _, term = _TIMEOUT_NOW.unpack(data)
     _check(0 < term <= TERM_MAX, "term out of range")
@@ -285,4 +297,5 @@ _DECODERS: Final[dict[int, Callable[[bytes], Message]]] = {
     8: _decode_answer,
     9: _decode_answer,
     10: _decode_timeout_now,
+    11: _decode_snapshot,
 }

@@ -28,7 +28,9 @@ from corelane.raft.effects import (
     ChangeRefused,
     Committed,
     Effect,
+    InstallSnapshot,
     Send,
+    SendSnapshot,
     Truncate,
 )
 from corelane.raft.election import Role
@@ -43,7 +45,7 @@ from corelane.raft.events import (
     VotePersisted,
 )
 from corelane.raft.leadership import Leadership
-from corelane.raft.membership import Configuration
+from corelane.raft.membership import Configuration, Membership
 from corelane.raft.messages import (
     Append,
     Appended,
@@ -53,10 +55,12 @@ from corelane.raft.messages import (
     Message,
     PreVote,
     PreVoteAnswer,
+    Snapshot,
     TimeoutNow,
     Vote,
     VoteAnswer,
 )
+from corelane.raft.progress import ProgressState
 from corelane.raft.state import NEVER_MS, NOTHING
 from corelane.raft.voting import Voting
 
@@ -91,7 +95,9 @@ class RaftGroup(Voting):
 
         What earlier leaders committed is then here, too (section 5.4.3, Leader Completeness).
         """
-        return self.leader is not None and self._log.term_at(self.committed_index) == self.term
+        if self.leader is None or self.committed_index < self._known_index:
+            return False
+        return self._log.term_at(self.committed_index) == self.term
 
     def is_caught_up(self, node: NodeId) -> bool:
         """Whether a follower has, durably, everything that this leader's log has now."""
@@ -203,6 +209,19 @@ class RaftGroup(Voting):
         self._watch_quorum(leadership)
         return self.appended(index)
 
+    def installed(self, configuration: Configuration) -> None:
+        """Take in that the log has begun anew behind a snapshot, which is not durable yet.
+
+        *configuration* is the one in force there. `committed_index` follows with the sync (R2).
+        """
+        log = self._log
+        assert log.last_index == log.first_index - 1 > self.committed_index
+        self.truncations += 1
+        self.durable_index = self.committed_index
+        self.membership = Membership(configuration, ())
+        self._verified_index = log.last_index
+        self._leader_committed = Index(max(self._leader_committed, log.last_index))
+
     def persisted(self, last_index: Index, truncations: int) -> Sequence[Effect]:
         """Take in that the entries up to *last_index* are durable.
 
@@ -261,6 +280,8 @@ class RaftGroup(Voting):
                 self._on_round_answer(sender, message)
             case TimeoutNow():
                 self._on_timeout_now(sender, message)
+            case Snapshot():
+                self._on_snapshot(sender, message)
             case _:
                 assert_never(message)
 
@@ -284,7 +305,7 @@ class RaftGroup(Voting):
             return
         self._follow(sender)
         log = self._log
-        committed = self.committed_index
+        committed = self._known_index
         if prev_index > committed and (
             prev_index > log.last_index or log.term_at(prev_index) != message.prev_term
         ):
@@ -307,8 +328,32 @@ class RaftGroup(Voting):
             self._acknowledge(sender)
         self._commit_as_follower()
 
+    @property
+    def _known_index(self) -> Index:
+        """Up to here all is known to be committed, if not durably here: a log may begin anew."""
+        return Index(max(self.committed_index, self._log.first_index - 1))
+
+    def _on_snapshot(self, sender: NodeId, message: Snapshot) -> None:
+        """InstallSnapshot, receiver implementation (figure 13)."""
+        if message.term < self.term:
+            return
+        self._follow(sender)
+        log, last_index = self._log, message.last_index
+        is_here = last_index <= self._known_index or (
+            last_index <= log.last_index and log.term_at(last_index) == message.last_term
+        )
+        if not is_here:
+            self._effects.append(InstallSnapshot(message))
+            return
+        # "If existing log entry has same index and term as snapshot's last included entry,
+        # retain log entries following it and reply" (step 6).
+        self._verified_index = Index(max(self._verified_index, last_index))
+        self._leader_committed = Index(max(self._leader_committed, last_index))
+        self._acknowledge(sender)
+        self._commit_as_follower()
+
     def _truncate(self, from_index: Index) -> None:
-        assert from_index > self.committed_index, "a committed entry is never truncated"
+        assert from_index > self._known_index, "a committed entry is never truncated"
         self.truncations += 1
         self.durable_index = Index(min(self.durable_index, from_index - 1))
         self.membership.truncated(from_index)
@@ -368,6 +413,10 @@ class RaftGroup(Voting):
         if sender not in leadership.followers:
             return
         progress = leadership.rejected(sender, answer, self._now_ms)
+        if not leadership.has_next_of(progress) and progress.state is ProgressState.PROBE:
+            progress.begin_anew(self._now_ms)
+            self._effects.append(SendSnapshot(sender, self.term, progress.round))
+            return
         self._send_appends(sender, leadership.stream(progress, self.committed_index))
 
     def _on_heartbeat_answer(self, sender: NodeId, answer: HeartbeatAnswer) -> None:

@@ -15,7 +15,7 @@ entries, one total order, so that a crash between them cannot lose a committed e
 from corelane.model.ids import Index, NodeId, Term
 from corelane.model.record import record
 from corelane.raft.membership import Configuration
-from corelane.raft.messages import Append, Message
+from corelane.raft.messages import Append, Message, Snapshot
 
 
 @record
@@ -58,6 +58,29 @@ class Truncate:
     """
 
     from_index: Index
+
+
+@record
+class SendSnapshot:
+    """Send *to* a `Snapshot` of this term and *round*: it needs entries that the log has no more.
+
+    May be lost, or impossible for now; it is asked for again.
+    """
+
+    to: NodeId
+    term: Term
+    round: int
+
+
+@record
+class InstallSnapshot:
+    """Follower: discard the log, begin anew as the received snapshot says, then call `installed`.
+
+    Report `persisted(message.last_index, truncations)` when that is durable. Nothing is lost if
+    it cannot be done now.
+    """
+
+    message: Snapshot
 
 
 @record
@@ -123,4 +146,6 @@ Effect = (
     | AppendConfiguration
     | ChangeRefused
     | TransferEnded
+    | SendSnapshot
+    | InstallSnapshot
 )

@@ -6,6 +6,7 @@ It computes; `core` decides when to ask, and turns the answers into effects.
 # performance-critical: see STYLE.md
 
 from collections.abc import Iterable
+from typing import Final
 
 from corelane.model.ids import Index, NodeId, Term
 from corelane.raft import replication
@@ -14,6 +15,9 @@ from corelane.raft.log_view import LogView
 from corelane.raft.membership import Configuration
 from corelane.raft.messages import Append, Appended, AppendRejected
 from corelane.raft.progress import Progress, ProgressState
+
+SNAPSHOT_RETRY_MS: Final = 3_000
+"""When a snapshot that was not acknowledged is taken for lost: twice a hung disk's time-out."""
 
 
 class Leadership:
@@ -86,7 +90,11 @@ class Leadership:
         progress.resume(now_ms)
         if progress.match_index >= self._log.last_index:
             return []
-        if not self._is_within_log(progress):
+        if progress.state is ProgressState.SNAPSHOT:
+            if now_ms - progress.snapshot_ms < SNAPSHOT_RETRY_MS:
+                return []
+            progress.back_up(self._log.first_index)
+        if not self.has_next_of(progress):
             # It may have more than it was heard to acknowledge; if not, it needs a snapshot.
             progress.back_up(self._log.first_index)
             progress.is_paused = True
@@ -113,14 +121,14 @@ class Leadership:
         while (
             progress.next_index <= log.last_index
             and progress.has_room(settings)
-            and self._is_within_log(progress)
+            and self.has_next_of(progress)
         ):
             last_index, size_bytes = log.span(progress.next_index, settings.append_bytes_max)
             appends.append(self._append(progress, last_index, committed_index))
             progress.sent(last_index, size_bytes)
         return appends
 
-    def _is_within_log(self, progress: Progress) -> bool:
+    def has_next_of(self, progress: Progress) -> bool:
         """False when what the follower needs was trimmed: only a snapshot can bring it."""
         return progress.next_index >= self._log.first_index
 

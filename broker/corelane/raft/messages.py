@@ -121,6 +121,20 @@ class HeartbeatAnswer:
 
 
 @record
+class Snapshot:
+    """InstallSnapshot (figure 13): begin anew behind `last_index`, which is committed.
+
+    What else there is to know (configuration, fold, first offset) travels beside this message,
+    and the group sees of it only the configuration. Answered by `Appended`, once it is durable.
+    """
+
+    term: Term
+    round: int
+    last_index: Index
+    last_term: Term
+
+
+@record
 class TimeoutNow:
     """Stand at once: you have all I have, and I lead no more (thesis section 3.10)."""
 
@@ -138,4 +152,5 @@ Message = (
     | Vote
     | VoteAnswer
     | TimeoutNow
+    | Snapshot
 )

@@ -3,9 +3,11 @@
     PROBE      the follower's end is a guess: one message, then wait for the answer or for a
                heartbeat's answer
     REPLICATE  the end is known: stream within the limits, `next_index` runs ahead
+    SNAPSHOT   it needs what the log has no more: one is on its way, and nothing else is sent
 
 Invariants: P1 `match_index < next_index`. P2 the last indexes in flight ascend and are above
-`match_index`. P3 `inflight_bytes` is their sum. P4 nothing is in flight while probing.
+`match_index`. P3 `inflight_bytes` is their sum. P4 nothing is in flight but in
+REPLICATE.
 """
 
 from collections import deque
@@ -24,6 +26,7 @@ class ProgressState(Enum):
 
     PROBE = auto()
     REPLICATE = auto()
+    SNAPSHOT = auto()
 
 
 class Progress:
@@ -38,6 +41,7 @@ class Progress:
         "match_index",
         "next_index",
         "round",
+        "snapshot_ms",
         "state",
     )
 
@@ -52,6 +56,8 @@ class Progress:
         self.caught_up_ms = now_ms
         """When it was last seen to have the whole log; a new leader gives it the benefit."""
         self.inflight_bytes = 0
+        self.snapshot_ms = 0
+        """When the snapshot was sent that it is to begin anew with."""
         self._inflight: deque[tuple[Index, int]] = deque()
 
     @property
@@ -61,8 +67,8 @@ class Progress:
 
     def has_room(self, settings: RaftSettings) -> bool:
         """Say whether one more message with entries may be sent."""
-        if self.state is ProgressState.PROBE:
-            return not self.is_paused
+        if self.state is not ProgressState.REPLICATE:
+            return self.state is ProgressState.PROBE and not self.is_paused
         if self.inflight_bytes >= settings.inflight_bytes_max:
             return False
         return len(self._inflight) < settings.inflight_messages_max
@@ -70,6 +76,7 @@ class Progress:
     def sent(self, last_index: Index, size_bytes: int) -> None:
         """Note a message with the entries `next_index` to *last_index*."""
         assert last_index >= self.next_index
+        assert self.state is not ProgressState.SNAPSHOT
         if self.state is ProgressState.PROBE:
             self.is_paused = True
             return
@@ -86,7 +93,7 @@ class Progress:
             while inflight and inflight[0][0] <= match_index:
                 self.inflight_bytes -= inflight.popleft()[1]
             assert self.inflight_bytes >= 0, "P3"
-        if self.state is ProgressState.PROBE:
+        if self.state is not ProgressState.REPLICATE:
             self.state = ProgressState.REPLICATE
             self.is_paused = False
             self.next_index = Index(max(held_index, self.match_index) + 1)
@@ -111,6 +118,12 @@ class Progress:
         assert self.match_index < self.next_index, "P1"
         self._inflight.clear()
         self.inflight_bytes = 0
+
+    def begin_anew(self, now_ms: int) -> None:
+        """A snapshot is sent: wait for its acknowledgement."""
+        assert self.state is ProgressState.PROBE
+        self.state = ProgressState.SNAPSHOT
+        self.snapshot_ms = now_ms
 
     def resume(self, now_ms: int) -> None:
         """Take in a heartbeat's answer: the follower lives, so a lost probe may be repeated."""

@@ -2,7 +2,7 @@
 
 # performance-critical: see STYLE.md
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol, assert_never
 
 from corelane.model.ids import Index, NodeId, RecordKind, Term
@@ -18,14 +18,19 @@ from corelane.raft.effects import (
     ChangeRefused,
     Committed,
     Effect,
+    InstallSnapshot,
     PersistVote,
     Send,
+    SendSnapshot,
     TransferEnded,
     Truncate,
 )
 from corelane.raft.events import Campaign, Event, Received, VotePersisted
-from corelane.raft.messages import Message
+from corelane.raft.membership import Configuration
+from corelane.raft.messages import Message, Snapshot
 from corelane.storage.group_log import GroupLog
+from corelane.storage.installing import PrefixSnapshot
+from corelane.storage.layout import LayoutError
 from corelane.storage.receiving import MalformedEntriesError
 from corelane.storage.wal import WalFullError
 
@@ -35,8 +40,8 @@ _NO_PAYLOAD: Final = memoryview(b"")
 class Postman(Protocol):
     """Who carries what raft groups of this core say to other nodes, and hears how they fare."""
 
-    def send(self, member: "Member", to: NodeId, message: Message) -> None:
-        """Bring a message to the member of a node, or lose it."""
+    def send(self, member: "Member", to: NodeId, message: Message, beside: bytes = b"", /) -> None:
+        """Bring a message to the member of a node, or lose it; *beside* goes with a snapshot."""
 
     def lead(self, member: "Member") -> None:
         """*member* leads: its followers are to hear of it again and again."""
@@ -167,6 +172,10 @@ class Member:
                     self.counts.elections += 1
                 case AppendConfiguration():
                     self._append_configuration(effect)
+                case SendSnapshot():
+                    self._send_snapshot(effect)
+                case InstallSnapshot():
+                    self._install(effect.message)
                 case ChangeRefused() | TransferEnded():
                     self.refused(effect)
                 case _:
@@ -204,6 +213,32 @@ class Member:
         if last >= first:
             self.received(first, last)
 
+    def _send_snapshot(self, effect: SendSnapshot) -> None:
+        snapshot = self.snapshot()
+        if snapshot is not None:
+            behind = (snapshot.last_index, snapshot.last_term)
+            message = Snapshot(effect.term, effect.round, *behind)
+            self._post.send(self, effect.to, message, snapshot.encode())
+
+    def _install(self, message: Snapshot) -> None:
+        """Begin anew with what the leader sent; where that cannot be, it is sent again."""
+        log = self.log
+        try:
+            snapshot = PrefixSnapshot.decode(bytes(self._payload))
+            if (snapshot.last_index, snapshot.last_term) != (message.last_index, message.last_term):
+                raise LayoutError("a snapshot of another entry than its message names")
+            index, payload = snapshot.configuration
+            begin_anew = self.prepared(snapshot)
+            members = membership.decode(payload) if index else Configuration(log.descriptor.voters)
+            log.store.install(log, snapshot)
+        except (WalFullError, MemoryError):
+            return
+        except (LayoutError, membership.ConfigurationError) as fault:
+            self._post.complain(self, f"its leader's snapshot cannot be taken: {fault}")
+            return
+        self.raft.installed(members)
+        begin_anew()
+
     def _append_configuration(self, effect: AppendConfiguration) -> None:
         payload = membership.encode(effect.configuration)
         index, _lsn = self.log.append_control(self.raft.term, RecordKind.CONFIG, payload)
@@ -221,6 +256,14 @@ class Member:
 
     def became_follower(self) -> None:
         """Give up what only a leader may promise."""
+
+    def snapshot(self) -> PrefixSnapshot | None:
+        """Return what the log begins behind, for who needs that; None: it cannot be told now."""
+        return None  # a log that is never trimmed needs none
+
+    def prepared(self, snapshot: PrefixSnapshot) -> Callable[[], None]:
+        """Return what takes over the fold of *snapshot*; raises LayoutError where it is none."""
+        raise LayoutError("this group has no snapshots")
 
     def truncated(self, from_index: Index) -> None:
         """Forget the uncommitted entries from *from_index* on."""

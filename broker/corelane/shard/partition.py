@@ -4,6 +4,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from corelane.cluster.topic_config import TopicSettings
@@ -11,10 +12,12 @@ from corelane.model import limits
 from corelane.model.ids import Index, Offset, RecordKind, Term, TopicId
 from corelane.model.metrics import ShardCounts, TopicCounts
 from corelane.model.record import record
-from corelane.producers.sequences import ProducedBatch, ProducerTable
+from corelane.producers.sequences import ProducedBatch, ProducersError, ProducerTable
 from corelane.raft.core import RaftGroup
 from corelane.shard.member import Member
 from corelane.storage.group_log import GroupLog
+from corelane.storage.installing import PrefixSnapshot
+from corelane.storage.layout import LayoutError
 from corelane.wire.batch import batch_header
 from corelane_native import bytes_at
 
@@ -251,7 +254,27 @@ class Partition(Member):
         self.fail_waits()
 
     def received(self, first: Index, last: Index) -> None:
+        # A snapshot's fold may be ahead of the entries that follow it.
+        first = Index(max(first, self.producers.committed_index + 1))
         fold(self.log, self.producers, first, last)
+
+    def snapshot(self) -> PrefixSnapshot | None:
+        if not self.raft.is_established or self.is_damaged or self.is_dropped:
+            return None
+        producers = self.producers
+        return self.log.store.snapshot(self.log, producers.committed_index, producers.encode())
+
+    def prepared(self, snapshot: PrefixSnapshot) -> Callable[[], None]:
+        try:
+            producers = self.producers.other(snapshot.fold)
+        except ProducersError as fault:
+            raise LayoutError(str(fault)) from fault
+        return partial(self._begin_anew, producers)
+
+    def _begin_anew(self, producers: ProducerTable) -> None:
+        assert not self.has_waits, "who waits was told when this replica led no more"
+        self.producers = producers
+        self.trim_index, self.trim_offset = Index(0), self.log.start_offset
 
     def truncated(self, from_index: Index) -> None:
         self.producers.truncated(from_index)

@@ -100,7 +100,7 @@ class Peering:
             shard.arena,
             self.leads,
         )
-        self._couriers = Couriers(shard.store, self._put_entries, self._damaged)
+        self._couriers = Couriers(shard.store, self._put, self._damaged)
         self.duties = Duties(shard, groups, self)
         self._homecoming = Homecoming(shard, groups, self)
         self.calls = Calls(shard, groups, self)
@@ -216,13 +216,13 @@ class Peering:
 
     # --- what members say (`Postman`) ---
 
-    def send(self, member: Member, to: NodeId, message: Message) -> None:
+    def send(self, member: Member, to: NodeId, message: Message, beside: bytes = b"", /) -> None:
         if isinstance(message, HeartbeatAnswer):
             return  # sessions answer for all groups at once
         if isinstance(message, Append) and message.runs:
             self._couriers.send(member, to, message)
         else:
-            self._put(member.group, to, message, [], [])
+            self._put(member.group, to, message, [beside] if beside else [], [])
 
     def lead(self, member: Member) -> None:
         group = member.group
@@ -253,17 +253,6 @@ class Peering:
     def complain(self, member: Member, text: str) -> None:
         self._shard.log(_WARNING, f"raft group {member.group}: {text}")
 
-    def _put_entries(
-        self,
-        group: GroupId,
-        to: NodeId,
-        message: Append,
-        payload: list[Part],
-        chunks: list[ChunkId],
-        /,
-    ) -> None:
-        self._put(group, to, message, payload, chunks)
-
     def _put(
         self,
         group: GroupId,
@@ -271,6 +260,7 @@ class Peering:
         message: Message,
         payload: list[Part],
         chunks: list[ChunkId],
+        /,
     ) -> None:
         link = self.peers.data((to, self.replica_core(group, to)))
         if link is None:

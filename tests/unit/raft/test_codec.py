@@ -16,6 +16,7 @@ from corelane.raft.messages import (
     Message,
     PreVote,
     PreVoteAnswer,
+    Snapshot,
     TimeoutNow,
     Vote,
     VoteAnswer,
@@ -47,6 +48,10 @@ PINNED = [
     (PreVoteAnswer(Term(9), 77, True), "08 09000000 4d000000 01"),
     (VoteAnswer(Term(9), 77, False), "09 09000000 4d000000 00"),
     (TimeoutNow(Term(9)), "0a 09000000"),
+    (
+        Snapshot(Term(9), 5, Index(6), Term(8)),
+        "0b 09000000 05000000 0600000000000000 08000000",
+    ),
 ]
 
 
@@ -57,7 +62,7 @@ def test_the_bytes_of_a_message(message: Message, data: str) -> None:
 
 
 def test_every_kind_is_pinned() -> None:
-    assert {data[:2] for _, data in PINNED} == {f"{kind:02x}" for kind in range(1, 11)}
+    assert {data[:2] for _, data in PINNED} == {f"{kind:02x}" for kind in range(1, 12)}
 
 
 @pytest.mark.parametrize(
@@ -65,7 +70,7 @@ def test_every_kind_is_pinned() -> None:
     [
         ("", "no bytes"),
         ("00", "unknown kind 0"),
-        ("0b", "unknown kind 11"),
+        ("0c", "unknown kind 12"),
         ("04 09000000", "5 bytes do not fit kind 4"),
         ("04 00000000 4d000000", "term out of range"),
         ("04 00000080 4d000000", "term out of range"),
@@ -78,6 +83,8 @@ def test_every_kind_is_pinned() -> None:
         ("07 02000000 4d000000 0600000000000000 02000000 00", "newer than the term stood for"),
         ("07 02000000 4d000000 0000000000000000 01000000 00", "only index 0 has term 0"),
         ("07 09000000 4d000000 0600000000000000 02000000 02", "neither a transfer nor none"),
+        ("0b 09000000 05000000 0600000000000000 0a000000", "after the sender"),
+        ("0b 09000000 05000000 0000000000000000 00000000", "index out of range"),
         ("09 09000000 4d000000 02", "neither yes nor no"),
     ],
 )

@@ -24,7 +24,7 @@ from corelane.model import limits
 from corelane.model.ids import ChunkId, GroupId
 from corelane.model.record import record
 from corelane.raft import codec
-from corelane.raft.messages import Append, Message
+from corelane.raft.messages import Append, Message, Snapshot
 from corelane.shard.effects import Part, Send
 from corelane.shard.peers import messages
 from corelane.shard.peers.events import PeerMessage
@@ -176,7 +176,7 @@ class DataLink:
             chunks_held or [],
         )  # fmt: skip
         assert outgoing.size_bytes + messages.HEAD_BYTES < limits.PEER_FRAME_BYTES_MAX
-        queue = self._appends if isinstance(message, Append) else self._words
+        queue = self._appends if isinstance(message, Append | Snapshot) else self._words
         queue.put(outgoing)
         if self._progress_ms is None:
             self._progress_ms = now_ms

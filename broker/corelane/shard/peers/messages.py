@@ -8,7 +8,8 @@
 Acknowledged are the bytes behind these 16, of all frames of the connection, and 1 for each that
 *asked* to be acknowledged although it may have no rows. Sender and recipient are member ids
 (incarnation << 32 | node). A payload is the entries of its append in the order of their indexes,
-as `storage/entries.py` has them; those of batches are the stamped batches byte for byte.
+as `storage/entries.py` has them; those of batches are the stamped batches byte for byte. That of
+a snapshot is `PrefixSnapshot`.
 """
 
 # performance-critical: see STYLE.md
@@ -21,7 +22,7 @@ from corelane.model.ids import ChunkId, GroupId
 from corelane.model.record import record
 from corelane.raft import codec
 from corelane.raft.codec import MalformedMessageError
-from corelane.raft.messages import Append
+from corelane.raft.messages import Append, Snapshot
 from corelane.shard.effects import Part
 from corelane.shard.peers.events import PeerMessage
 from corelane.shard.peers.frames import FrameError, check, unpack
@@ -88,7 +89,9 @@ def decode(body: memoryview) -> tuple[int, int, list[PeerMessage]]:
             message = codec.decode(bytes(body[message_at : message_at + message_bytes]))
         except MalformedMessageError as fault:
             raise FrameError(f"A message of group {group} cannot be read: {fault}.") from fault
-        has_entries = isinstance(message, Append) and bool(message.runs)
+        has_entries = isinstance(message, Snapshot) or (
+            isinstance(message, Append) and bool(message.runs)
+        )
         check(has_entries == (payload_bytes > 0), f"Entries of group {group} without their append.")
         payload = body[payload_at : payload_at + payload_bytes]
         messages.append(PeerMessage(GroupId(group), sender, recipient, message, payload))
