@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from corelane.model.record import record
+from corelane.wire.records import Record
 from corelane_cli.interruption import blocking
 from corelane_cli.layout import FormatError
 from corelane_cli.offsets import Extent, GrammarError, Range, parse, resolve, times_ms
@@ -20,7 +21,6 @@ from corelane_client.admin import Admin
 from corelane_client.consumer import Consumer
 from corelane_client.fetching import Watermarks
 from corelane_client.offsets import AtTime, Edge
-from corelane_client.records import Record
 from corelane_client.settings import ConsumerSettings
 
 

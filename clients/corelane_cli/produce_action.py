@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from corelane.wire.records import NO_PRODUCER, Origin, Record
 from corelane_cli import exits
 from corelane_cli.exits import CommandError
 from corelane_cli.input_format import InputFormat
@@ -21,7 +22,6 @@ from corelane_cli.template import CODECS, Part, compile_template
 from corelane_client.batching import Delivery, Message, Outcome
 from corelane_client.errors import ClientError
 from corelane_client.producer import Producer
-from corelane_client.records import NO_PRODUCER, Origin, Record
 from corelane_client.settings import ProducerSettings
 
 _NO_EPOCH: Final = -1

@@ -10,12 +10,12 @@ from typing import BinaryIO, Final
 import click
 import trio
 
+from corelane.wire.records import Headers
 from corelane_cli.input_format import Fields, InputFormat
 from corelane_cli.input_source import InputError, InputSource
 from corelane_cli.produce_wish import Wish
 from corelane_cli.progress import Progress
 from corelane_client.batching import Message
-from corelane_client.records import Headers
 
 _READ_BYTES: Final = 256 * 1024
 

@@ -18,12 +18,12 @@ from collections.abc import Callable
 from typing import Final
 
 from corelane.model.record import record
+from corelane.wire.records import Headers, Record
 from corelane_cli.layout import FormatError, Literal, Verb, refuse, tokenize
 from corelane_cli.number_formats import WRITERS
 from corelane_cli.time_formats import go_layout, strftime
 from corelane_cli.unpack import UnpackError, compile_unpack
 from corelane_client.fetching import Watermarks
-from corelane_client.records import Headers, Record
 
 Part = Callable[[Record], bytes]
 _Number = Callable[[Record], int]

@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from corelane.wire.records import Record
     from corelane_client.admin import Admin, ClusterInfo, ConfigEntry, NewTopic
     from corelane_client.batching import Delivery, Message
     from corelane_client.changes import ConfigChange, EpochEnd, LogDir, Operation
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from corelane_client.offsets import AtTime, Edge, Resolved
     from corelane_client.pool import Broker, Partition, Topic
     from corelane_client.producer import Pending, Producer
-    from corelane_client.records import Record
     from corelane_client.settings import ConnectionSettings, ConsumerSettings, ProducerSettings
 
 __all__ = [
@@ -82,14 +82,18 @@ _HOMES = {
     "offsets": ("AtTime", "Edge", "Resolved"),
     "pool": ("Broker", "Partition", "Topic"),
     "producer": ("Pending", "Producer"),
-    "records": ("Record",),
+    "corelane.wire.records": ("Record",),
     "settings": ("ConnectionSettings", "ConsumerSettings", "ProducerSettings"),
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
+_HOME = {
+    name: module if "." in module else f"corelane_client.{module}"
+    for module, names in _HOMES.items()
+    for name in names
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for (PEP 562)."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(import_module(_HOME[name]), name)

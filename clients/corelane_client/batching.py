@@ -24,8 +24,7 @@ from typing import Final
 from corelane.model.limits import PRODUCER_WINDOW_BATCHES, SEQUENCE_MAX
 from corelane.model.record import record
 from corelane.wire.compression import Compression
-from corelane_client.errors import ClientError
-from corelane_client.records import (
+from corelane.wire.records import (
     ANONYMOUS,
     BatchBuilder,
     Headers,
@@ -35,6 +34,7 @@ from corelane_client.records import (
     encode_batch,
     split_batches,
 )
+from corelane_client.errors import ClientError
 
 RECORD_OVERHEAD_BYTES: Final = 32
 """More than a record adds to its key, value and headers: five varints and an attribute byte."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from corelane.model.record import record
-from corelane_client.records import Batch
+from corelane.wire.records import Batch
 
 
 @record

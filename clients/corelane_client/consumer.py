@@ -5,12 +5,12 @@ from types import TracebackType
 from typing import Self
 
 from corelane.model.errors import ErrorCode
+from corelane.wire.records import CorruptBatchError, Record, batch_records
 from corelane_client.connection import Connect, connect_tcp
 from corelane_client.errors import KafkaError, no_partition
 from corelane_client.fetching import ISOLATION, Assigned, Chunk, Fetcher, Watermarks, damaged
 from corelane_client.offsets import Edge, Place, list_offsets
 from corelane_client.pool import Pool
-from corelane_client.records import CorruptBatchError, Record, batch_records
 from corelane_client.settings import ConsumerSettings
 
 Start = int | Place

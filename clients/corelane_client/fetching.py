@@ -13,13 +13,13 @@ import trio
 
 from corelane.model.errors import ErrorCode
 from corelane.model.record import record
+from corelane.wire.records import Batch, CorruptBatchError, split_batches
 from corelane_client import protocol
 from corelane_client.committed import Aborted, visible
 from corelane_client.connection import Connection
 from corelane_client.errors import ClientError, CorruptRecordsError, KafkaError, ProtocolError
 from corelane_client.pool import NO_BROKER, NO_TOPIC_ID, RETRY_BACKOFF_S, Pool
 from corelane_client.protocol import Api
-from corelane_client.records import Batch, CorruptBatchError, split_batches
 from corelane_client.settings import ConsumerSettings
 from corelane_client.upkeep import Upkeep
 

@@ -7,13 +7,13 @@ from typing import Self
 
 import trio
 
+from corelane.wire.records import Headers
 from corelane_client.batching import Delivery, Listener, Message, Outcome, Placed
 from corelane_client.connection import Connect, connect_tcp
 from corelane_client.delivery import Deliverer
 from corelane_client.errors import ClientError, no_partition
 from corelane_client.partitioner import StickyChoice, partition_of_key
 from corelane_client.pool import Pool
-from corelane_client.records import Headers
 from corelane_client.settings import ProducerSettings
 
 

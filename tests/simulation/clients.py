@@ -8,7 +8,7 @@ from corelane.model.limits import BATCH_HEADER_BYTES
 from corelane.wire.compiler import Message, message_type
 from corelane.wire.compression import Compression
 from corelane.wire.frame import decode_response, encode_request
-from corelane_client.records import (
+from corelane.wire.records import (
     ANONYMOUS,
     BatchBuilder,
     Payload,

@@ -12,7 +12,7 @@ from corelane.model.record import record
 from corelane.raft.events import TransferLeadership
 from corelane.shard.partition import Partition
 from corelane.wire.compiler import Message
-from corelane_client.records import Producer
+from corelane.wire.records import Producer
 from tests.simulation.cluster import NODES, Cluster, SimNode
 from tests.unit.api.world import batch_of, produce_request
 

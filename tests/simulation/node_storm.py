@@ -26,7 +26,7 @@ from corelane.shard.effects import Send
 from corelane.shard.events import Event, LinkDown, LinkFrame, OperatorRequest
 from corelane.wire.compiler import message_type
 from corelane.wire.compression import Compression
-from corelane_client.records import (
+from corelane.wire.records import (
     BatchBuilder,
     Producer,
     batch_records,

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from corelane.wire.compiler import Message, message_type
 from corelane.wire.compression import Compression
-from corelane_client.records import BatchBuilder, encode_batch
+from corelane.wire.records import BatchBuilder, encode_batch
 
 TOPIC: Final = "golden-confluent"
 GROUP: Final = "golden-confluent"

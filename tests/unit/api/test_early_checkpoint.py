@@ -7,7 +7,7 @@ import pytest
 
 from corelane.producers.sequences import ProducerTable
 from corelane.storage.effects import SegmentWrite, WalWrite
-from corelane_client.records import Producer
+from corelane.wire.records import Producer
 from tests.unit.api.world import World, batch_of
 
 

@@ -9,7 +9,7 @@ from corelane.shard.events import Closed, Event, Opened, Request
 from corelane.storage.dump import wal_files
 from corelane.storage.effects import WalPrepare
 from corelane.wire.frame import encode_request
-from corelane_client.records import Producer
+from corelane.wire.records import Producer
 from corelane_native import address_of
 from tests.unit.api.world import World, batch_of, delete_topic, produce_request
 

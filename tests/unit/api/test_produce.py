@@ -9,7 +9,7 @@ from corelane.model.errors import ErrorCode
 from corelane.wire.batch import batch_header, whole_batches
 from corelane.wire.compiler import message_type
 from corelane.wire.compression import Compression
-from corelane_client.records import Producer
+from corelane.wire.records import Producer
 from corelane_native import crc32c
 from tests.unit.api.world import WALL_MS, World, batch_of, produce_request
 

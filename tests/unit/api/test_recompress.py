@@ -11,7 +11,7 @@ from corelane.shard.events import WorkDone
 from corelane.wire.batch import RecordsFault, batch_header
 from corelane.wire.compression import Compression, compress
 from corelane.wire.recompress import Recompressed, recompress
-from corelane_client.records import Producer, batch_records, split_batches
+from corelane.wire.records import Producer, batch_records, split_batches
 from corelane_native import crc32c
 from tests.unit.api.world import World, batch_of, produce_request
 

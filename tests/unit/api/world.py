@@ -33,7 +33,7 @@ from corelane.storage.store import StoreSettings
 from corelane.wire.compiler import Message, api_keys, message_type
 from corelane.wire.compression import Compression
 from corelane.wire.frame import decode_response, encode_request
-from corelane_client.records import ANONYMOUS, BatchBuilder, Producer, encode_batch
+from corelane.wire.records import ANONYMOUS, BatchBuilder, Producer, encode_batch
 from corelane_native import Arena, address_of
 from tests.simulation.sim_disk import SimDisk
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from corelane.model.errors import ErrorCode
+from corelane.wire.records import batch_records, split_batches
 from corelane_cli import exits
 from corelane_cli.progress import Progress, Unit
 from corelane_client.protocol import Api
-from corelane_client.records import batch_records, split_batches
 from tests.unit.cli.conftest import Served
 from tests.unit.cli.invoking import failed, invoke, printed
 from tests.unit.client.fake import always, new, refuse_produce

@@ -8,12 +8,12 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corelane.wire.records import Record
 from corelane_cli.input_format import Fields, InputFormat
 from corelane_cli.input_source import InputError, InputSource
 from corelane_cli.json_text import compact
 from corelane_cli.layout import FormatError
 from corelane_cli.template import compile_template
-from corelane_client.records import Record
 
 
 def read_all(template: str, data: bytes, piece_bytes: int = sys.maxsize) -> list[Fields]:

@@ -2,10 +2,10 @@
 
 import pytest
 
+from corelane.wire.records import Origin, Record
 from corelane_cli.layout import FormatError
 from corelane_cli.template import Surroundings, compile_template
 from corelane_client.fetching import Watermarks
-from corelane_client.records import Origin, Record
 
 TIME_MS = 1_763_856_005_042  # 2025-11-23 00:00:05.042 UTC, a Sunday
 ORIGIN = Origin(leader_epoch=6, attributes=0b01_0011, producer_id=1000, producer_epoch=2)

@@ -15,9 +15,9 @@ import trio.testing
 from corelane.model.errors import ErrorCode
 from corelane.wire.compiler import codec, message_type, request_codec, response_codec
 from corelane.wire.frame import request_body_at
+from corelane.wire.records import Batch, split_batches
 from corelane_client.address import Address
 from corelane_client.protocol import Api
-from corelane_client.records import Batch, split_batches
 from tests.unit.client import fake_admin
 
 API_VERSIONS_MAX = 4

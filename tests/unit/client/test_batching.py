@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from corelane.model.limits import SEQUENCE_MAX
 from corelane.wire.compression import Compression
+from corelane.wire.records import batch_records, split_batches
 from corelane_client.batching import Batch, Message, PartitionQueue, Placed
-from corelane_client.records import batch_records, split_batches
 
 LINGER_S = 0.005
 

@@ -11,12 +11,12 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from corelane.model.errors import ErrorCode
 from corelane.wire.compression import Compression
+from corelane.wire.records import BatchBuilder, Producer, encode_batch, split_batches
 from corelane_client.committed import Aborted, visible
 from corelane_client.consumer import Consumer
 from corelane_client.errors import ConnectError, CorruptRecordsError, KafkaError
 from corelane_client.offsets import AtTime, Edge
 from corelane_client.protocol import Api
-from corelane_client.records import BatchBuilder, Producer, encode_batch, split_batches
 from corelane_client.settings import ConnectionSettings, ConsumerSettings
 from tests.unit.client.fake import CUT, SILENCE, Cluster, Log, always, new
 

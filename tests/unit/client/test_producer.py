@@ -9,6 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from corelane.model.errors import ErrorCode
+from corelane.wire.records import batch_records, split_batches
 from corelane_client.batching import Delivery, Message, Outcome
 from corelane_client.errors import (
     ClientError,
@@ -20,7 +21,6 @@ from corelane_client.errors import (
 from corelane_client.partitioner import partition_of_key
 from corelane_client.producer import Producer
 from corelane_client.protocol import Api
-from corelane_client.records import batch_records, split_batches
 from corelane_client.settings import ConnectionSettings, ProducerSettings
 from tests.unit.client.fake import (
     CUT,

@@ -10,7 +10,7 @@ from kafka.record import MemoryRecords
 
 from corelane.wire.compression import Compression
 from corelane.wire.primitives import read_varint
-from corelane_client.records import (
+from corelane.wire.records import (
     HEADER_BYTES,
     BatchBuilder,
     CorruptBatchError,

@@ -6,7 +6,7 @@ from corelane.model.errors import ErrorCode
 from corelane.model.ids import ConnId
 from corelane.shard.events import Closed
 from corelane.wire.compiler import Message, message_type
-from corelane_client.records import split_batches
+from corelane.wire.records import split_batches
 from tests.unit.api.world import batch_of, produce_request
 from tests.unit.shard.node import BOOTSTRAP, Node
 

@@ -7,7 +7,7 @@ import pytest
 from corelane.model.errors import ErrorCode
 from corelane.shard.effects import Emptied
 from corelane.shard.events import OperatorRequest
-from corelane_client.records import Producer
+from corelane.wire.records import Producer
 from tests.unit.api.world import batch_of, delete_topic, produce_request
 from tests.unit.shard.node import Core, Node
 

@@ -28,7 +28,7 @@ from corelane.wire.batch import (
 )
 from corelane.wire.compression import Compression, compress
 from corelane.wire.errors import DecompressError
-from corelane_client.records import ANONYMOUS, BatchBuilder, Producer, encode_batch
+from corelane.wire.records import ANONYMOUS, BatchBuilder, Producer, encode_batch
 from corelane_native import address_of, check_batch
 from tests.unit.native.batches import BASE_TIMESTAMP, batch, record, varint
 
