@@ -144,6 +144,11 @@ class ProducerTable:
         """Return how many producers are remembered by committed batches."""
         return len(self._used)
 
+    @property
+    def id_expiration_ms(self) -> int:
+        """After how much of the log's time without use a producer is forgotten."""
+        return self._expiration_ms
+
     def check(self, producer_id: int, epoch: int, base_sequence: int, record_count: int) -> Verdict:
         """Say what a leader must do with a batch that a client sent; changes nothing."""
         producer = self._producers.get(producer_id)
@@ -237,10 +242,6 @@ class ProducerTable:
             message = f"the producers of a partition end in the middle: {error}"
             raise ProducersError(message) from None
         return table
-
-    def other(self, data: bytes) -> "ProducerTable":
-        """Return the table that *data* is, within the limits of this one; raises ProducersError."""
-        return ProducerTable.decode(data, self._expiration_ms, self._producers_max)
 
     def _load(self, data: bytes) -> None:
         form, self.log_time_ms, committed_index, count = _HEADER.unpack_from(data, 0)

@@ -7,7 +7,6 @@ that were created or came here, drops those that were deleted or left.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Final, assert_never
 
 from corelane.cluster.commands import Command
@@ -27,7 +26,6 @@ from corelane.cluster.metadata import (
 )
 from corelane.cluster.metadata import Topic as TopicPlan
 from corelane.cluster.topic_config import effective
-from corelane.model import limits
 from corelane.model.config import with_dynamic
 from corelane.model.ids import (
     CONTROLLER_GROUP,
@@ -37,22 +35,17 @@ from corelane.model.ids import (
     Term,
     TopicId,
 )
-from corelane.producers.sequences import ProducerTable
-from corelane.raft import membership
-from corelane.raft.config import HardState, RaftConfig
-from corelane.raft.core import RaftGroup
 from corelane.raft.events import Tick
-from corelane.raft.membership import Configuration
 from corelane.shard.controller import Applied, Controller
 from corelane.shard.id_blocks import IdBlocks
 from corelane.shard.member import Member
 from corelane.shard.moves import Moves
-from corelane.shard.partition import Partition, Topic, refold
+from corelane.shard.opening import Opening, apply_log_settings
+from corelane.shard.partition import Partition, Topic
 from corelane.shard.peering import Peering
 from corelane.shard.peers.leads import Lead
 from corelane.shard.registration import Registration
 from corelane.shard.siblings import Siblings
-from corelane.storage.group_log import GroupLog
 from corelane.storage.layout import Descriptor
 from corelane.storage.news import News
 from corelane.storage.recovery import Recovered
@@ -75,12 +68,9 @@ class Groups:
         self.members: dict[GroupId, Member] = {}
         self.topics: dict[bytes, Topic] = {}
         self.topics_by_id: dict[bytes, Topic] = {}
-        self.opening = 0  # partitions that do not lead yet
-        self._queued: set[GroupId] = set()  # of those, the ones that wait in `shard.todo`
         self.is_reconciled = False
         self.is_resized = False  # this start has another number of cores than the last
-        self._folds = recovered.folds
-        self._damaged = recovered.damaged
+        self.opening = Opening(shard, self, recovered)
         shard.store.state_of = self._state_of
         self.siblings = Siblings(shard, self)
         peer = shard.config.peer
@@ -110,11 +100,11 @@ class Groups:
         if log is None:
             voters = (shard.config.node,) if shard.config.founds else ()
             log = shard.store.create_group(Descriptor(CONTROLLER_GROUP, "", NO_TOPIC_ID, 0, voters))
-        applied, blob = self._folds.pop(CONTROLLER_GROUP, (Index(0), b""))
+        applied, blob = self.opening.folds.pop(CONTROLLER_GROUP, (Index(0), b""))
         cluster = Cluster.decode(blob) if blob else Cluster()
         assert cluster.applied_index == applied
         assert applied >= log.flushed_index
-        raft = self._make_raft(log)
+        raft = self.opening.make_raft(log)
         controller = Controller(raft, log, shard.counts, cluster, self)
         controller.postman = self.peering
         self.members[CONTROLLER_GROUP] = controller
@@ -122,55 +112,29 @@ class Groups:
             self.peering.came(controller)
         return controller
 
-    def _make_raft(self, log: GroupLog) -> RaftGroup:
-        shard = self.shard
-        members = Configuration(log.descriptor.voters)
-        index, payload = log.configured.at(Index(log.first_index - 1))
-        if index:
-            members = membership.decode(payload)
-        return RaftGroup(
-            RaftConfig(
-                log.group,
-                shard.config.node,
-                members.voters,
-                outgoing=members.outgoing,
-                learners=members.learners,
-                contacts=self.peering,
-            ),
-            HardState(log.term, log.voted_for, log.committed_index),
-            log,
-            shard.config.random,
-            shard.now_ms,
-        )
-
     def start(self) -> None:
         """Begin: the controller's group campaigns, the rest follows from its log."""
         if self.peering is not None:
             self.peering.start()
         if self._controller is None:
             return  # the fold comes from core 0
-        if CONTROLLER_GROUP in self._damaged:
+        if CONTROLLER_GROUP in self.opening.damaged:
             # What topics there are is not known: to lead would be to drop those that are missing.
             self.controller.is_damaged = True
-            self.shard.log(
-                40, f"the controller's log is damaged, offline: {self._damaged[CONTROLLER_GROUP]}"
-            )
+            why = self.opening.damaged[CONTROLLER_GROUP]
+            self.shard.log(40, f"the controller's log is damaged, offline: {why}")
             return
-        if self._stands_first(self.controller):
+        if self.opening.stands_first(self.controller):
             self.controller.campaign(self.shard.now_ms)
-
-    def _stands_first(self, member: Member) -> bool:
-        """Whether a member asks for votes at once: nobody leads, or its pre-vote is refused."""
-        return member.raft.configuration.voters[:1] == (self.shard.config.node,)
 
     def _state_of(self, group: GroupId) -> tuple[Index, bytes]:
         """Return a group's fold for its checkpoint row."""
         member = self.members.get(group)
         if member is None:  # recovered, and its topic not opened yet
-            return self._folds.get(group, (Index(0), b""))
+            return self.opening.folds.get(group, (Index(0), b""))
         if isinstance(member, Partition):
             # After a start this may be further than is known as committed again.
-            return member.producers.committed_index, member.producers.encode()
+            return member.kept.applied_index, member.kept.encode()
         return self.cluster.applied_index, self.cluster.encode()
 
     # --- the disk's news ---
@@ -242,7 +206,7 @@ class Groups:
             if group == CONTROLLER_GROUP:
                 continue
             if group not in wanted:
-                self._folds.pop(group, None)
+                self.opening.folds.pop(group, None)
                 shard.store.drop_group(log)
                 continue
             self._release_former(group)
@@ -382,13 +346,13 @@ class Groups:
             if group in self.members:
                 continue  # one that leaves does so when its parcel was taken
             found = self.cluster.partition_of(group)
-            if found is None or not self._is_home(group):
+            if found is None or not self.is_home(group):
                 self._release_former(group)
                 continue
             plan, number = found
             topic = self.topics_by_id[plan.topic_id]
             if topic.partitions[number] is None:
-                self._queue_opening(topic, number, group, plan.partitions[number].replicas)
+                self.opening.queue(topic, number, group, plan.partitions[number].replicas)
 
     def _release_former(self, group: GroupId) -> None:
         """Give up a group in this core's log that another core has at a higher revision (N2)."""
@@ -398,10 +362,11 @@ class Groups:
         assert home.revision != log.descriptor.revision, "two cores own one group"
         if home.revision < log.descriptor.revision:
             return  # it came here while core 0 was away, which hears of it in a moment
-        self._folds.pop(group, None)
+        self.opening.folds.pop(group, None)
         self.shard.store.release_group(log)
 
-    def _is_home(self, group: GroupId) -> bool:
+    def is_home(self, group: GroupId) -> bool:
+        """Whether this core is to have a group."""
         return self.siblings.home_of(group) == self.shard.config.core
 
     def _open_topic(self, plan: TopicPlan) -> None:
@@ -414,88 +379,16 @@ class Groups:
         self._open_partitions(topic, plan, 0)
 
     def _open_partitions(self, topic: Topic, plan: TopicPlan, first: int) -> None:
-        """Queue the opening of partitions: thousands of them must not hold up one turn."""
         assert first == len(topic.partitions)
         topic.partitions += [None] * (len(plan.partitions) - first)
         topic.changed()
         for number in range(first, len(plan.partitions)):
             part = plan.partitions[number]
-            if self._is_home(part.group):
-                self._queue_opening(topic, number, part.group, part.replicas)
+            if self.is_home(part.group):
+                self.opening.queue(topic, number, part.group, part.replicas)
 
-    def _queue_opening(
-        self, topic: Topic, number: int, group: GroupId, replicas: tuple[NodeId, ...]
-    ) -> None:
-        if group not in self._queued:
-            self._queued.add(group)
-            self.opening += 1
-            self.shard.todo.append(partial(self._open_partition, topic, number, group, replicas))
-
-    def _open_partition(
-        self, topic: Topic, number: int, group: GroupId, replicas: tuple[NodeId, ...]
-    ) -> None:
-        """Open a partition's log, made now or recovered, and stand for election."""
-        shard = self.shard
-        log = shard.store.groups.get(group)
-        assert self.opening > 0
-        assert group not in self.members
-        self._queued.discard(group)
-        if topic.is_deleted or not self._is_home(group):
-            self.opening -= 1
-            self._folds.pop(group, None)
-            if log is not None:
-                shard.store.drop_group(log)
-            return
-        if log is None:
-            revision = self.siblings.homes[group].revision
-            log = shard.store.create_group(
-                Descriptor(group, topic.name, topic.topic_id, number, replicas, revision)
-            )
-        raft = self._make_raft(log)
-        applied, blob = self._folds.pop(group, (Index(0), b""))
-        expiration_ms = shard.config.config.producers.id_expiration_ms
-        producers = (
-            ProducerTable.decode(blob, expiration_ms, limits.PRODUCERS_PER_PARTITION_MAX)
-            if blob
-            else ProducerTable(expiration_ms, limits.PRODUCERS_PER_PARTITION_MAX)
-        )
-        partition = Partition(raft, log, shard.counts, topic, producers)
-        partition.postman = self.peering
-        refold(log, producers, applied)
-        producers.committed(log.committed_index)
-        assert topic.partitions[number] is None
-        assert partition.number == number
-        topic.partitions[number] = partition
-        self.members[group] = partition
-        _apply_log_settings(topic, log)
-        partition.led = partial(self._partition_leads, partition)
-        partition.is_opening = raft.configuration.members == (shard.config.node,)
-        if not partition.is_opening:
-            self.opening -= 1  # whoever leads it, this replica does its part
-        if group in self._damaged:
-            partition.is_damaged = True
-            topic.changed()
-            self._opened(partition)
-            shard.log(
-                40,
-                f"partition {topic.name}-{number} is offline: {self._damaged[group]}. Everything "
-                "else is served. Restore its files; `corelane dump-log --help` says what it can "
-                "show and repair.",
-            )
-            return
-        if self.peering is not None:
-            self.peering.came(partition)
-        if self._stands_first(partition):
-            partition.campaign(shard.now_ms)
-
-    def _opened(self, partition: Partition) -> None:
-        if partition.is_opening:
-            assert self.opening > 0
-            self.opening -= 1
-            partition.is_opening = False
-
-    def _partition_leads(self, partition: Partition) -> None:
-        self._opened(partition)
+    def partition_leads(self, partition: Partition) -> None:
+        self.opening.opened(partition)
         self.siblings.led(partition.group, partition.raft.term)
         if self.peering is not None:
             self.peering.tell_lead(partition)
@@ -508,7 +401,7 @@ class Groups:
         topic.partitions[partition.number] = None
         topic.changed()
         partition.is_dropped = True
-        self._opened(partition)
+        self.opening.opened(partition)
         self._forget(partition)
         self.shard.store.release_group(partition.log)
         partition.fail_waits()
@@ -521,7 +414,7 @@ class Groups:
     def _apply_settings(self, topic: Topic) -> None:
         for partition in topic.partitions:
             if partition is not None:
-                _apply_log_settings(topic, partition.log)
+                apply_log_settings(topic, partition.log)
 
     def _delete_topic(self, plan: TopicPlan) -> None:
         topic = self.topics_by_id.pop(plan.topic_id)
@@ -533,15 +426,15 @@ class Groups:
             if partition is None:
                 continue
             partition.is_dropped = True
-            self._opened(partition)
+            self.opening.opened(partition)
             self._forget(partition)
             self.shard.store.drop_group(partition.log)
             partition.fail_waits()
             assert not partition.serves
         for part in plan.partitions:  # those that are here and were not opened yet
             log = self.shard.store.groups.get(part.group)
-            if log is not None and part.group not in self._queued:
-                self._folds.pop(part.group, None)
+            if log is not None and not self.opening.is_queued(part.group):
+                self.opening.folds.pop(part.group, None)
                 self.shard.store.drop_group(log)
 
     def took(self, group: GroupId, fold: tuple[Index, bytes]) -> None:
@@ -549,7 +442,7 @@ class Groups:
         if self.cluster.partition_of(group) is None and group < self.cluster.next_group:
             self.shard.store.drop_group(self.shard.store.groups[group])  # deleted on its way
         else:
-            self._folds[group] = fold
+            self.opening.folds[group] = fold
 
     # --- time ---
 
@@ -570,11 +463,11 @@ class Groups:
     def is_ready(self) -> bool:
         """Whether every partition that belongs here leads (or is known damaged)."""
         if self._controller is None:
-            return self.opening == 0 and self.is_reconciled
+            return self.opening.count == 0 and self.is_reconciled
         if self.peering is None or self._controller.serves:
-            return self.opening == 0 and self.takes_commands
+            return self.opening.count == 0 and self.takes_commands
         is_member = self.shard.config.node in self.cluster.nodes
-        return self.opening == 0 and self.is_reconciled and is_member
+        return self.opening.count == 0 and self.is_reconciled and is_member
 
     @property
     def takes_commands(self) -> bool:
@@ -593,8 +486,3 @@ class Groups:
             self.controller.propose(command, applied)
         else:
             self.peering.calls.propose(command, applied)
-
-
-def _apply_log_settings(topic: Topic, log: GroupLog) -> None:
-    log.segment_bytes = topic.settings.segment_bytes
-    log.segment_ms = topic.settings.roll_ms(log.group)

@@ -301,7 +301,7 @@ class Moves:
         out.uint(partition.group)
         out.uint(partition.log.descriptor.revision + 1)
         out.uint(partition.raft.committed_index)
-        out.blob(partition.producers.encode())
+        out.blob(partition.kept.encode())
         out.blob(parcel.encode())
         leaving.sent_over = link
         link.send(Kind.PARCEL, 0, bytes(out.data))

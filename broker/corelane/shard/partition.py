@@ -12,9 +12,12 @@ from corelane.model import limits
 from corelane.model.ids import Index, Offset, RecordKind, Term, TopicId
 from corelane.model.metrics import ShardCounts, TopicCounts
 from corelane.model.record import record
-from corelane.producers.sequences import ProducedBatch, ProducersError, ProducerTable
+from corelane.producers.sequences import ProducedBatch, ProducerTable
 from corelane.raft.core import RaftGroup
+from corelane.shard import partition_fold
+from corelane.shard.latest import LatestByKey
 from corelane.shard.member import Member
+from corelane.shard.partition_fold import FoldError, PartitionFold
 from corelane.storage.group_log import GroupLog
 from corelane.storage.installing import PrefixSnapshot
 from corelane.storage.layout import LayoutError
@@ -101,6 +104,7 @@ class Partition(Member):
         "fetch_waits",
         "is_dropped",
         "is_opening",
+        "latest",
         "led",
         "left",
         "number",
@@ -118,12 +122,13 @@ class Partition(Member):
         log: GroupLog,
         counts: ShardCounts,
         topic: Topic,
-        producers: ProducerTable,
+        kept: PartitionFold,
     ) -> None:
         super().__init__(raft, log, counts)
         self.topic = topic
         self.number = log.descriptor.partition
-        self.producers = producers
+        self.producers = kept.producers
+        self.latest = kept.latest
         self.led: Callable[[], None] | None = None
         """Called when it leads, in each of its terms; it serves then."""
         self.is_opening = False  # counted as not serving yet
@@ -233,6 +238,8 @@ class Partition(Member):
     def committed(self, index: Index) -> None:
         assert index == self.log.committed_index
         self.producers.committed(index)
+        if self.latest is not None:
+            self._keep(self.latest, index)
         if self._led_term != self.raft.term and self.raft.is_established:
             self._led_term = self.raft.term
             self.topic.changed()
@@ -249,6 +256,22 @@ class Partition(Member):
         if self.left is not None:
             self.left()
 
+    def _keep(self, latest: LatestByKey, index: Index) -> None:
+        """Fold what was committed just now: it is in memory still."""
+        log = self.log
+        for at in range(latest.applied_index + 1, index + 1):
+            entry = log.entry(Index(at))
+            if entry.kind == RecordKind.BATCH:
+                address = log.store.arena.address(entry.chunk.id) + entry.position
+                latest.apply(Index(at), bytes_at(address, entry.size_bytes))
+            else:
+                latest.skip(Index(at))
+
+    @property
+    def kept(self) -> PartitionFold:
+        """Return the folds of what is committed."""
+        return PartitionFold(self.producers, self.latest)
+
     def became_follower(self) -> None:
         self.topic.changed()
         self.fail_waits()
@@ -261,19 +284,20 @@ class Partition(Member):
     def snapshot(self) -> PrefixSnapshot | None:
         if not self.raft.is_established or self.is_damaged or self.is_dropped:
             return None
-        producers = self.producers
-        return self.log.store.snapshot(self.log, producers.committed_index, producers.encode())
+        kept = self.kept
+        return self.log.store.snapshot(self.log, kept.applied_index, kept.encode())
 
     def prepared(self, snapshot: PrefixSnapshot) -> Callable[[], None]:
         try:
-            producers = self.producers.other(snapshot.fold)
-        except ProducersError as fault:
+            expiration_ms = self.producers.id_expiration_ms
+            kept = partition_fold.decode(snapshot.fold, self.topic.name, expiration_ms)
+        except FoldError as fault:
             raise LayoutError(str(fault)) from fault
-        return partial(self._begin_anew, producers)
+        return partial(self._begin_anew, kept)
 
-    def _begin_anew(self, producers: ProducerTable) -> None:
+    def _begin_anew(self, kept: PartitionFold) -> None:
         assert not self.has_waits, "who waits was told when this replica led no more"
-        self.producers = producers
+        self.producers, self.latest = kept.producers, kept.latest
         self.trim_index, self.trim_offset = Index(0), self.log.start_offset
 
     def truncated(self, from_index: Index) -> None:

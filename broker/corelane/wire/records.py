@@ -154,10 +154,13 @@ class Payload:
         return HEADER_BYTES + len(self.records)
 
 
-def encode_batch(payload: Payload, producer: Producer = ANONYMOUS) -> bytes:
-    """Return the batch as Produce carries it: base offset 0, the leader's epoch unknown."""
+def encode_batch(payload: Payload, producer: Producer = ANONYMOUS, attributes: int = 0) -> bytes:
+    """Return the batch as Produce carries it: base offset 0, the leader's epoch unknown.
+
+    *attributes* are the bits beside the codec.
+    """
     covered = _COVERED.pack(
-        payload.codec,
+        payload.codec | attributes,
         payload.count - 1,
         payload.base_timestamp_ms,
         payload.max_timestamp_ms,

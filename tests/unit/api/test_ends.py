@@ -101,10 +101,10 @@ def test_a_topic_deleted_before_its_partitions_were_opened_again_leaves_nothing(
         with pytest.raises(AssertionError, match="never comes to rest"):
             world.crash()
     groups = world.shard.groups
-    assert groups.opening == 2
+    assert groups.opening.count == 2
     groups.changed(TopicDeleted(groups.cluster.topics["t"]))
     world.run([])
-    assert groups.opening == 0
+    assert groups.opening.count == 0
     assert list(world.shard.store.groups) == [CONTROLLER_GROUP]
     assert not [path for path in world.disk.files if path.startswith("partitions/t")]
 
