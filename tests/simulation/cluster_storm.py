@@ -7,7 +7,7 @@ heals: every group must be led, all replicas be equal, every acknowledged record
 
 import argparse
 
-from corelane.model.ids import NodeId
+from corelane.model.ids import MemberId
 from corelane.model.record import record
 from corelane.raft.events import TransferLeadership
 from corelane.shard.partition import Partition
@@ -46,6 +46,8 @@ class Storm:
         self.chance = self.cluster.chance
         self.led: dict[tuple[int, int], int] = {}
         self.committed: dict[tuple[int, int], int] = {}
+        self.highest: dict[int, tuple[int, int]] = {}
+        """Of each group: the newest term that was led, and how much was ever committed."""
         self.commits: dict[tuple[int, int, int], int] = {}
         self.pending: list[Pending] = []
         self.acknowledged: list[tuple[int, bytes, int]] = []
@@ -61,6 +63,11 @@ class Storm:
                     leader = self.led.setdefault((group, raft.term), node.number)
                     assert leader == node.number, f"two leaders of group {group} in {raft.term}"
                 index = log.committed_index
+                term, committed = self.highest.get(group, (0, 0))
+                term = max(term, raft.term if raft.is_leader else 0)
+                if member.serves and raft.term == term:
+                    assert index >= committed, f"group {group} is served without all of it"
+                self.highest[group] = (term, max(index, committed))
                 known = max(raft.durable_index, log.first_index - 1)
                 assert index <= known, "committed before it is durable here"
                 key = (node.number, node.boot, group)
@@ -122,7 +129,7 @@ class Storm:
         if led:
             target = pair[0] if pair[0] != node.number else pair[1]
             member = self.chance.choice(led)
-            member.step(node.shard.now_ms, TransferLeadership(NodeId(target)))
+            member.step(node.shard.now_ms, TransferLeadership(MemberId(target)))
 
     def _trim(self, partition: int) -> None:
         """Delete records: who is away may need a snapshot later."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
-from corelane.model.ids import Index, NodeId
+from corelane.model.ids import Index, MemberId
 from corelane.raft import membership
 from corelane.raft.core import RaftGroup
 from corelane.raft.leadership import Leadership
@@ -20,23 +20,23 @@ def _truncated_but_in_force(self: Membership, from_index: Index) -> bool:
     return False
 
 
-def _new_half_commits(self: Configuration, values: Mapping[NodeId, int]) -> int:
+def _new_half_commits(self: Configuration, values: Mapping[MemberId, int]) -> int:
     return quorum_value([values[voter] for voter in self.voters])
 
 
 def _new_half_elects(
-    self: Configuration, granted: Collection[NodeId], rejected: Collection[NodeId]
+    self: Configuration, granted: Collection[MemberId], rejected: Collection[MemberId]
 ) -> RoundResult:
     yes = [voter for voter in self.voters if voter in granted]
     no = [voter for voter in self.voters if voter in rejected]
     return round_result(len(self.voters), yes, no)
 
 
-def _learners_count(self: Configuration, values: Mapping[NodeId, int]) -> int:
+def _learners_count(self: Configuration, values: Mapping[MemberId, int]) -> int:
     return quorum_value([values[member] for member in self.members])
 
 
-def _in_force_when_committed(self: RaftGroup, sender: NodeId, message: Append) -> None:
+def _in_force_when_committed(self: RaftGroup, sender: MemberId, message: Append) -> None:
     """Followers take no notice of configurations in what they append."""
     message.configurations = ()  # type: ignore[misc]
     _ON_APPEND(self, sender, message)
@@ -48,7 +48,7 @@ def _never_left(self: RaftGroup, leadership: Leadership) -> None:
 
 
 def _replaced_at_once(
-    current: Configuration, voters: tuple[NodeId, ...], learners: tuple[NodeId, ...]
+    current: Configuration, voters: tuple[MemberId, ...], learners: tuple[MemberId, ...]
 ) -> Configuration:
     """Replace any number of voters by one entry (figure 10 shows what comes of it)."""
     del current

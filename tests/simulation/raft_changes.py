@@ -12,7 +12,7 @@ must agree.
 import sys
 from collections.abc import Callable, Iterable
 
-from corelane.model.ids import NodeId
+from corelane.model.ids import MemberId
 from corelane.raft.config import RaftConfig
 from corelane.raft.effects import Send
 from corelane.raft.events import ChangeMembers, LeaderGone, TransferLeadership
@@ -31,7 +31,7 @@ class ChangingCluster(Cluster):
         super().__init__(seed, say)
         first = len(self.nodes) + 1
         spares = range(first, first + self.chance.randint(1, SPARES_MAX))
-        for node in map(NodeId, spares):
+        for node in map(MemberId, spares):
             config = RaftConfig(GROUP, node, (), self.weather.settings)
             self.replicas[node] = Replica(config, self.chance, self.transmit, self)
             self.lives[node] = 0
@@ -42,7 +42,7 @@ class ChangingCluster(Cluster):
         self._world_after_ms(self._exponential(CHANGE_MS_MEAN), self._change_something)
         super().run()
 
-    def _beat(self, node: NodeId) -> None:
+    def _beat(self, node: MemberId) -> None:
         group = self.replicas[node].group
         if group.is_leader:
             for peer in group.configuration.members:
@@ -80,12 +80,14 @@ class ChangingCluster(Cluster):
         self._tell_of_deaths()
         self._world_after_ms(self._exponential(CHANGE_MS_MEAN), self._change_something)
 
-    def _isolate(self, node: NodeId) -> None:
+    def _isolate(self, node: MemberId) -> None:
         for other in self.nodes:
             if other != node:
                 self.blocked |= {(node, other), (other, node)}
 
-    def _ask(self, leader: Replica, voters: Iterable[NodeId], learners: Iterable[NodeId]) -> None:
+    def _ask(
+        self, leader: Replica, voters: Iterable[MemberId], learners: Iterable[MemberId]
+    ) -> None:
         before = leader.group.membership.index
         leader.event(self.now_ms, ChangeMembers(tuple(voters), tuple(learners)))
         self.changes += leader.group.membership.index != before
@@ -139,7 +141,7 @@ class ChangingCluster(Cluster):
             self._restart(node)
         self.healed = set(self.nodes)
 
-    def _restart(self, node: NodeId) -> None:
+    def _restart(self, node: MemberId) -> None:
         if not self.replicas[node].is_up:
             self._start(node)
             self._beat(node)

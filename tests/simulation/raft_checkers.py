@@ -6,7 +6,7 @@ log, and what is durable on every disk. They share nothing with the code they ju
 
 from collections.abc import Mapping, Sequence
 
-from corelane.model.ids import NO_TERM, Index, NodeId, Term
+from corelane.model.ids import NO_TERM, Index, MemberId, Term
 from corelane.raft.effects import (
     BecameLeader,
     Committed,
@@ -41,15 +41,15 @@ class Checkers:
     """All invariants of one cluster. `replicas` is filled by the owner."""
 
     def __init__(self) -> None:
-        self.replicas: dict[NodeId, Replica] = {}
-        self.leaders: dict[Term, NodeId] = {}
-        self.votes: dict[tuple[Term, NodeId], NodeId] = {}
-        self.spoken_terms: dict[NodeId, Term] = {}
+        self.replicas: dict[MemberId, Replica] = {}
+        self.leaders: dict[Term, MemberId] = {}
+        self.votes: dict[tuple[Term, MemberId], MemberId] = {}
+        self.spoken_terms: dict[MemberId, Term] = {}
         self.entries: dict[tuple[Index, Term], tuple[str, Term]] = {}
         self.committed: list[tuple[Entry, Term]] = []
-        self.calm: set[NodeId] = set()
+        self.calm: set[MemberId] = set()
         self.installed = 0
-        self._last_seen: dict[NodeId, tuple[Term, Index]] = {}
+        self._last_seen: dict[MemberId, tuple[Term, Index]] = {}
 
     # -- What the watcher sees ------------------------------------------------------------------
 
@@ -108,7 +108,7 @@ class Checkers:
             case _:
                 pass
 
-    def _voted(self, replica: Replica, term: Term, candidate: NodeId) -> None:
+    def _voted(self, replica: Replica, term: Term, candidate: MemberId) -> None:
         vote = replica.disk.vote
         _check(vote.voted_for == candidate, f"{replica.node}: vote for {candidate} is not durable")
         voted = self.votes.setdefault((term, replica.node), candidate)
@@ -208,7 +208,7 @@ class Checkers:
         _check(voted == group.voted_for, f"{node} forgot its vote for {voted} in {group.term}")
         self._last_seen[node] = (group.term, group.committed_index)
 
-    def converged(self, replicas: Mapping[NodeId, Replica]) -> None:
+    def converged(self, replicas: Mapping[MemberId, Replica]) -> None:
         """At the end: the healed have one leader, equal logs, and everything committed."""
         leaders = [one.node for one in replicas.values() if one.group.is_established]
         _check(len(leaders) == 1, f"after healing {leaders} lead")
@@ -220,7 +220,7 @@ class Checkers:
         _check(set(ends.values()) == {logs[0].last_index}, f"not all is committed: {ends}")
 
 
-def _is_quorum(replica: Replica, members: Sequence[NodeId]) -> bool:
+def _is_quorum(replica: Replica, members: Sequence[MemberId]) -> bool:
     """Count by the latest configuration in the log; both halves where there are two."""
     now = replica.log_configuration()
     halves = [half for half in (now.voters, now.outgoing) if half]

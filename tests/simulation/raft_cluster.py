@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 
-from corelane.model.ids import Index, NodeId
+from corelane.model.ids import Index, MemberId
 from corelane.model.record import record
 from corelane.raft import codec
 from corelane.raft.config import RaftConfig, RaftSettings
@@ -103,18 +103,18 @@ class Cluster:
         self.proposed = 0
         self.is_healed = False
         self.is_asked = False
-        self.healed: set[NodeId] = set()
-        self.blocked: set[tuple[NodeId, NodeId]] = set()
-        self.paused_until_us: dict[NodeId, int] = {}
-        self.stalled_until_us: dict[NodeId, int] = {}
-        self.lives: dict[NodeId, int] = {}
-        self.ticks_us: dict[NodeId, int] = {}
+        self.healed: set[MemberId] = set()
+        self.blocked: set[tuple[MemberId, MemberId]] = set()
+        self.paused_until_us: dict[MemberId, int] = {}
+        self.stalled_until_us: dict[MemberId, int] = {}
+        self.lives: dict[MemberId, int] = {}
+        self.ticks_us: dict[MemberId, int] = {}
         self.checkers = Checkers()
-        self._heap: list[tuple[int, int, NodeId, int, Callable[[], None]]] = []
+        self._heap: list[tuple[int, int, MemberId, int, Callable[[], None]]] = []
         self._sequence = 0
-        nodes = tuple(NodeId(node) for node in range(1, self.weather.voter_count + 1))
+        nodes = tuple(MemberId(node) for node in range(1, self.weather.voter_count + 1))
         self.nodes = nodes
-        self.replicas: dict[NodeId, Replica] = self.checkers.replicas
+        self.replicas: dict[MemberId, Replica] = self.checkers.replicas
         for node in nodes:
             config = RaftConfig(GROUP, node, nodes, self.weather.settings)
             self.replicas[node] = Replica(config, self.chance, self.transmit, self)
@@ -160,11 +160,11 @@ class Cluster:
             elif is_done():
                 return
 
-    def _push(self, at_us: int, node: NodeId, life: int, act: Callable[[], None]) -> None:
+    def _push(self, at_us: int, node: MemberId, life: int, act: Callable[[], None]) -> None:
         self._sequence += 1
         heapq.heappush(self._heap, (at_us, self._sequence, node, life, act))
 
-    def _after_ms(self, node: NodeId, delay_ms: float, act: Callable[[], None]) -> None:
+    def _after_ms(self, node: MemberId, delay_ms: float, act: Callable[[], None]) -> None:
         """Do something at a node, unless it crashes before."""
         self._push(self.now_us + int(delay_ms * 1000), node, self.lives[node], act)
 
@@ -212,7 +212,7 @@ class Cluster:
         replica.tick(self.now_ms)
         self._tick_at(replica, max(replica.group.deadline_ms * 1000, self.now_us + 1000))
 
-    def _beat(self, node: NodeId) -> None:
+    def _beat(self, node: MemberId) -> None:
         """Every 100 ms one frame per peer with the rows of all groups led, here at most one."""
         replica = self.replicas[node]
         if replica.group.is_leader:
@@ -224,7 +224,7 @@ class Cluster:
                     self.transmit(node, peer, beat, [])
         self._after_ms(node, HEARTBEAT_MS, lambda: self._beat(node))
 
-    def _start(self, node: NodeId) -> None:
+    def _start(self, node: MemberId) -> None:
         replica = self.replicas[node]
         self.lives[node] += 1
         replica.start(self.now_ms)
@@ -244,7 +244,9 @@ class Cluster:
 
     # -- The network ----------------------------------------------------------------------------
 
-    def transmit(self, sender: NodeId, to: NodeId, message: Message, entries: list[Entry]) -> None:
+    def transmit(
+        self, sender: MemberId, to: MemberId, message: Message, entries: list[Entry]
+    ) -> None:
         """Carry a message as bytes; lose, repeat and reorder it as the weather has it."""
         chance, weather = self.chance, self.weather
         if (sender, to) in self.blocked:
@@ -260,7 +262,7 @@ class Cluster:
             at_us = self.now_us + int(delay_ms * 1000)
             self._push(at_us, to, ANY_LIFE, lambda: self._arrived(sender, to, frame, entries))
 
-    def _arrived(self, sender: NodeId, to: NodeId, frame: Frame, entries: list[Entry]) -> None:
+    def _arrived(self, sender: MemberId, to: MemberId, frame: Frame, entries: list[Entry]) -> None:
         replica = self.replicas[to]
         if not replica.is_up:
             return
@@ -309,7 +311,7 @@ class Cluster:
         trouble(node)
         self._world_after_ms(self._exponential(self.weather.fault_ms_mean), self._trouble)
 
-    def _crash(self, node: NodeId, *, is_final: bool = False) -> None:
+    def _crash(self, node: MemberId, *, is_final: bool = False) -> None:
         replica = self.replicas[node]
         if not replica.is_up:
             return
@@ -321,13 +323,13 @@ class Cluster:
         if not is_final:
             self._world_after_ms(self._exponential(300), lambda: self._restart(node))
 
-    def _restart(self, node: NodeId) -> None:
+    def _restart(self, node: MemberId) -> None:
         is_wanted = not self.is_healed or node in self.healed or self.chance.random() < 0.5
         if is_wanted and not self.replicas[node].is_up:
             self._start(node)
             self._beat(node)
 
-    def _cut_off(self, node: NodeId) -> None:
+    def _cut_off(self, node: MemberId) -> None:
         """Block a node's links, in one or both directions."""
         others = [other for other in self.nodes if other != node]
         direction = self.chance.choice(("to", "from", "both"))
@@ -337,7 +339,7 @@ class Cluster:
             if direction != "to":
                 self.blocked.add((node, other))
 
-    def _split(self, _node: NodeId) -> None:
+    def _split(self, _node: MemberId) -> None:
         """Divide the nodes into two parts that do not hear each other."""
         part = set(self.chance.sample(self.nodes, self.chance.randint(1, len(self.nodes) - 1)))
         self.blocked = {
@@ -347,18 +349,18 @@ class Cluster:
             if (one in part) != (other in part)
         }
 
-    def _join(self, _node: NodeId) -> None:
+    def _join(self, _node: MemberId) -> None:
         self.blocked.clear()
 
-    def _pause(self, node: NodeId) -> None:
+    def _pause(self, node: MemberId) -> None:
         """Stop a process for a while; then everything arrives at once."""
         self.paused_until_us[node] = self.now_us + int(self._exponential(400) * 1000)
 
-    def _stall(self, node: NodeId) -> None:
+    def _stall(self, node: MemberId) -> None:
         """Let a disk hang."""
         self.stalled_until_us[node] = self.now_us + int(self._exponential(400) * 1000)
 
-    def _trim(self, node: NodeId) -> None:
+    def _trim(self, node: MemberId) -> None:
         """Forget a prefix that every replica is known to have, or one that some may yet need."""
         replica = self.replicas[node]
         if not replica.is_up:
@@ -375,7 +377,7 @@ class Cluster:
             if is_there and self.chance.random() < 0.5:  # and a checkpoint
                 replica.disk.log.trim(first_index)
 
-    def _rivals(self, _node: NodeId) -> None:
+    def _rivals(self, _node: MemberId) -> None:
         """Let some nodes stand at the same time."""
         for node in self.chance.sample(self.nodes, self.chance.randint(1, len(self.nodes))):
             replica = self.replicas[node]

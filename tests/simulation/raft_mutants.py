@@ -7,7 +7,7 @@ its planted bug in the cluster's list is named where there is one.
 from collections.abc import Sequence
 from typing import Any
 
-from corelane.model.ids import NO_NODE, Index, NodeId, Term
+from corelane.model.ids import NO_MEMBER, Index, MemberId, Term
 from corelane.model.record import record
 from corelane.raft import election, membership, quorum, replication
 from corelane.raft.config import RaftSettings
@@ -42,7 +42,7 @@ class Mutant:
     replacement: Any
 
 
-def _answer_at_once(self: RaftGroup, to: NodeId, message: Message) -> None:
+def _answer_at_once(self: RaftGroup, to: MemberId, message: Message) -> None:
     self._effects.append(Send(to, message))
 
 
@@ -57,18 +57,18 @@ def _install_durably(self: RaftGroup, configuration: Configuration) -> None:
     self.durable_index = self._log.last_index
 
 
-def _install_always(self: RaftGroup, sender: NodeId, message: Snapshot) -> None:
+def _install_always(self: RaftGroup, sender: MemberId, message: Snapshot) -> None:
     if message.term >= self.term:
         self._follow(sender)
         self._effects.append(InstallSnapshot(message))
 
 
-def _acknowledge_unwritten(self: RaftGroup, leader: NodeId) -> None:
+def _acknowledge_unwritten(self: RaftGroup, leader: MemberId) -> None:
     verified = self._verified_index
     self._answer(leader, Appended(self.term, verified, verified))
 
 
-def _acknowledge_early(self: RaftGroup, sender: NodeId, message: Append) -> None:
+def _acknowledge_early(self: RaftGroup, sender: MemberId, message: Append) -> None:
     """Answer an append as soon as its entries are in memory."""
     _ON_APPEND(self, sender, message)
     if self.leader == sender and self._verified_index >= message.last_index:
@@ -76,18 +76,18 @@ def _acknowledge_early(self: RaftGroup, sender: NodeId, message: Append) -> None
 
 
 def _count_own_copy(
-    self: Leadership, durable_index: Index, configuration: Configuration, self_id: NodeId
+    self: Leadership, durable_index: Index, configuration: Configuration, self_id: MemberId
 ) -> Index:
     """Count the leader as soon as it has appended, synced or not."""
-    matches: dict[NodeId, int] = {n: one.match_index for n, one in self.followers.items()}
+    matches: dict[MemberId, int] = {n: one.match_index for n, one in self.followers.items()}
     committed = configuration.quorum_value(matches | {self_id: self._log.last_index})
     return Index(committed if committed >= self.term_start_index else 0)
 
 
 def _commit_any(
-    self: Leadership, durable_index: Index, configuration: Configuration, self_id: NodeId
+    self: Leadership, durable_index: Index, configuration: Configuration, self_id: MemberId
 ) -> Index:
-    matches: dict[NodeId, int] = {n: one.match_index for n, one in self.followers.items()}
+    matches: dict[MemberId, int] = {n: one.match_index for n, one in self.followers.items()}
     reached = configuration.quorum_value(matches | {self_id: durable_index})
     return Index(min(durable_index, reached))
 
@@ -104,10 +104,10 @@ def _half_elects(
     return _ROUND_RESULT(voter_count, granted, rejected)
 
 
-def _vote_for_everybody(self: RaftGroup, sender: NodeId, request: Vote) -> None:
+def _vote_for_everybody(self: RaftGroup, sender: MemberId, request: Vote) -> None:
     """Forget that a vote was given in this term."""
     if self.role is Role.FOLLOWER and request.term == self.term:
-        self.voted_for = NO_NODE
+        self.voted_for = NO_MEMBER
     _ON_VOTE(self, sender, request)
 
 
@@ -116,7 +116,7 @@ def _everything_conflicts(log: LogView, message: Append, known_index: Index) -> 
     return Index(known_index + 1)
 
 
-def _append_of_any_term(self: RaftGroup, sender: NodeId, message: Append) -> None:
+def _append_of_any_term(self: RaftGroup, sender: MemberId, message: Append) -> None:
     """Accept entries of a leader that was replaced."""
     if message.term < self.term and self.leader is not None:
         message.term = self.term  # type: ignore[misc]
@@ -129,7 +129,7 @@ def _nothing_conflicts(log: LogView, message: Append, known_index: Index) -> Ind
     return Index(max(known_index, min(log.last_index, message.last_index)) + 1)
 
 
-def _append_without_previous(self: RaftGroup, sender: NodeId, message: Append) -> None:
+def _append_without_previous(self: RaftGroup, sender: MemberId, message: Append) -> None:
     """Skip the consistency check where the log is long enough."""
     if message.term >= self.term and 0 < message.prev_index <= self._log.last_index:
         message.prev_term = self._log.term_at(message.prev_index)  # type: ignore[misc]
@@ -150,10 +150,10 @@ def _verify_whole_log(self: RaftGroup) -> None:
     _COMMIT_AS_FOLLOWER(self)
 
 
-def _believe_vote_durable(self: RaftGroup, term: Term, voted_for: NodeId) -> None:
+def _believe_vote_durable(self: RaftGroup, term: Term, voted_for: MemberId) -> None:
     """Keep a vote for another in memory only."""
     _VOTE_FOR(self, term, voted_for)
-    if voted_for not in (NO_NODE, self._config.self_id):
+    if voted_for not in (NO_MEMBER, self._config.self_id):
         self.is_vote_durable = True
         self._vote_asked = (term, voted_for)
 
@@ -168,7 +168,7 @@ def _truncate_keeps_durable(self: RaftGroup, from_index: Index) -> None:
     self._effects.append(Truncate(from_index))
 
 
-def _follow_without_timer(self: RaftGroup, leader: NodeId) -> None:
+def _follow_without_timer(self: RaftGroup, leader: MemberId) -> None:
     deadline_ms = self.deadline_ms
     _FOLLOW(self, leader)
     self.deadline_ms = deadline_ms
@@ -183,7 +183,7 @@ def _count_held(self: Progress, match_index: Index, held: Index) -> None:
     _ACKNOWLEDGED(self, held, held)
 
 
-def _count_any_round(self: RaftGroup, sender: NodeId, answer: PreVoteAnswer | VoteAnswer) -> None:
+def _count_any_round(self: RaftGroup, sender: MemberId, answer: PreVoteAnswer | VoteAnswer) -> None:
     """Count every answer, of whatever round."""
     if self._round is not None:
         answer.round = self._round.number  # type: ignore[misc]
@@ -222,7 +222,7 @@ def _leads(self: RaftGroup) -> bool:
     return self.is_leader
 
 
-def _refuse_without_timer(self: RaftGroup, sender: NodeId, message: Append) -> None:
+def _refuse_without_timer(self: RaftGroup, sender: MemberId, message: Append) -> None:
     """Restart the timer only by appends that fit."""
     deadline_ms = self.deadline_ms
     _ON_APPEND(self, sender, message)
@@ -243,7 +243,7 @@ def _stay_leader(self: RaftGroup, leading: Leadership) -> None:
     self.deadline_ms = self._now_ms + 1000
 
 
-def _pre_vote_with_timer(self: RaftGroup, sender: NodeId, request: PreVote) -> None:
+def _pre_vote_with_timer(self: RaftGroup, sender: MemberId, request: PreVote) -> None:
     _ON_PRE_VOTE(self, sender, request)
     self._draw_delay()
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol, assert_never
 
-from corelane.model.ids import NO_NODE, NO_TERM, GroupId, Index, NodeId, Term
+from corelane.model.ids import NO_MEMBER, NO_TERM, GroupId, Index, MemberId, Term
 from corelane.model.record import record
 from corelane.raft.config import HardState, Jitter, RaftConfig
 from corelane.raft.core import RaftGroup
@@ -134,7 +134,7 @@ class VoteNote:
     """A VOTE record of the WAL."""
 
     term: Term
-    voted_for: NodeId
+    voted_for: MemberId
 
 
 @record
@@ -161,7 +161,7 @@ class Disk:
     def __init__(self) -> None:
         self.records: list[WalRecord] = []
         self.durable_count = 0
-        self.vote = VoteNote(NO_TERM, NO_NODE)
+        self.vote = VoteNote(NO_TERM, NO_MEMBER)
         self.log = MemoryLog()
 
     def sync(self, count: int) -> None:
@@ -214,7 +214,7 @@ class Replica:
         self,
         config: RaftConfig,
         jitter: Jitter,
-        transmit: Callable[[NodeId, NodeId, Message, list[Entry]], None],
+        transmit: Callable[[MemberId, MemberId, Message, list[Entry]], None],
         watcher: Watcher,
     ) -> None:
         self.node = config.self_id
@@ -268,7 +268,7 @@ class Replica:
         self._step(now_ms, Campaign())
 
     def receive(
-        self, now_ms: int, sender: NodeId, message: Message, entries: Sequence[Entry] = ()
+        self, now_ms: int, sender: MemberId, message: Message, entries: Sequence[Entry] = ()
     ) -> None:
         """Take in a message and the payloads beside it."""
         self._received = {id(message): list(entries)}

@@ -24,6 +24,10 @@ GroupId = NewType("GroupId", int)
 NodeId = NewType("NodeId", int)
 """One machine: a supervisor with its cores."""
 
+MemberId = NewType("MemberId", int)
+"""A member of a raft group: incarnation << 32 | node. One that left never comes back (multiraft
+A7): a replica that is made on the same node again is another incarnation. The first is 0."""
+
 CoreId = NewType("CoreId", int)
 """One pinned process of a node, 0 to 998."""
 
@@ -44,7 +48,7 @@ TopicId = NewType("TopicId", bytes)
 
 CONTROLLER_GROUP: Final = GroupId(0)
 NO_TERM: Final = Term(0)
-NO_NODE: Final = NodeId(-1)
+NO_MEMBER: Final = MemberId(-1)
 NODE_BROKER_SUFFIX: Final = 999
 BROKERS_PER_NODE: Final = 1000
 
@@ -68,6 +72,17 @@ class RecordKind(IntEnum):
 
 
 ENTRY_KIND_MAX: Final = 31
+
+
+def member_id(node: NodeId, incarnation: int) -> MemberId:
+    """Return the member of a group that is the *incarnation*-th replica made on *node*."""
+    assert 0 <= incarnation < 1 << 31
+    return MemberId(incarnation << 32 | node)
+
+
+def node_of(member: MemberId) -> NodeId:
+    """Return the node that a member of a group lives on."""
+    return NodeId(member & 0xFFFF_FFFF)
 
 
 def core_broker_id(node: NodeId, core: CoreId) -> BrokerId:

@@ -3,7 +3,7 @@
 from dataclasses import field
 from typing import Final, Protocol
 
-from corelane.model.ids import NO_NODE, NO_TERM, GroupId, Index, NodeId, Term
+from corelane.model.ids import NO_MEMBER, NO_TERM, GroupId, Index, MemberId, Term
 from corelane.model.limits import MIB
 from corelane.model.record import record
 
@@ -21,10 +21,10 @@ class Contacts(Protocol):
     Times are those of the events' clock; a very small number where nothing was heard.
     """
 
-    def leader_heard_ms(self, group: GroupId, term: Term, leader: NodeId) -> int:
+    def leader_heard_ms(self, group: GroupId, term: Term, leader: MemberId) -> int:
         """Return when *leader* last said that it leads *group* in *term*."""
 
-    def follower_heard_ms(self, group: GroupId, term: Term, follower: NodeId) -> int:
+    def follower_heard_ms(self, group: GroupId, term: Term, follower: MemberId) -> int:
         """Return when the round was sent in which *follower* last said that it follows."""
 
 
@@ -63,11 +63,11 @@ class RaftConfig:
     """
 
     group: GroupId
-    self_id: NodeId
-    voters: tuple[NodeId, ...]
+    self_id: MemberId
+    voters: tuple[MemberId, ...]
     settings: RaftSettings = field(default_factory=lambda: DEFAULT_SETTINGS)
-    outgoing: tuple[NodeId, ...] = ()
-    learners: tuple[NodeId, ...] = ()
+    outgoing: tuple[MemberId, ...] = ()
+    learners: tuple[MemberId, ...] = ()
     contacts: Contacts | None = None
 
 
@@ -80,7 +80,7 @@ class HardState:
     """
 
     term: Term = NO_TERM
-    voted_for: NodeId = NO_NODE
+    voted_for: MemberId = NO_MEMBER
     committed_index: Index = Index(0)
 
 

@@ -20,7 +20,7 @@ Numbered invariants, cited by the tests and checked by the simulation after ever
 from collections.abc import Sequence
 from typing import Final, assert_never
 
-from corelane.model.ids import Index, NodeId, Term
+from corelane.model.ids import Index, MemberId, Term
 from corelane.raft import membership, replication
 from corelane.raft.effects import (
     AppendConfiguration,
@@ -81,7 +81,7 @@ class RaftGroup(Voting):
         leadership = self._leadership
         return leadership is not None and self.committed_index >= leadership.term_start_index
 
-    def match_indexes(self) -> dict[NodeId, Index]:
+    def match_indexes(self) -> dict[MemberId, Index]:
         """Return the durable end of every voter as this leader knows it, its own included."""
         assert self._leadership is not None
         followers = self._leadership.followers
@@ -99,13 +99,13 @@ class RaftGroup(Voting):
             return False
         return self._log.term_at(self.committed_index) == self.term
 
-    def is_caught_up(self, node: NodeId) -> bool:
+    def is_caught_up(self, node: MemberId) -> bool:
         """Whether a follower has, durably, everything that this leader's log has now."""
         assert self._leadership is not None
         progress = self._leadership.followers.get(node)
         return progress is not None and progress.match_index >= self._log.last_index
 
-    def in_sync(self, now_ms: int) -> tuple[NodeId, ...]:
+    def in_sync(self, now_ms: int) -> tuple[MemberId, ...]:
         """Return the members that are heard and at the log's end, or were within 10 s."""
         leadership = self._leadership
         assert leadership is not None
@@ -143,7 +143,7 @@ class RaftGroup(Voting):
         """True while this leader hands over: nothing may be appended."""
         return self._leadership is not None and self._leadership.transfer_to is not None
 
-    def heartbeat(self, to: NodeId, round_number: int) -> Heartbeat:
+    def heartbeat(self, to: MemberId, round_number: int) -> Heartbeat:
         """Return the row for *to* in the frame numbered *round_number*; changes nothing.
 
         A follower can commit what it has acknowledged itself, without another check.
@@ -257,7 +257,7 @@ class RaftGroup(Voting):
 
     # -- Messages -------------------------------------------------------------------------------
 
-    def _receive(self, sender: NodeId, message: Message) -> None:
+    def _receive(self, sender: MemberId, message: Message) -> None:
         # Neither kind of request for a vote moves the term by itself.
         if message.term > self.term and not isinstance(message, PreVote | Vote):
             self._adopt(message.term)
@@ -287,7 +287,7 @@ class RaftGroup(Voting):
 
     # -- Follower -------------------------------------------------------------------------------
 
-    def _on_heartbeat(self, sender: NodeId, beat: Heartbeat) -> None:
+    def _on_heartbeat(self, sender: MemberId, beat: Heartbeat) -> None:
         if beat.term == self.term:
             self._follow(sender)
             # This replica acknowledged so much in this term, so it is the leader's log.
@@ -296,7 +296,7 @@ class RaftGroup(Voting):
             self._commit_as_follower()
         self._answer(sender, HeartbeatAnswer(self.term, beat.round))
 
-    def _on_append(self, sender: NodeId, message: Append) -> None:
+    def _on_append(self, sender: MemberId, message: Append) -> None:
         """AppendEntries, receiver implementation 1 to 5 (figure 2)."""
         prev_index = message.prev_index
         if message.term < self.term:
@@ -333,7 +333,7 @@ class RaftGroup(Voting):
         """Up to here all is known to be committed, if not durably here: a log may begin anew."""
         return Index(max(self.committed_index, self._log.first_index - 1))
 
-    def _on_snapshot(self, sender: NodeId, message: Snapshot) -> None:
+    def _on_snapshot(self, sender: MemberId, message: Snapshot) -> None:
         """InstallSnapshot, receiver implementation (figure 13)."""
         if message.term < self.term:
             return
@@ -359,7 +359,7 @@ class RaftGroup(Voting):
         self.membership.truncated(from_index)
         self._effects.append(Truncate(from_index))
 
-    def _acknowledge(self, leader: NodeId) -> None:
+    def _acknowledge(self, leader: MemberId) -> None:
         match_index = Index(min(self.durable_index, self._verified_index))
         self._answer(leader, Appended(self.term, match_index, self._verified_index))
 
@@ -392,7 +392,7 @@ class RaftGroup(Voting):
         self._configuration_committed(leadership)
         return self._take_effects()
 
-    def _on_appended(self, sender: NodeId, answer: Appended) -> None:
+    def _on_appended(self, sender: MemberId, answer: Appended) -> None:
         leadership = self._leadership
         if leadership is None or answer.term < self.term:
             return
@@ -406,7 +406,7 @@ class RaftGroup(Voting):
         self._send_appends(sender, leadership.stream(progress, self.committed_index))
         self._hand_over_if_ready(leadership)
 
-    def _on_rejected(self, sender: NodeId, answer: AppendRejected) -> None:
+    def _on_rejected(self, sender: MemberId, answer: AppendRejected) -> None:
         leadership = self._leadership
         if leadership is None or answer.term < self.term:
             return
@@ -419,7 +419,7 @@ class RaftGroup(Voting):
             return
         self._send_appends(sender, leadership.stream(progress, self.committed_index))
 
-    def _on_heartbeat_answer(self, sender: NodeId, answer: HeartbeatAnswer) -> None:
+    def _on_heartbeat_answer(self, sender: MemberId, answer: HeartbeatAnswer) -> None:
         leadership = self._leadership
         if leadership is None or answer.term < self.term:
             return
@@ -459,7 +459,7 @@ class RaftGroup(Voting):
             # "the leader steps down once it has committed the Cnew log entry" (section 6)
             self._step_down()
 
-    def _send_appends(self, to: NodeId, appends: list[Append]) -> None:
+    def _send_appends(self, to: MemberId, appends: list[Append]) -> None:
         """Appends of an established leader leave before its own copy is durable."""
         for append in appends:
             self._effects.append(Send(to, append))

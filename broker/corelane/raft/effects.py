@@ -12,7 +12,7 @@ The records of a group go into the WAL in the order of its effects: term and vot
 entries, one total order, so that a crash between them cannot lose a committed entry.
 """
 
-from corelane.model.ids import Index, NodeId, Term
+from corelane.model.ids import Index, MemberId, Term
 from corelane.model.record import record
 from corelane.raft.membership import Configuration
 from corelane.raft.messages import Append, Message, Snapshot
@@ -23,7 +23,7 @@ class PersistVote:
     """Put term and vote into the WAL; the event `VotePersisted` with the same values follows."""
 
     term: Term
-    voted_for: NodeId
+    voted_for: MemberId
 
 
 @record
@@ -33,7 +33,7 @@ class Send:
     May be lost: whatever matters is sent again after a heartbeat or a time-out.
     """
 
-    to: NodeId
+    to: MemberId
     message: Message
 
 
@@ -67,7 +67,7 @@ class SendSnapshot:
     May be lost, or impossible for now; it is asked for again.
     """
 
-    to: NodeId
+    to: MemberId
     term: Term
     round: int
 
@@ -109,7 +109,7 @@ class BecameFollower:
     """The group follows *leader* in *term* (None: not known yet): waiting produces must fail."""
 
     term: Term
-    leader: NodeId | None
+    leader: MemberId | None
 
 
 @record
@@ -130,7 +130,7 @@ class ChangeRefused:
 class TransferEnded:
     """This leader goes on: *to* does not lead instead."""
 
-    to: NodeId
+    to: MemberId
     reason: str
 
 

@@ -3,7 +3,7 @@
 from enum import Enum, auto
 from typing import Final
 
-from corelane.model.ids import Index, NodeId, Term
+from corelane.model.ids import Index, MemberId, Term
 from corelane.raft.config import RaftSettings
 from corelane.raft.log_view import LogView
 from corelane.raft.membership import Configuration
@@ -40,10 +40,10 @@ class Round:
     def __init__(self, number: int, configuration: Configuration) -> None:
         self.number = number
         self.configuration = configuration
-        self.granted: set[NodeId] = set()
-        self.rejected: set[NodeId] = set()
+        self.granted: set[MemberId] = set()
+        self.rejected: set[MemberId] = set()
 
-    def count(self, voter: NodeId, granted: bool) -> RoundResult:
+    def count(self, voter: MemberId, granted: bool) -> RoundResult:
         """Count one answer; the first of a voter stands."""
         assert self.configuration.is_voter(voter)
         if voter not in self.granted and voter not in self.rejected:

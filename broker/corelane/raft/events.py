@@ -1,6 +1,6 @@
 """What can happen to a raft group, apart from the two hot paths `appended` and `persisted`."""
 
-from corelane.model.ids import NodeId, Term
+from corelane.model.ids import MemberId, Term
 from corelane.model.record import record
 from corelane.raft.messages import Message
 
@@ -19,7 +19,7 @@ class Campaign:
 class Received:
     """A peer's message. Loss, repetition and any order are allowed."""
 
-    sender: NodeId
+    sender: MemberId
     message: Message
 
 
@@ -28,7 +28,7 @@ class VotePersisted:
     """The record that a `PersistVote` with these values asked for is durable."""
 
     term: Term
-    voted_for: NodeId
+    voted_for: MemberId
 
 
 @record
@@ -39,7 +39,7 @@ class LeaderGone:
     do; whether there is a new leader the votes decide (DESIGN section 7).
     """
 
-    leader: NodeId
+    leader: MemberId
     term: Term
 
 
@@ -47,15 +47,15 @@ class LeaderGone:
 class TransferLeadership:
     """Have *to* lead instead; the effect `TransferEnded` says if that came to nothing."""
 
-    to: NodeId
+    to: MemberId
 
 
 @record
 class ChangeMembers:
     """Change the voters and learners of the group; the effect `ChangeRefused` says why not."""
 
-    voters: tuple[NodeId, ...]
-    learners: tuple[NodeId, ...]
+    voters: tuple[MemberId, ...]
+    learners: tuple[MemberId, ...]
 
 
 Event = Received | Tick | VotePersisted | Campaign | LeaderGone | TransferLeadership | ChangeMembers

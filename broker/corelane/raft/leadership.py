@@ -8,7 +8,7 @@ It computes; `core` decides when to ask, and turns the answers into effects.
 from collections.abc import Iterable
 from typing import Final
 
-from corelane.model.ids import Index, NodeId, Term
+from corelane.model.ids import Index, MemberId, Term
 from corelane.raft import replication
 from corelane.raft.config import RaftSettings
 from corelane.raft.log_view import LogView
@@ -39,18 +39,18 @@ class Leadership:
         self._log = log
         self._settings = settings
         self.term_start_index = Index(log.last_index + 1)
-        self.followers: dict[NodeId, Progress] = {}
-        self.transfer_to: NodeId | None = None
+        self.followers: dict[MemberId, Progress] = {}
+        self.transfer_to: MemberId | None = None
         self.transfer_deadline_ms = 0
         self.is_leaving = False  # the entry that ends a joint configuration was asked for
 
-    def set_followers(self, nodes: Iterable[NodeId], next_index: Index, now_ms: int) -> None:
+    def set_followers(self, nodes: Iterable[MemberId], next_index: Index, now_ms: int) -> None:
         """Keep what is known; for new ones *next_index* is the first guess (figure 2)."""
         known = self.followers
         self.followers = {node: known.get(node) or Progress(next_index, now_ms) for node in nodes}
 
     def committed_by_quorum(
-        self, durable_index: Index, configuration: Configuration, self_id: NodeId
+        self, durable_index: Index, configuration: Configuration, self_id: MemberId
     ) -> Index:
         """Return what a quorum has durably, but not more than this replica itself (R2).
 
@@ -62,13 +62,13 @@ class Leadership:
         committed = Index(min(durable_index, configuration.quorum_value(matches)))
         return committed if committed >= self.term_start_index else Index(0)
 
-    def quorum_heard_ms(self, now_ms: int, configuration: Configuration, self_id: NodeId) -> int:
+    def quorum_heard_ms(self, now_ms: int, configuration: Configuration, self_id: MemberId) -> int:
         """Return the last time by which a quorum had been heard; this replica hears itself."""
         contacts_ms = {node: progress.heard_ms for node, progress in self.followers.items()}
         contacts_ms[self_id] = now_ms
         return configuration.quorum_value(contacts_ms)
 
-    def acknowledged(self, sender: NodeId, answer: Appended, now_ms: int) -> Progress:
+    def acknowledged(self, sender: MemberId, answer: Appended, now_ms: int) -> Progress:
         """Take in that a follower has more, or still has what it had."""
         assert answer.held_index <= self._log.last_index, "a follower is ahead of its leader"
         progress = self.followers[sender]
@@ -76,7 +76,7 @@ class Leadership:
         progress.acknowledged(answer.match_index, answer.held_index)
         return progress
 
-    def rejected(self, sender: NodeId, answer: AppendRejected, now_ms: int) -> Progress:
+    def rejected(self, sender: MemberId, answer: AppendRejected, now_ms: int) -> Progress:
         """Take in that a follower's log differs from ours, unless that is long settled."""
         progress = self.followers[sender]
         progress.heard_ms = now_ms
@@ -84,7 +84,7 @@ class Leadership:
             progress.back_up(replication.next_after_rejection(self._log, answer))
         return progress
 
-    def alive(self, sender: NodeId, now_ms: int, committed_index: Index) -> list[Append]:
+    def alive(self, sender: MemberId, now_ms: int, committed_index: Index) -> list[Append]:
         """Take in a heartbeat's answer; return what finds out whether an append was lost."""
         progress = self.followers[sender]
         progress.resume(now_ms)

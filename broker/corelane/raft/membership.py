@@ -17,7 +17,7 @@ import struct
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-from corelane.model.ids import Index, NodeId
+from corelane.model.ids import Index, MemberId
 from corelane.model.limits import REPLICAS_MAX
 from corelane.model.record import record
 from corelane.raft.quorum import RoundResult, quorum_value, round_result
@@ -35,10 +35,10 @@ class ConfigurationError(ValueError):
 class Configuration:
     """The members of a group; the order of *voters* is the order of preference to lead."""
 
-    voters: tuple[NodeId, ...]
-    outgoing: tuple[NodeId, ...] = ()
+    voters: tuple[MemberId, ...]
+    outgoing: tuple[MemberId, ...] = ()
     """The voters before, while a change of them is under way; empty otherwise."""
-    learners: tuple[NodeId, ...] = ()
+    learners: tuple[MemberId, ...] = ()
     """Have the log and no vote."""
 
     @property
@@ -47,21 +47,21 @@ class Configuration:
         return bool(self.outgoing)
 
     @property
-    def members(self) -> tuple[NodeId, ...]:
+    def members(self) -> tuple[MemberId, ...]:
         """Everybody who gets the log, each once, voters first."""
         return tuple(dict.fromkeys((*self.voters, *self.outgoing, *self.learners)))
 
-    def is_voter(self, member: NodeId) -> bool:
+    def is_voter(self, member: MemberId) -> bool:
         """Whether *member* has a vote, in either half."""
         return member in self.voters or member in self.outgoing
 
-    def rank(self, member: NodeId) -> int:
+    def rank(self, member: MemberId) -> int:
         """Return the place in the order of preference; those that leave come last."""
         if member in self.voters:
             return self.voters.index(member)
         return len(self.voters)
 
-    def quorum_value(self, values: Mapping[NodeId, int]) -> int:
+    def quorum_value(self, values: Mapping[MemberId, int]) -> int:
         """Return the largest number that a quorum has reached: of each half, where there are two.
 
         Every voter has one of *values*.
@@ -71,7 +71,7 @@ class Configuration:
             reached = min(reached, quorum_value([values[voter] for voter in self.outgoing]))
         return reached
 
-    def result(self, granted: Collection[NodeId], rejected: Collection[NodeId]) -> RoundResult:
+    def result(self, granted: Collection[MemberId], rejected: Collection[MemberId]) -> RoundResult:
         """Say where a round of voting stands: won by both halves, lost by either."""
         results = {_half(half, granted, rejected) for half in (self.voters, self.outgoing) if half}
         if RoundResult.LOST in results:
@@ -80,7 +80,7 @@ class Configuration:
 
 
 def _half(
-    voters: tuple[NodeId, ...], granted: Collection[NodeId], rejected: Collection[NodeId]
+    voters: tuple[MemberId, ...], granted: Collection[MemberId], rejected: Collection[MemberId]
 ) -> RoundResult:
     yes = [voter for voter in voters if voter in granted]
     no = [voter for voter in voters if voter in rejected]
@@ -102,7 +102,7 @@ def check(configuration: Configuration) -> None:
 
 
 def change_fault(
-    current: Configuration, voters: tuple[NodeId, ...], learners: tuple[NodeId, ...]
+    current: Configuration, voters: tuple[MemberId, ...], learners: tuple[MemberId, ...]
 ) -> str | None:
     """Return why *current* cannot be changed to these members, or None."""
     if not voters:
@@ -117,7 +117,7 @@ def change_fault(
 
 
 def changed(
-    current: Configuration, voters: tuple[NodeId, ...], learners: tuple[NodeId, ...]
+    current: Configuration, voters: tuple[MemberId, ...], learners: tuple[MemberId, ...]
 ) -> Configuration:
     """Return the configuration that leads from *current* to these members."""
     assert not current.is_joint, "C2"
@@ -152,7 +152,7 @@ def decode(data: bytes) -> Configuration:
         raise ConfigurationError(f"a configuration of version {version}")
     if len(data) != _HEAD.size + sum(counts) * _MEMBER.size:
         raise ConfigurationError("a configuration with more or fewer members than it says")
-    members = [NodeId(member) for (member,) in _MEMBER.iter_unpack(data[_HEAD.size :])]
+    members = [MemberId(member) for (member,) in _MEMBER.iter_unpack(data[_HEAD.size :])]
     voters, outgoing = counts[0], counts[0] + counts[1]
     found = Configuration(
         tuple(members[:voters]), tuple(members[voters:outgoing]), tuple(members[outgoing:])
@@ -199,7 +199,7 @@ class Membership:
         while len(entries) > 1 and entries[1][0] <= index:
             entries.pop(0)
 
-    def may_stand(self, member: NodeId) -> bool:
+    def may_stand(self, member: MemberId) -> bool:
         """Whether *member* may stand for election.
 
         Also one that its latest configuration leaves out, while that may be truncated again: "a

@@ -9,7 +9,7 @@ this. The numbered invariants are at the head of core.py.
 from collections.abc import Sequence
 from typing import Final, assert_never
 
-from corelane.model.ids import NO_NODE, Index, NodeId, Term
+from corelane.model.ids import NO_MEMBER, Index, MemberId, Term
 from corelane.raft import config as configuration
 from corelane.raft import election
 from corelane.raft.config import HardState, Jitter, RaftConfig
@@ -98,10 +98,10 @@ class GroupState:
         self.is_vote_durable = True
         self._vote_asked = (hard.term, hard.voted_for)
         self.role = Role.FOLLOWER
-        self.leader: NodeId | None = None
+        self.leader: MemberId | None = None
         self.may_lead = True
         """False: others go first, as long as there are any (the shard sets it: drain, lag)."""
-        self._told: tuple[Role, Term, NodeId | None] = (Role.FOLLOWER, hard.term, None)
+        self._told: tuple[Role, Term, MemberId | None] = (Role.FOLLOWER, hard.term, None)
         # Only committed entries are ever trimmed from the front of a log.
         self.committed_index = Index(max(hard.committed_index, log.first_index - 1))
         self.durable_index = log.last_index
@@ -115,7 +115,7 @@ class GroupState:
         self._round_number = jitter.randrange(ROUND_LIMIT)
         self._rounds_failed = 0
         self._is_transfer = False  # the round is one that the leader asked for
-        self._held: dict[tuple[NodeId, type[Message]], Message] = {}
+        self._held: dict[tuple[MemberId, type[Message]], Message] = {}
         self._effects: list[Effect] = []
         self._delay_ms = 0
         self.deadline_ms = 0
@@ -130,6 +130,11 @@ class GroupState:
     def configuration(self) -> Configuration:
         """Return the members of the group, by the latest configuration in the log."""
         return self.membership.current
+
+    @property
+    def self_id(self) -> MemberId:
+        """Return which member of the group this replica is."""
+        return self._config.self_id
 
     @property
     def _rank(self) -> int:
@@ -153,7 +158,7 @@ class GroupState:
         self._effects = []
         return effects
 
-    def _announce(self, told: tuple[Role, Term, NodeId | None]) -> None:
+    def _announce(self, told: tuple[Role, Term, MemberId | None]) -> None:
         was_follower = self._told[0] in (Role.FOLLOWER, Role.PRE_CANDIDATE)
         is_news = told[1:] != self._told[1:] or not was_follower
         self._told = told
@@ -178,9 +183,9 @@ class GroupState:
         if role is Role.FOLLOWER:
             self._round = None
 
-    def _vote_for(self, term: Term, voted_for: NodeId) -> None:
+    def _vote_for(self, term: Term, voted_for: MemberId) -> None:
         """Change term or vote; nothing of the new term leaves until it is durable (R1)."""
-        assert term > self.term or (term == self.term and self.voted_for == NO_NODE)
+        assert term > self.term or (term == self.term and self.voted_for == NO_MEMBER)
         if term > self.term:
             self._held.clear()
             self._verified_index = self.committed_index
@@ -194,11 +199,11 @@ class GroupState:
         """Rules for all servers: a higher term makes a follower (section 5.1)."""
         was_leader = self.role is Role.LEADER
         self._enter(Role.FOLLOWER)
-        self._vote_for(term, NO_NODE)
+        self._vote_for(term, NO_MEMBER)
         if was_leader:
             self._draw_delay()
 
-    def _follow(self, leader: NodeId) -> None:
+    def _follow(self, leader: MemberId) -> None:
         """Hear the leader of the current term: restart the timer before anything else (R6)."""
         assert self.role is not Role.LEADER, "two leaders in one term"
         if self.leader != leader:
@@ -233,7 +238,7 @@ class GroupState:
         group = self._config.group
         return max(heard_ms, self._contacts.leader_heard_ms(group, self.term, self.leader))
 
-    def _answer(self, to: NodeId, message: Message) -> None:
+    def _answer(self, to: MemberId, message: Message) -> None:
         """Send *message*, or hold it until the term and vote it speaks for are durable (R1).
 
         One of each kind per peer is held, the newest, so nothing grows while a disk hangs.
@@ -249,6 +254,6 @@ class GroupState:
             if current.is_voter(node):
                 self._effects.append(Send(node, message))
 
-    def _others(self) -> list[NodeId]:
+    def _others(self) -> list[MemberId]:
         own = self._config.self_id
         return [node for node in self.membership.current.members if node != own]

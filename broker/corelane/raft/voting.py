@@ -7,7 +7,7 @@ Sections and figures: the extended Raft paper; the numbered invariants are at th
 
 from typing import Final
 
-from corelane.model.ids import NO_NODE, NodeId, Term
+from corelane.model.ids import NO_MEMBER, MemberId, Term
 from corelane.raft import election
 from corelane.raft.effects import Send, TransferEnded
 from corelane.raft.election import Role, Round
@@ -106,7 +106,7 @@ class Voting(GroupState):
         self._leadership = leadership
         self._watch_quorum(leadership)
 
-    def _on_pre_vote(self, sender: NodeId, request: PreVote) -> None:
+    def _on_pre_vote(self, sender: MemberId, request: PreVote) -> None:
         """Answer at once: a pre-vote binds nobody and restarts no timer (redpanda PR 11726)."""
         granted = (
             request.term > self.term
@@ -117,7 +117,7 @@ class Voting(GroupState):
         answer = PreVoteAnswer(self.term, request.round, granted)
         self._effects.append(Send(sender, answer))
 
-    def _on_vote(self, sender: NodeId, request: Vote) -> None:
+    def _on_vote(self, sender: MemberId, request: Vote) -> None:
         if request.term > self.term:
             if self._hears_leader() and not request.is_transfer:
                 self._answer(sender, VoteAnswer(self.term, request.round, False))
@@ -126,10 +126,10 @@ class Voting(GroupState):
         granted = (
             request.term == self.term
             and self._may_vote
-            and self.voted_for in (NO_NODE, sender)
+            and self.voted_for in (NO_MEMBER, sender)
             and election.is_up_to_date(request.last_index, request.last_term, self._log)
         )
-        if granted and self.voted_for == NO_NODE:
+        if granted and self.voted_for == NO_MEMBER:
             self._enter(Role.FOLLOWER)
             self._vote_for(self.term, sender)
             self._draw_delay()
@@ -140,7 +140,7 @@ class Voting(GroupState):
         """Whether this replica knows any members: else it is new, or has lost what it promised."""
         return bool(self.configuration.voters)
 
-    def _on_round_answer(self, sender: NodeId, answer: PreVoteAnswer | VoteAnswer) -> None:
+    def _on_round_answer(self, sender: MemberId, answer: PreVoteAnswer | VoteAnswer) -> None:
         expected = Role.PRE_CANDIDATE if isinstance(answer, PreVoteAnswer) else Role.CANDIDATE
         voting = self._round
         if self.role is not expected or voting is None or answer.round != voting.number:
@@ -208,7 +208,7 @@ class Voting(GroupState):
 
     # -- Hand-overs (thesis section 3.10) -------------------------------------------------------
 
-    def _begin_transfer(self, to: NodeId) -> None:
+    def _begin_transfer(self, to: MemberId) -> None:
         """Let nothing more be appended until *to* has everything, or time is up."""
         leadership = self._leadership
         fault = None
@@ -245,7 +245,7 @@ class Voting(GroupState):
         self._effects.append(TransferEnded(leadership.transfer_to, reason))
         leadership.transfer_to = None
 
-    def _on_timeout_now(self, sender: NodeId, message: TimeoutNow) -> None:
+    def _on_timeout_now(self, sender: MemberId, message: TimeoutNow) -> None:
         """Stand without asking first: the leader itself wants it."""
         is_current = message.term == self.term and self.leader == sender
         if not is_current or self.role is not Role.FOLLOWER or not self.is_vote_durable:

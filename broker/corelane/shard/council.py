@@ -8,7 +8,7 @@ both are needed, so a second one alone would make the cluster weaker, not strong
 from collections.abc import Collection
 from typing import Final
 
-from corelane.model.ids import NodeId
+from corelane.model.ids import MemberId
 from corelane.model.record import record
 from corelane.raft.membership import Configuration
 
@@ -21,12 +21,12 @@ MANY_NODES: Final = 7
 class Wanted:
     """The members to change to."""
 
-    voters: tuple[NodeId, ...]
-    learners: tuple[NodeId, ...]
+    voters: tuple[MemberId, ...]
+    learners: tuple[MemberId, ...]
 
 
 def plan(
-    current: Configuration, nodes: Collection[NodeId], ready: Collection[NodeId]
+    current: Configuration, nodes: Collection[MemberId], ready: Collection[MemberId]
 ) -> Wanted | None:
     """Return the next change of members, or None where they are as they should be.
 

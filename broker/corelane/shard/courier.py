@@ -18,7 +18,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
-from corelane.model.ids import ChunkId, GroupId, Index, NodeId
+from corelane.model.ids import ChunkId, GroupId, Index, MemberId
 from corelane.raft.messages import Append
 from corelane.raft.replication import term_in
 from corelane.shard.effects import Part
@@ -40,8 +40,8 @@ class Put(Protocol):
 
     def __call__(
         self,
-        group: GroupId,
-        to: NodeId,
+        member: Member,
+        to: MemberId,
         message: Append,
         payload: list[Part],
         chunks: list[ChunkId],
@@ -57,9 +57,9 @@ class Couriers:
         self._store = store
         self._put = put
         self._damaged = damaged
-        self._waiting: dict[tuple[GroupId, NodeId], deque[Append]] = {}
+        self._waiting: dict[tuple[GroupId, MemberId], deque[Append]] = {}
 
-    def send(self, member: Member, to: NodeId, message: Append) -> None:
+    def send(self, member: Member, to: MemberId, message: Append) -> None:
         """Send *message* with its entries, behind what was to be sent to the same member."""
         waiting = self._waiting.get((member.group, to))
         if waiting is not None:
@@ -68,7 +68,7 @@ class Couriers:
             return  # a read for an earlier term is under way: raft repeats this one
         self._go(member, to, message)
 
-    def _go(self, member: Member, to: NodeId, message: Append) -> bool:
+    def _go(self, member: Member, to: MemberId, message: Append) -> bool:
         """Send a message; return False while some of it is being read."""
         log = member.log
         while True:
@@ -82,20 +82,20 @@ class Couriers:
                 self._read(member, to, message, entries)
                 return False
             now, rest = split(message, entries.last_index)
-            self._send_memory(member.group, to, now, entries)
+            self._send_memory(member, to, now, entries)
             if rest is None:
                 return True
             message = rest
 
     def _send_memory(
-        self, group: GroupId, to: NodeId, message: Append, entries: MemoryEntries
+        self, member: Member, to: MemberId, message: Append, entries: MemoryEntries
     ) -> None:
         chunks = [*{part[0]: None for part in entries.parts if not isinstance(part, bytes)}]
         for chunk in chunks:
             self._store.arena.retain(chunk)
-        self._put(group, to, message, entries.parts, chunks)
+        self._put(member, to, message, entries.parts, chunks)
 
-    def _read(self, member: Member, to: NodeId, message: Append, cold: ColdEntries) -> None:
+    def _read(self, member: Member, to: MemberId, message: Append, cold: ColdEntries) -> None:
         key = (member.group, to)
         waiting = self._waiting.get(key)
         if waiting is None:
@@ -108,7 +108,7 @@ class Couriers:
         except MemoryError:
             del self._waiting[key]  # raft asks again with the next heartbeat
 
-    def _arrived(self, member: Member, to: NodeId, read: EntriesRead) -> None:
+    def _arrived(self, member: Member, to: MemberId, read: EntriesRead) -> None:
         """Send what was read, then what waits behind it."""
         key = (member.group, to)
         waiting = self._waiting.get(key)
@@ -128,7 +128,7 @@ class Couriers:
         assert message is not None
         assert waiting is not None
         now, rest = split(message, min(read.last_index, message.last_index))
-        self._put(member.group, to, now, read.parts, [read.chunk])
+        self._put(member, to, now, read.parts, [read.chunk])
         if rest is not None:
             waiting[0] = rest
             if not self._go(member, to, rest):

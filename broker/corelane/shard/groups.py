@@ -34,6 +34,8 @@ from corelane.model.ids import (
     NodeId,
     Term,
     TopicId,
+    member_id,
+    node_of,
 )
 from corelane.raft.events import Tick
 from corelane.shard.controller import Applied, Controller
@@ -98,7 +100,7 @@ class Groups:
         shard = self.shard
         log = shard.store.groups.get(CONTROLLER_GROUP)
         if log is None:
-            voters = (shard.config.node,) if shard.config.founds else ()
+            voters = (member_id(shard.config.node, 0),) if shard.config.founds else ()
             log = shard.store.create_group(Descriptor(CONTROLLER_GROUP, "", NO_TOPIC_ID, 0, voters))
         applied, blob = self.opening.folds.pop(CONTROLLER_GROUP, (Index(0), b""))
         cluster = Cluster.decode(blob) if blob else Cluster()
@@ -263,7 +265,8 @@ class Groups:
     def controller_node(self) -> NodeId | None:
         """Return the node that leads the controller's group; None: not known."""
         if self._controller is not None:
-            return self._controller.raft.leader
+            leader = self._controller.raft.leader
+            return None if leader is None else node_of(leader)
         lead = self.lead_of(CONTROLLER_GROUP)
         return None if lead is None else lead.node
 

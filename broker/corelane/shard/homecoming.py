@@ -61,9 +61,9 @@ class Homecoming:
         if not member.serves or raft.configuration.is_joint:
             return False
         home = raft.configuration.voters[0]
-        if home == self._shard.config.node or not raft.is_caught_up(home):
+        if home == raft.self_id or not raft.is_caught_up(home):
             return False
-        peer = (home, self._peering.replica_core(member.group, home))
+        peer = self._peering.place_of(member.group, home)
         since_ms = self._up_since_ms.get(peer)
         is_back = since_ms is not None and self._shard.now_ms - since_ms >= UP_MS_MIN
         return is_back and self._peering.peers.may_take_over(peer)

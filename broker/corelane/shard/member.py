@@ -5,7 +5,7 @@
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, assert_never
 
-from corelane.model.ids import Index, NodeId, RecordKind, Term
+from corelane.model.ids import Index, MemberId, RecordKind, Term
 from corelane.model.metrics import ShardCounts
 from corelane.raft import membership
 from corelane.raft.core import RaftGroup
@@ -40,13 +40,15 @@ _NO_PAYLOAD: Final = memoryview(b"")
 class Postman(Protocol):
     """Who carries what raft groups of this core say to other nodes, and hears how they fare."""
 
-    def send(self, member: "Member", to: NodeId, message: Message, beside: bytes = b"", /) -> None:
-        """Bring a message to the member of a node, or lose it; *beside* goes with a snapshot."""
+    def send(
+        self, member: "Member", to: MemberId, message: Message, beside: bytes = b"", /
+    ) -> None:
+        """Bring a message to another member, or lose it; *beside* goes with a snapshot."""
 
     def lead(self, member: "Member") -> None:
         """*member* leads: its followers are to hear of it again and again."""
 
-    def follow(self, member: "Member", leader: NodeId | None) -> None:
+    def follow(self, member: "Member", leader: MemberId | None) -> None:
         """*member* follows *leader*, or looks for one."""
 
     def term_durable(self, member: "Member", term: Term) -> None:
@@ -118,7 +120,7 @@ class Member:
         self.step(now_ms, event)
         self._payload = _NO_PAYLOAD
 
-    def vote_durable(self, now_ms: int, term: Term, voted_for: NodeId) -> None:
+    def vote_durable(self, now_ms: int, term: Term, voted_for: MemberId) -> None:
         """Tell raft that its VOTE record is on disk."""
         if self.postman is not None:
             self.postman.term_durable(self, term)

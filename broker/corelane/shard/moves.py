@@ -278,8 +278,8 @@ class Moves:
             partition.perform(raft.step_down())  # nobody can take over: all wait for this one
             return True
         if not raft.is_transferring:
-            others = [node for node in raft.configuration.voters if node != self._shard.config.node]
-            ready = [node for node in others if raft.is_caught_up(node)]
+            others = [each for each in raft.configuration.voters if each != raft.self_id]
+            ready = [each for each in others if raft.is_caught_up(each)]
             if ready:
                 partition.step(now_ms, TransferLeadership(ready[0]))
         return False

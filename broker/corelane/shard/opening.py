@@ -3,7 +3,7 @@
 from functools import partial
 from typing import TYPE_CHECKING
 
-from corelane.model.ids import GroupId, Index, NodeId
+from corelane.model.ids import GroupId, Index, NodeId, member_id
 from corelane.raft import membership
 from corelane.raft.config import HardState, RaftConfig
 from corelane.raft.core import RaftGroup
@@ -45,7 +45,7 @@ class Opening:
         return RaftGroup(
             RaftConfig(
                 log.group,
-                shard.config.node,
+                member_id(shard.config.node, log.descriptor.incarnation),
                 members.voters,
                 outgoing=members.outgoing,
                 learners=members.learners,
@@ -59,7 +59,7 @@ class Opening:
 
     def stands_first(self, member: Member) -> bool:
         """Whether a member asks for votes at once: nobody leads, or its pre-vote is refused."""
-        return member.raft.configuration.voters[:1] == (self._shard.config.node,)
+        return member.raft.configuration.voters[:1] == (member.raft.self_id,)
 
     def is_queued(self, group: GroupId) -> bool:
         """Whether a partition is to be opened in a later turn."""
@@ -91,8 +91,9 @@ class Opening:
             return
         if log is None:
             revision = groups.siblings.homes[group].revision
+            voters = tuple(member_id(node, 0) for node in replicas)
             log = shard.store.create_group(
-                Descriptor(group, topic.name, topic.topic_id, number, replicas, revision)
+                Descriptor(group, topic.name, topic.topic_id, number, voters, revision)
             )
         raft = self.make_raft(log)
         partition = Partition(raft, log, shard.counts, topic, self._fold(topic, log))
@@ -103,7 +104,7 @@ class Opening:
         groups.members[group] = partition
         apply_log_settings(topic, log)
         partition.led = partial(groups.partition_leads, partition)
-        partition.is_opening = raft.configuration.members == (shard.config.node,)
+        partition.is_opening = raft.configuration.members == (raft.self_id,)
         if not partition.is_opening:
             self.count -= 1  # whoever leads it, this replica does its part
         if group in self.damaged:

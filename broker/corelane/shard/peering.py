@@ -24,8 +24,11 @@ from corelane.model.ids import (
     CoreId,
     GroupId,
     Index,
+    MemberId,
     NodeId,
     Term,
+    member_id,
+    node_of,
 )
 from corelane.raft import codec
 from corelane.raft.events import LeaderGone, Tick
@@ -69,8 +72,8 @@ SWEEP_MS: Final = 50
 """How late an election may begin."""
 REPORT_MS: Final = 1_000
 ELECTION_TIMEOUT_MS: Final = 1_000
-_PASSED: Final = struct.Struct("<IHQI")
-"""Node, core, group, size of the message; then the message and its entries."""
+_PASSED: Final = struct.Struct("<HQQQI")
+"""Core, group, sender, recipient, size of the message; then the message and its entries."""
 _ENTRIES_SLACK_BYTES: Final = 64 * limits.KIB
 _WARNING: Final = 30
 
@@ -113,7 +116,7 @@ class Peering:
         self._grown: dict[GroupId, Member] = {}
         self._rows: dict[GroupId, Member] = {}  # leaders whose heartbeat rows are not up to date
         self._placed: dict[GroupId, dict[NodeId, PeerId]] = {}
-        self._behind: dict[GroupId, dict[NodeId, Index]] = {}
+        self._behind: dict[GroupId, dict[MemberId, Index]] = {}
         self._unsettled: dict[GroupId, Member] = {}
         self._announces = False
         self._sweep_at_ms = 0
@@ -126,13 +129,13 @@ class Peering:
 
     # --- contacts, for raft ---
 
-    def leader_heard_ms(self, group: GroupId, term: Term, leader: NodeId) -> int:
+    def leader_heard_ms(self, group: GroupId, term: Term, leader: MemberId) -> int:
         """Return when a leader last listed the group; a very small number for never."""
-        return self.peers.leader_heard_ms(group, term, leader, 0)
+        return self.peers.leader_heard_ms(group, term, node_of(leader), 0)
 
-    def follower_heard_ms(self, group: GroupId, term: Term, follower: NodeId) -> int:
+    def follower_heard_ms(self, group: GroupId, term: Term, follower: MemberId) -> int:
         """Return when the round was sent in which a follower last listed the group."""
-        return self.peers.follower_heard_ms(group, term, follower, 0)
+        return self.peers.follower_heard_ms(group, term, node_of(follower), 0)
 
     # --- the world beyond the node ---
 
@@ -171,18 +174,23 @@ class Peering:
             return None
         return lead
 
-    def successor(self, member: Member) -> NodeId | None:
+    def successor(self, member: Member) -> MemberId | None:
         """Return the most preferred voter that could lead instead at once; None: nobody can."""
-        for node in member.raft.configuration.voters:
-            peer = (node, self.replica_core(member.group, node))
-            is_ready = node != self._own and member.raft.is_caught_up(node)
-            if is_ready and self.peers.may_take_over(peer):
-                return node
+        raft = member.raft
+        for voter in raft.configuration.voters:
+            is_ready = voter != raft.self_id and raft.is_caught_up(voter)
+            if is_ready and self.peers.may_take_over(self.place_of(member.group, voter)):
+                return voter
         return None
 
     def _core_count(self, node: NodeId) -> int:
         known = self._groups.cluster.nodes.get(node)
         return 1 if known is None else known.core_count
+
+    def place_of(self, group: GroupId, member: MemberId) -> PeerId:
+        """Return the core that has a member of a group, or should have it."""
+        node = node_of(member)
+        return (node, self.replica_core(group, node))
 
     def replica_core(self, group: GroupId, node: NodeId) -> CoreId:
         """Return which core of a node has its replica, or should, by how groups are placed."""
@@ -216,13 +224,13 @@ class Peering:
 
     # --- what members say (`Postman`) ---
 
-    def send(self, member: Member, to: NodeId, message: Message, beside: bytes = b"", /) -> None:
+    def send(self, member: Member, to: MemberId, message: Message, beside: bytes = b"", /) -> None:
         if isinstance(message, HeartbeatAnswer):
             return  # sessions answer for all groups at once
         if isinstance(message, Append) and message.runs:
             self._couriers.send(member, to, message)
         else:
-            self._put(member.group, to, message, [beside] if beside else [], [])
+            self._put(member, to, message, [beside] if beside else [], [])
 
     def lead(self, member: Member) -> None:
         group = member.group
@@ -231,7 +239,7 @@ class Peering:
         self._unsettled[group] = member
         self.peers.terms.follows(group)
 
-    def follow(self, member: Member, leader: NodeId | None) -> None:
+    def follow(self, member: Member, leader: MemberId | None) -> None:
         self._forget_led(member.group)
         if leader is None:
             self.peers.terms.asks(member.group)
@@ -255,20 +263,20 @@ class Peering:
 
     def _put(
         self,
-        group: GroupId,
-        to: NodeId,
+        member: Member,
+        to: MemberId,
         message: Message,
         payload: list[Part],
         chunks: list[ChunkId],
         /,
     ) -> None:
-        link = self.peers.data((to, self.replica_core(group, to)))
+        link = self.peers.data(self.place_of(member.group, to))
         if link is None:
             for chunk in chunks:
                 self._shard.arena.release(chunk)
             self.dropped += 1
             return
-        address = Address(group, self._own, to)
+        address = Address(member.group, member.raft.self_id, to)
         link.put(self._shard.now_ms, address, message, payload, chunks)
 
     def _damaged(self, member: Member, error: int) -> None:
@@ -324,18 +332,22 @@ class Peering:
 
     def _received(self, peer: PeerId, message: PeerMessage) -> None:
         group = message.group
-        if (message.sender, message.recipient) != (peer[0], self._own):
-            self.dropped += 1  # of a member that is no more
+        if node_of(MemberId(message.sender)) != peer[0]:
+            self.dropped += 1  # what another node's member says comes from that node
             return
         member = self._groups.members.get(group)
         if member is None:
-            if not self._groups.siblings.pass_on(group, _encode_passed(peer, message)):
+            if not self._groups.siblings.pass_on(group, _encode_passed(peer[1], message)):
                 self.dropped += 1
             return
-        self.bring(member, peer[0], message.message, message.payload)
+        self.bring(member, message)
 
-    def bring(self, member: Member, sender: NodeId, message: Message, payload: memoryview) -> None:
+    def bring(self, member: Member, brought: PeerMessage) -> None:
         """Give a message to a member, unless there is no room for what it brings."""
+        sender, payload = MemberId(brought.sender), brought.payload
+        if brought.recipient != member.raft.self_id:
+            self.dropped += 1  # for a member that is no more (C3)
+            return
         if member.is_damaged or member.log.is_leaving:
             self.dropped += 1  # it does not know what it has promised, or another core does now
             return
@@ -345,31 +357,46 @@ class Peering:
         if payload and not self._shard.store.has_room(len(payload) + _ENTRIES_SLACK_BYTES):
             self.dropped += 1
             return
-        member.receive(self._shard.now_ms, RaftReceived(sender, message), payload)
+        member.receive(self._shard.now_ms, RaftReceived(sender, brought.message), payload)
 
     def passed(self, body: bytes) -> None:
         """Take a message that another node had sent to a sibling of this core."""
-        node, core, group, size = _PASSED.unpack_from(body)
+        core, group, sender, recipient, size = _PASSED.unpack_from(body)
         at = _PASSED.size + size
         message = codec.decode(body[_PASSED.size : at])
         member = self._groups.members.get(GroupId(group))
         if member is None:
             self.dropped += 1
             return
-        self.leads.found(member.group, NodeId(node), CoreId(core))
-        self.bring(member, NodeId(node), message, memoryview(body)[at:])
+        self.leads.found(member.group, node_of(MemberId(sender)), CoreId(core))
+        payload = memoryview(body)[at:]
+        self.bring(member, PeerMessage(member.group, sender, recipient, message, payload))
 
     def _told(self, group: GroupId, node: NodeId, message: Message) -> None:
         member = self._groups.members.get(group)
         if member is not None and _takes_part(member):
-            member.step(self._shard.now_ms, RaftReceived(node, message))
+            sender = self._member_on(member, node)
+            member.step(self._shard.now_ms, RaftReceived(sender, message))
+
+    def _member_on(self, member: Member, node: NodeId) -> MemberId:
+        """Return which member of a group speaks from a node: rows name groups and no members.
+
+        One that this replica has not heard of yet is that of the plan.
+        """
+        raft = member.raft
+        if raft.leader is not None and node_of(raft.leader) == node:
+            return raft.leader
+        for each in raft.configuration.members:
+            if node_of(each) == node:
+                return each
+        return member_id(node, 0)
 
     def _life_ended(self, news: LifeEnded) -> None:
         now_ms = self._shard.now_ms
         for group, term, _incarnation in news.led:
             member = self._groups.members.get(group)
             if member is not None and _takes_part(member):
-                member.step(now_ms, LeaderGone(news.peer[0], term))
+                member.step(now_ms, LeaderGone(self._member_on(member, news.peer[0]), term))
                 self._groups.lead_changed(group)
         self._sweep_at_ms = now_ms
 
@@ -473,15 +500,15 @@ class Peering:
                 continue
             raft, last = member.raft, member.log.last_index
             now = {
-                node: index
-                for node, index in raft.match_indexes().items()
-                if node != self._own and index < last
+                follower: index
+                for follower, index in raft.match_indexes().items()
+                if follower != raft.self_id and index < last
             }
-            for node, index in now.items():
-                heard_ms = self.follower_heard_ms(group, raft.term, node)
-                is_stuck = before.get(node, -1) == index
+            for follower, index in now.items():
+                heard_ms = self.follower_heard_ms(group, raft.term, follower)
+                is_stuck = before.get(follower, -1) == index
                 if is_stuck and now_ms - heard_ms < limits.PEER_SILENT_MS and raft.is_leader:
-                    member.step(now_ms, RaftReceived(node, HeartbeatAnswer(raft.term, 0)))
+                    member.step(now_ms, RaftReceived(follower, HeartbeatAnswer(raft.term, 0)))
             if now:
                 before.clear()
                 before.update(now)
@@ -499,16 +526,16 @@ class Peering:
         placed = self._placed.setdefault(group, {})
         former = dict(placed)
         placed.clear()
-        for node in raft.configuration.members:
-            if node == self._own:
+        for follower in raft.configuration.members:
+            if follower == raft.self_id:
                 continue
-            peer = (node, self.replica_core(group, node))
+            peer = self.place_of(group, follower)
             session = self.peers.session(peer)
             if session is None:
                 self._rows[group] = member  # it is not registered yet, or no more
                 continue
-            session.led.put(group, raft.term, raft.heartbeat(node, 0).committed_index)
-            placed[node] = peer
+            session.led.put(group, raft.term, raft.heartbeat(follower, 0).committed_index)
+            placed[peer[0]] = peer
         for node, peer in former.items():
             if placed.get(node) != peer:
                 self._drop_row(group, peer)
@@ -534,7 +561,8 @@ class Peering:
                     self._unsettled[group] = member
                 continue
             self.tell_lead(member)
-            if set(member.raft.configuration.members) != set(self._in_sync(group)):
+            nodes = {node_of(each) for each in member.raft.configuration.members}
+            if nodes != set(self._in_sync(group)):
                 self._unsettled[group] = member
             for node, peer in self._placed.get(group, {}).items():
                 if self.replica_core(group, node) != peer[1]:
@@ -547,7 +575,7 @@ class Peering:
     def tell_lead(self, member: Member) -> None:
         """Say that *member* leads, and who is in sync with it."""
         raft, group = member.raft, member.group
-        in_sync = raft.in_sync(self._shard.now_ms)
+        in_sync = tuple(node_of(each) for each in raft.in_sync(self._shard.now_ms))
         known = self.leads.of(group)
         revision = 1
         if known is not None and known.term == raft.term:
@@ -564,6 +592,7 @@ def _takes_part(member: Member) -> bool:
     return not member.is_damaged and not member.log.is_leaving
 
 
-def _encode_passed(peer: PeerId, message: PeerMessage) -> bytes:
+def _encode_passed(core: CoreId, message: PeerMessage) -> bytes:
     encoded = codec.encode(message.message)
-    return _PASSED.pack(*peer, message.group, len(encoded)) + encoded + message.payload
+    members = (message.sender, message.recipient)
+    return _PASSED.pack(core, message.group, *members, len(encoded)) + encoded + message.payload

@@ -16,7 +16,7 @@ from corelane.cluster.commands import (
 )
 from corelane.cluster.metadata import Change, Refused, other_directory_sentence
 from corelane.model import limits
-from corelane.model.ids import CoreId, NodeId
+from corelane.model.ids import CoreId, MemberId, member_id
 from corelane.raft.events import ChangeMembers
 from corelane.shard import council
 
@@ -117,15 +117,17 @@ class Registration:
         raft = controller.raft
         if not controller.serves or raft.membership.is_changing(raft.committed_index):
             return
-        nodes, now_ms = self._groups.cluster.nodes, self._shard.now_ms
+        now_ms = self._shard.now_ms
+        members = [member_id(node, 0) for node in self._groups.cluster.nodes]
         in_sync = set(raft.in_sync(now_ms))
-        ready = [node for node in nodes if node in in_sync and self._has_all(node)]
-        wanted = council.plan(raft.configuration, nodes.keys(), ready)
+        ready = [member for member in members if member in in_sync and self._has_all(member)]
+        wanted = council.plan(raft.configuration, members, ready)
         if wanted is not None:
             controller.step(now_ms, ChangeMembers(wanted.voters, wanted.learners))
 
-    def _has_all(self, node: NodeId) -> bool:
-        return node == self._shard.config.node or self._groups.controller.raft.is_caught_up(node)
+    def _has_all(self, member: MemberId) -> bool:
+        raft = self._groups.controller.raft
+        return member == raft.self_id or raft.is_caught_up(member)
 
     def _wanted(self) -> NodeRegistered:
         config = self._shard.config

@@ -10,7 +10,7 @@ C4. Of two slots the valid one with the higher sequence counts; the other one is
 import struct
 from typing import Final
 
-from corelane.model.ids import Index, Lsn, NodeId, Offset, Term
+from corelane.model.ids import Index, Lsn, MemberId, Offset, Term
 from corelane.model.record import record
 from corelane.storage.group_log import GroupLog, LogState
 from corelane.storage.layout import (
@@ -217,7 +217,7 @@ def decode_image(body: bytes, at: int) -> tuple[GroupImage, int]:
         )  # fmt: skip
         at += _SEGMENT.size
     state = LogState(
-        Term(term), NodeId(voted_for), Index(flushed_index), Offset(flushed_offset),
+        Term(term), MemberId(voted_for), Index(flushed_index), Offset(flushed_offset),
         Term(flushed_term), Index(first_index), Term(first_term), Offset(start_offset),
         max_timestamp, starts,
     )  # fmt: skip

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
-from corelane.model.ids import Index, Lsn, NodeId, Offset, Position, RecordKind, Term
+from corelane.model.ids import Index, Lsn, MemberId, Offset, Position, RecordKind, Term
 from corelane.model.record import record
 from corelane.raft import membership
 from corelane.storage import receiving
@@ -53,7 +53,7 @@ class LogState:
     """What recovery knows of a log before its tail is loaded."""
 
     term: Term
-    voted_for: NodeId
+    voted_for: MemberId
     flushed_index: Index
     flushed_offset: Offset
     flushed_term: Term
@@ -260,7 +260,7 @@ class GroupLog(LogReads):
         """
         return receiving.append_received(self, runs, first_index, payload)
 
-    def vote(self, term: Term, voted_for: NodeId) -> Lsn:
+    def vote(self, term: Term, voted_for: MemberId) -> Lsn:
         """Put a VOTE record; reported by the store when it is durable."""
         assert term >= self.term, "terms never go back"
         assert not self.is_leaving, "the other core would not know of the vote"

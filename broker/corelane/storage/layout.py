@@ -3,7 +3,7 @@
 import struct
 from typing import Final
 
-from corelane.model.ids import GroupId, Index, Lsn, NodeId, Offset, RecordKind, Term, TopicId
+from corelane.model.ids import GroupId, Index, Lsn, MemberId, Offset, RecordKind, Term, TopicId
 from corelane.model.record import record
 
 BLOCK_BYTES: Final = 4096
@@ -35,9 +35,11 @@ class Descriptor:
     topic: str
     topic_id: TopicId
     partition: int
-    voters: tuple[NodeId, ...]
+    voters: tuple[MemberId, ...]
     revision: int = 1
     """Rises with each move to another core: of two cores that own it, the higher one does."""
+    incarnation: int = 0
+    """Of this replica as a member: how many were made on this node before it."""
 
     @property
     def directory(self) -> str:
@@ -62,20 +64,26 @@ def encode_descriptor(descriptor: Descriptor) -> bytes:
         descriptor.topic_id,
     )
     voters = struct.pack(f"<{len(descriptor.voters)}i", *descriptor.voters)
-    return head + name + voters + encode_revision(descriptor.revision)
+    end = encode_revision(descriptor.revision)
+    if descriptor.incarnation:
+        end += _REVISION.pack(descriptor.incarnation)
+    return head + name + voters + end
 
 
 def decode_descriptor(data: bytes) -> Descriptor:
     """Return the descriptor that `encode_descriptor` made; LayoutError otherwise.
 
-    Those from before groups could move end where the revision follows now.
+    Those from before groups could move end where the revision follows now. Behind it is the
+    incarnation, of replicas that are not the first of their node.
     """
     try:
         group, partition, name_bytes, voter_count, topic_id = _DESCRIPTOR.unpack_from(data)
         end = _DESCRIPTOR.size + name_bytes
         name = data[_DESCRIPTOR.size : end].decode()
         voters = struct.unpack_from(f"<{voter_count}i", data, end)
-        revision = decode_revision(data[end + 4 * voter_count :])
+        end += 4 * voter_count
+        revision = decode_revision(data[end : end + _REVISION.size])
+        (incarnation,) = _REVISION.unpack(data[end + _REVISION.size :] or bytes(4))
     except (struct.error, UnicodeDecodeError) as fault:
         raise LayoutError(f"a group's description is malformed: {fault}") from fault
     return Descriptor(
@@ -83,8 +91,9 @@ def decode_descriptor(data: bytes) -> Descriptor:
         name,
         TopicId(topic_id),
         partition,
-        tuple(NodeId(v) for v in voters),
+        tuple(MemberId(v) for v in voters),
         revision,
+        incarnation,
     )
 
 

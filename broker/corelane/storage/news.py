@@ -4,7 +4,7 @@ import errno
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
-from corelane.model.ids import Index, NodeId, Term
+from corelane.model.ids import Index, MemberId, Term
 from corelane.model.record import record
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class News:
 
     entries: "list[tuple[GroupLog, Index, int]]"
     """(log, last durable index, truncations at that time), for `RaftGroup.persisted`."""
-    votes: "list[tuple[GroupLog, Term, NodeId]]"
+    votes: "list[tuple[GroupLog, Term, MemberId]]"
 
 
 NOTHING: Final = News([], [])

@@ -13,7 +13,7 @@ R7. A core's first lsn is drawn by lot: a client that puts bytes like records in
 from dataclasses import replace
 from typing import Final
 
-from corelane.model.ids import CONTROLLER_GROUP, GroupId, Index, Lsn, NodeId, RecordKind, Term
+from corelane.model.ids import CONTROLLER_GROUP, GroupId, Index, Lsn, MemberId, RecordKind, Term
 from corelane.model.record import record
 from corelane.storage import checkpoint
 from corelane.storage.checkpoint import Checkpoint, GroupImage
@@ -133,7 +133,7 @@ class GroupBuilder:
         self.gap = ""
         self.damage = self.image.damage
 
-    def vote(self, term: Term, voted_for: NodeId) -> None:
+    def vote(self, term: Term, voted_for: MemberId) -> None:
         """Take a vote; terms never go back (the row may be newer than the record)."""
         if term > self.term or (term == self.term and self.voted_for < 0):
             self.term, self.voted_for = term, voted_for
@@ -263,7 +263,7 @@ class Replay:
         if is_entry(kind):
             builder.add(found.index, self._entry(found, payload, builder))
         elif kind == RecordKind.VOTE:
-            voted_for = NodeId(int.from_bytes(payload, "little", signed=True))
+            voted_for = MemberId(int.from_bytes(payload, "little", signed=True))
             builder.vote(found.term, voted_for)
         elif kind == RecordKind.TRUNCATE:
             builder.truncate(found.index)
@@ -480,7 +480,7 @@ def _build(store: CoreStore, builder: GroupBuilder) -> GroupLog:
             log.configured.appended(index, log.control_payload(index))
     assert log.last_index == flushed + len(entries), "G1: none is missing"
     log.term = max(builder.term, log.last_term)
-    log.voted_for = builder.voted_for if log.term == builder.term else NodeId(-1)
+    log.voted_for = builder.voted_for if log.term == builder.term else MemberId(-1)
     log.is_dirty = bool(entries)
     log.damage = builder.damage
     is_controller = (

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from corelane.model.ids import (
-    NO_NODE,
+    NO_MEMBER,
     ChunkId,
     CoreId,
     GroupId,
@@ -505,7 +505,7 @@ class CoreStore:
 def empty_state() -> LogState:
     """Return the state of a log that never had an entry."""
     return LogState(
-        Term(0), NO_NODE, Index(0), Offset(0), Term(0), Index(1), Term(0), Offset(0),
+        Term(0), NO_MEMBER, Index(0), Offset(0), Term(0), Index(1), Term(0), Offset(0),
         NO_TIMESTAMP, [],
     )  # fmt: skip
 

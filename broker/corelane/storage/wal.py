@@ -20,7 +20,7 @@ from corelane.model.ids import (
     Index,
     JobId,
     Lsn,
-    NodeId,
+    MemberId,
     Offset,
     Position,
     RecordKind,
@@ -84,7 +84,7 @@ class PendingWrite:
         self.parts: list[Range] = []
         self.chunks: list[Chunk] = []
         self.entries: dict[GroupLog, tuple[Index, int]] = {}
-        self.votes: list[tuple[GroupLog, Term, NodeId]] = []
+        self.votes: list[tuple[GroupLog, Term, MemberId]] = []
         self.size_bytes = 0
         self.lsn_upto = Lsn(0)
 
@@ -245,7 +245,7 @@ class Wal:
         assert index >= 1
         self._open.entries[log] = (index, truncations)
 
-    def note_vote(self, log: "GroupLog", term: Term, voted_for: NodeId) -> None:
+    def note_vote(self, log: "GroupLog", term: Term, voted_for: MemberId) -> None:
         """Report this vote when the record put last is durable."""
         assert self._open is not None
         self._open.votes.append((log, term, voted_for))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
-from corelane.model.ids import NO_NODE, GroupId, Index, NodeId, Term
+from corelane.model.ids import NO_MEMBER, GroupId, Index, MemberId, Term
 from corelane.raft.config import HardState, RaftConfig
 from corelane.raft.core import RaftGroup
 from corelane.raft.effects import AppendEntries, Effect, PersistVote, Send, Truncate
@@ -16,7 +16,7 @@ from tests.unit.raft.script import NoJitter
 M = TypeVar("M", bound=Message)
 E = TypeVar("E", bound=Effect)
 
-ME, SECOND, THIRD, FOURTH, FIFTH = (NodeId(node) for node in range(1, 6))
+ME, SECOND, THIRD, FOURTH, FIFTH = (MemberId(node) for node in range(1, 6))
 
 
 def append_of(term: int, prev: tuple[int, int], *terms: int, committed: int = 0) -> Append:
@@ -43,12 +43,12 @@ class Bench:
         voters: int = 3,
         terms: Sequence[int] = (),
         term: int = 0,
-        voted_for: NodeId = NO_NODE,
+        voted_for: MemberId = NO_MEMBER,
         committed: int = 0,
     ) -> None:
         entries = [Entry(Term(one), f"{one}.{index}") for index, one in enumerate(terms, 1)]
         self.log = MemoryLog(entries)
-        nodes = tuple(NodeId(node) for node in range(1, voters + 1))
+        nodes = tuple(MemberId(node) for node in range(1, voters + 1))
         config = RaftConfig(GroupId(1), ME, nodes)
         hard = HardState(Term(term), voted_for, Index(committed))
         self.now_ms = 0
@@ -70,7 +70,7 @@ class Bench:
                 case _:
                     pass
 
-    def receive(self, sender: NodeId, message: Message) -> None:
+    def receive(self, sender: MemberId, message: Message) -> None:
         self.do(self.group.step(self.now_ms, Received(sender, message)))
 
     def wait(self, ms: int) -> None:
@@ -110,7 +110,7 @@ class Bench:
             if self.group.role is role:
                 self.receive(voter, grant)
 
-    def sent(self, kind: type[M], to: NodeId | None = None) -> list[M]:
+    def sent(self, kind: type[M], to: MemberId | None = None) -> list[M]:
         """Return the messages of one kind (to one peer) sent since the last look."""
         found: list[M] = []
         others: list[Effect] = []

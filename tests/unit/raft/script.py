@@ -21,7 +21,7 @@ count from 0, so that an answer can be read.
 
 from collections.abc import Callable
 
-from corelane.model.ids import Index, NodeId, Term
+from corelane.model.ids import Index, MemberId, Term
 from corelane.model.record import record
 from corelane.raft.config import RaftConfig, RaftSettings
 from corelane.raft.effects import Effect, Send
@@ -41,8 +41,8 @@ class NoJitter:
 class Flying:
     """A message on its way."""
 
-    sender: NodeId
-    to: NodeId
+    sender: MemberId
+    to: MemberId
     message: Message
     entries: list[Entry]
 
@@ -53,7 +53,7 @@ class Script:
     def __init__(self) -> None:
         self.now_ms = 0
         self.round = 0
-        self.replicas: dict[NodeId, Replica] = {}
+        self.replicas: dict[MemberId, Replica] = {}
         self.flying: list[Flying] = []
         self.lines: list[str] = []
         self.proposed = 0
@@ -95,14 +95,16 @@ class Script:
     def appended(self, replica: Replica, index: Index, entry: Entry) -> None:
         """Scripts see the effect, not the entry."""
 
-    def transmit(self, sender: NodeId, to: NodeId, message: Message, entries: list[Entry]) -> None:
+    def transmit(
+        self, sender: MemberId, to: MemberId, message: Message, entries: list[Entry]
+    ) -> None:
         self.lines.append(f"{sender} -> {to} {message}")
         self.flying.append(Flying(sender, to, message, entries))
 
     # -- Commands -------------------------------------------------------------------------------
 
     def _cluster(self, words: list[str], options: dict[str, str]) -> None:
-        nodes = tuple(NodeId(node) for node in range(1, int(words[0]) + 1))
+        nodes = tuple(MemberId(node) for node in range(1, int(words[0]) + 1))
         settings = RaftSettings(**{name: int(value) for name, value in options.items()})
         self.replicas = {}
         self.flying = []
@@ -116,7 +118,7 @@ class Script:
         entries = [Entry(term, f"{term}.{index}") for index, term in enumerate(terms, 1)]
         term = Term(int(options.get("term", terms[-1] if terms else 0)))
         disk = Disk()
-        disk.records = [*entries, VoteNote(term, NodeId(int(options.get("vote", -1))))]
+        disk.records = [*entries, VoteNote(term, MemberId(int(options.get("vote", -1))))]
         disk.sync(len(disk.records))
         replica.disk = disk
         replica.committed_kept = Index(int(options.get("committed", 0)))
@@ -235,4 +237,4 @@ class Script:
         self.lines = [f"{one.sender} -> {one.to} {one.message}" for one in self.flying]
 
     def _replica(self, words: list[str]) -> Replica:
-        return self.replicas[NodeId(int(words[0]))]
+        return self.replicas[MemberId(int(words[0]))]

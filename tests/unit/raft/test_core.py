@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from corelane.model.ids import GroupId, Index, NodeId, Term
+from corelane.model.ids import GroupId, Index, MemberId, Term
 from corelane.raft.config import HardState, RaftConfig, RaftSettings
 from corelane.raft.core import NEVER_MS, NOTHING, RaftGroup
 from corelane.raft.effects import (
@@ -33,7 +33,7 @@ from tests.simulation.raft_replica import Entry, MemoryLog
 from tests.unit.raft.bench import ME, SECOND, THIRD, Bench, append_of, terms
 from tests.unit.raft.script import NoJitter
 
-STRANGER = NodeId(99)
+STRANGER = MemberId(99)
 
 
 def make(config: RaftConfig, hard: HardState | None = None) -> RaftGroup:
@@ -263,7 +263,7 @@ def test_the_preferred_replica_stands_first() -> None:
     ("voters", "self_id", "settings"),
     [
         ((ME, ME), ME, RaftSettings()),
-        (tuple(NodeId(node) for node in range(1, 9)), ME, RaftSettings()),
+        (tuple(MemberId(node) for node in range(1, 9)), ME, RaftSettings()),
         ((ME,), ME, RaftSettings(round_timeout_ms=2000)),
         ((ME,), ME, RaftSettings(election_jitter_ms=0)),
         ((ME,), ME, RaftSettings(inflight_bytes_max=1)),
@@ -271,7 +271,7 @@ def test_the_preferred_replica_stands_first() -> None:
     ],
 )
 def test_a_configuration_that_cannot_work_is_refused(
-    voters: tuple[NodeId, ...], self_id: NodeId, settings: RaftSettings
+    voters: tuple[MemberId, ...], self_id: MemberId, settings: RaftSettings
 ) -> None:
     with pytest.raises(AssertionError):
         make(RaftConfig(GroupId(1), self_id, voters, settings))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from corelane.model.ids import Index, NodeId, Term
+from corelane.model.ids import Index, MemberId, Term
 from corelane.raft import membership
 from corelane.raft.effects import (
     AppendConfiguration,
@@ -43,7 +43,7 @@ def leading(voters: int = 3) -> Bench:
     return bench
 
 
-def change(bench: Bench, voters: tuple[NodeId, ...], learners: tuple[NodeId, ...] = ()) -> None:
+def change(bench: Bench, voters: tuple[MemberId, ...], learners: tuple[MemberId, ...] = ()) -> None:
     """Ask for members, and append the entry if the group wants one."""
     bench.do(bench.group.step(bench.now_ms, ChangeMembers(voters, learners)))
     append_wanted(bench)
@@ -57,7 +57,7 @@ def append_wanted(bench: Bench) -> None:
         bench.do(bench.group.configuration_appended(index, effect.configuration))
 
 
-def acknowledge(bench: Bench, *nodes: NodeId) -> None:
+def acknowledge(bench: Bench, *nodes: MemberId) -> None:
     end = bench.log.last_index
     for node in nodes:
         bench.receive(node, Appended(bench.group.term, end, end))
@@ -127,11 +127,11 @@ def test_a_leader_that_is_no_member_any_more_steps_down_when_that_is_committed()
         ((ME, FOURTH), (), "must be a learner first"),
         ((ME, ME), (), "named twice"),
         ((ME, SECOND), (SECOND,), "named twice"),
-        (tuple(map(NodeId, range(1, 9))), (), "at most 7"),
+        (tuple(map(MemberId, range(1, 9))), (), "at most 7"),
     ],
 )
 def test_members_that_cannot_be_are_refused(
-    voters: tuple[NodeId, ...], learners: tuple[NodeId, ...], why: str
+    voters: tuple[MemberId, ...], learners: tuple[MemberId, ...], why: str
 ) -> None:
     bench = leading()
     change(bench, voters, learners)
@@ -200,7 +200,7 @@ def test_a_configuration_as_bytes() -> None:
 def test_configurations_that_are_committed_are_not_kept() -> None:
     found = Membership(Configuration(VOTERS), [])
     for number in range(1, 100):
-        found.appended(Index(number), Configuration(VOTERS, (), (NodeId(number + 10),)))
+        found.appended(Index(number), Configuration(VOTERS, (), (MemberId(number + 10),)))
         found.committed(Index(number - 1))
     assert len(found._entries) <= 2
 
@@ -234,7 +234,7 @@ def test_a_hand_over_that_takes_too_long_is_given_up() -> None:
 
 
 @pytest.mark.parametrize("to", [ME, FIFTH, FOURTH])
-def test_a_hand_over_to_no_other_voter_is_refused(to: NodeId) -> None:
+def test_a_hand_over_to_no_other_voter_is_refused(to: MemberId) -> None:
     bench = leading()
     change(bench, VOTERS, (FOURTH,))
     bench.do(bench.group.step(bench.now_ms, TransferLeadership(to)))

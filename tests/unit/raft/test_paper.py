@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from corelane.model.ids import Index, NodeId, Term
+from corelane.model.ids import Index, MemberId, Term
 from corelane.raft.config import DEFAULT_SETTINGS
 from corelane.raft.effects import (
     BecameLeader,
@@ -161,7 +161,7 @@ def test_a_majority_of_the_full_cluster_elects(voters: int, needed: int) -> None
     number = bench.sent(Vote)[0].round
     for granted in range(1, needed + 1):
         assert bench.group.role is Role.CANDIDATE
-        bench.receive(NodeId(granted + 1), VoteAnswer(Term(1), number, True))
+        bench.receive(MemberId(granted + 1), VoteAnswer(Term(1), number, True))
     assert bench.group.role is Role.LEADER
     assert bench.asked(BecameLeader) == [BecameLeader(Term(1))]
 

@@ -5,7 +5,7 @@ Method and sources: see `test_paper.py`.
 
 import pytest
 
-from corelane.model.ids import NO_NODE, Index, NodeId, Term
+from corelane.model.ids import NO_MEMBER, Index, MemberId, Term
 from corelane.raft.config import DEFAULT_SETTINGS
 from corelane.raft.effects import (
     AppendEntries,
@@ -58,7 +58,7 @@ def test_an_entry_on_a_majority_is_committed(voters: int, needed: int) -> None:
     bench.sync_log()
     for node in range(2, needed + 2):
         assert bench.asked(Committed) == []
-        bench.receive(NodeId(node), Appended(Term(1), Index(1), Index(1)))
+        bench.receive(MemberId(node), Appended(Term(1), Index(1), Index(1)))
     assert bench.asked(Committed) == [Committed(Index(1))]
 
 
@@ -319,7 +319,7 @@ def test_a_vote_is_withheld_while_the_leader_is_heard() -> None:
     bench.now_ms = TIMEOUT_MS - 1
     bench.receive(THIRD, PreVote(Term(2), 1, Index(9), Term(1)))
     bench.receive(THIRD, Vote(Term(2), 2, Index(9), Term(1)))
-    assert (bench.group.term, bench.group.voted_for) == (1, NO_NODE)
+    assert (bench.group.term, bench.group.voted_for) == (1, NO_MEMBER)
     assert bench.sent(PreVoteAnswer) == [PreVoteAnswer(Term(1), 1, False)]
     assert bench.sent(VoteAnswer) == [VoteAnswer(Term(1), 2, False)]
     bench.now_ms = TIMEOUT_MS

@@ -2,13 +2,13 @@
 
 import pytest
 
-from corelane.model.ids import NodeId
+from corelane.model.ids import MemberId
 from corelane.raft.membership import Configuration
 from corelane.shard.council import Wanted, plan
 
 
-def nodes(*numbers: int) -> tuple[NodeId, ...]:
-    return tuple(NodeId(number) for number in numbers)
+def nodes(*numbers: int) -> tuple[MemberId, ...]:
+    return tuple(MemberId(number) for number in numbers)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corelane.model.ids import Index, NodeId, Term
+from corelane.model.ids import Index, MemberId, Term
 from corelane.raft.membership import Configuration
 from corelane.raft.messages import Append
 from corelane.raft.replication import term_in
@@ -18,7 +18,7 @@ def appends(draw: st.DrawFn) -> Append:
     last = prev + draw(st.integers(1, COUNT))
     starts = sorted(draw(st.sets(st.integers(prev + 1, last))) | {prev + 1})
     runs = tuple((Index(start), Term(2 + at)) for at, start in enumerate(starts))
-    members = Configuration((NodeId(1),))
+    members = Configuration((MemberId(1),))
     configured = sorted(draw(st.sets(st.integers(prev + 1, last), max_size=2)))
     configurations = tuple((Index(at), members) for at in configured)
     return Append(Term(50), 3, Index(prev), Term(1), Index(last), runs, Index(prev), configurations)

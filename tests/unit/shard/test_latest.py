@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from corelane.model.ids import Index
+from corelane.model.ids import Index, Offset
 from corelane.producers.sequences import ProducedBatch
 from corelane.shard import partition_fold
 from corelane.shard.latest import LatestByKey, LatestError
@@ -158,7 +158,7 @@ def test_a_coordinators_partition_keeps_both() -> None:
     kept = partition_fold.empty("__consumer_offsets", HOUR_MS)
     assert kept.latest is not None
     kept.latest.apply(Index(3), batch([(b"a", b"1")]))
-    kept.producers.appended(ProducedBatch(Index(3), 5, 0, 0, 1, 0, 1_000))
+    kept.producers.appended(ProducedBatch(Index(3), 5, 0, 0, 1, Offset(0), 1_000))
     kept.producers.committed(Index(3))
     data = kept.encode()
     again = partition_fold.decode(data, "__consumer_offsets", HOUR_MS)

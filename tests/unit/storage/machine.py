@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from corelane.model.ids import CoreId, GroupId, Index, Lsn, NodeId, Offset, RecordKind, Term
+from corelane.model.ids import CoreId, GroupId, Index, Lsn, MemberId, Offset, RecordKind, Term
 from corelane.model.record import record
 from corelane.storage.disk import Disk
 from corelane.storage.effects import DiskDone, DiskEffect
@@ -489,7 +489,7 @@ class Machine:
 
     def vote(self, log: GroupLog, term: int, voted_for: int) -> None:
         """Put a vote."""
-        lsn = log.vote(Term(term), NodeId(voted_for))
+        lsn = log.vote(Term(term), MemberId(voted_for))
         self._logged(lsn, log.group, Vote(term, voted_for))
 
     def truncate(self, log: GroupLog, from_index: int) -> None:

@@ -3,7 +3,7 @@
 import struct
 from dataclasses import replace
 
-from corelane.model.ids import GroupId, Lsn, NodeId, RecordKind, TopicId
+from corelane.model.ids import GroupId, Lsn, MemberId, RecordKind, TopicId
 from corelane.model.record import record
 from corelane.storage.layout import Descriptor
 from corelane_native import crc32c
@@ -208,5 +208,5 @@ def descriptor(number: int, partition: int = 0) -> Descriptor:
     """Return the description of a test group; number 0 is the controller's."""
     topic_id = TopicId(number.to_bytes(4, "big") * 4)
     return Descriptor(
-        GroupId(number), f"topic{number}" if number else "", topic_id, partition, (NodeId(1),)
+        GroupId(number), f"topic{number}" if number else "", topic_id, partition, (MemberId(1),)
     )

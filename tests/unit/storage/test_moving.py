@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from corelane.model.ids import CoreId, GroupId, Index, NodeId, RecordKind, TopicId
+from corelane.model.ids import CoreId, GroupId, Index, MemberId, RecordKind, TopicId
 from corelane.storage.checkpointing import Phase
 from corelane.storage.dump import verify, wal_files
 from corelane.storage.effects import LinkFiles, SegmentWrite, Sync, Unlink, WalPrepare, WalWrite
@@ -382,9 +382,11 @@ def test_thousands_of_groups_are_dropped_with_a_full_log() -> None:
 
 def test_a_directory_from_before_groups_could_move_is_read() -> None:
     """A description ended before the revision, and a DROP record was empty."""
-    old = Descriptor(GroupId(7), "topic", TopicId(bytes(16)), 3, (NodeId(1), NodeId(2)))
+    old = Descriptor(GroupId(7), "topic", TopicId(bytes(16)), 3, (MemberId(1), MemberId(2)))
     assert decode_descriptor(encode_descriptor(old)[:-4]) == old
     assert decode_descriptor(encode_descriptor(replace(old, revision=9))).revision == 9
+    again = replace(old, revision=9, incarnation=3)
+    assert decode_descriptor(encode_descriptor(again)) == again
     assert decode_revision(b"") == 1
     for bad in (b"\1", b"\1\0\0\0\0", bytes(4)):
         with pytest.raises(LayoutError):

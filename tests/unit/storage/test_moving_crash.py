@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from corelane.model.ids import NO_NODE, Index, JobId
+from corelane.model.ids import NO_MEMBER, Index, JobId
 from corelane.storage import dropping, moving, recovery
 from corelane.storage.dropping import Dropping
 from corelane.storage.effects import Sync
@@ -88,7 +88,7 @@ def decoded_without_tail(data: bytes) -> Parcel:
 
 def decoded_without_vote(data: bytes) -> Parcel:
     parcel = _decode(data)
-    state = replace(parcel.image.state, voted_for=NO_NODE)
+    state = replace(parcel.image.state, voted_for=NO_MEMBER)
     return replace(parcel, image=replace(parcel.image, state=state))
 
 
