@@ -1,0 +1,1 @@
+"""Consumer groups: who has which partitions, and how far each has read."""
