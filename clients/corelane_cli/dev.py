@@ -36,7 +36,12 @@ def dev(overrides: Mapping[str, Value], error_format: str = "text") -> int:
     Every port is free unless *overrides* name one.
     """
     path = tempfile.mkdtemp(prefix="corelane-dev-")
-    settings: dict[str, Value] = {"corelane.port": 0, **overrides, "corelane.data.dir": path}
+    settings: dict[str, Value] = {
+        "corelane.port": 0,
+        "group.initial.rebalance.delay.ms": 0,  # tests wait for their first record
+        **overrides,
+        "corelane.data.dir": path,
+    }
     try:
         return runtime.serve(load(None, settings), announce=_print_lines)
     except StartError as error:

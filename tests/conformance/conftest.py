@@ -32,6 +32,8 @@ SHAPES: dict[str, dict[str, object]] = {
     "one-behind-one": {"corelane.cores": 1, "corelane.advertise": "node"},
 }
 """How many brokers clients see, and how many cores are behind them."""
+QUICK: dict[str, object] = {"group.initial.rebalance.delay.ms": 100}
+"""Kafka's three seconds for each group would be most of the time of the tests."""
 SHAPES_ALWAYS = 2
 """With one core less happens than with three: `CORELANE_SHAPES=all` has those, too."""
 
@@ -50,7 +52,7 @@ def bootstrap(request: pytest.FixtureRequest) -> Iterator[Address]:
     if named is not None:
         yield named
         return
-    with brokers.corelane(SHAPES[request.param]) as running:
+    with brokers.corelane(SHAPES[request.param] | QUICK) as running:
         yield running.bootstrap
 
 

@@ -1,31 +1,122 @@
-"""FindCoordinator (key 10), versions 0 to 4: where a group or transaction is coordinated.
+"""FindCoordinator (key 10), versions 0 to 6: where a group is coordinated.
 
-v3  flexible.  v4  several keys at once (KIP-699). Until consumer groups and transactions land
-there is no coordinator: every key is answered COORDINATOR_NOT_AVAILABLE, which clients retry.
+v1  kinds of keys.  v3  flexible.  v4  several keys at once (KIP-699).  v5  more retriable errors.
+v6  share groups (not served). The topic that groups are kept in is made when it is first needed,
+and the answer waits (a moment) for that, so that a first consumer has not to ask twice.
 """
 
-from corelane.model.errors import ErrorCode
-from corelane.shard.call import Call
-from corelane.shard.shard import Shard
-from corelane.wire.compiler import message_type
+from enum import IntEnum
+from functools import partial
 
+from corelane.api.coordinating import coordinating_group, offsets_wish
+from corelane.api.early import EarlyCall
+from corelane.api.leaders import brokers_of, lead_of
+from corelane.api.topic_creation import TopicReady, create
+from corelane.model.errors import ErrorCode
+from corelane.model.internal_topics import OFFSETS_TOPIC
+from corelane.shard.call import Call
+from corelane.shard.config import Advertised
+from corelane.shard.shard import Shard
+from corelane.wire.compiler import Message, message_type
+
+CREATE_WAIT_MS = 5_000
 _BATCHED_FROM = 4
-_SENTENCE = "this broker does not serve consumer groups and transactions yet: assign partitions"
 
 Response = message_type("FindCoordinatorResponse")
 Row = message_type("FindCoordinatorResponse.Coordinator")
 
 
+class KeyType(IntEnum):
+    """What a key names."""
+
+    GROUP = 0
+    TRANSACTION = 1
+    SHARE = 2
+
+
 def handle(shard: Shard, call: Call) -> None:
-    """Say that there is no coordinator."""
-    del shard
+    """Answer now, when the topics are known at all, or when that of the groups is made."""
+    groups = shard.groups
+    if not groups.is_reconciled:
+        EarlyCall(shard, call, lambda: groups.is_reconciled, partial(_known, shard))
+        return
     request = call.decode()
-    error = ErrorCode.COORDINATOR_NOT_AVAILABLE
-    if call.version >= _BATCHED_FROM:
-        found = [
-            Row(key=key, node_id=-1, port=-1, error_code=error, error_message=_SENTENCE)
-            for key in request.coordinator_keys
-        ]
-        call.answer(Response(coordinators=found))
+    is_missing = OFFSETS_TOPIC.encode() not in groups.topics
+    if request.key_type != KeyType.GROUP or not is_missing:
+        _answer(shard, call, request)
+        return
+    if not groups.siblings.is_controller:
+        shard.forwarding.to_controller(call)  # it makes the topic, and answers as we would
+        return
+    kept = call.keep()
+
+    def created() -> None:
+        if not kept.slot.connection.is_closed:
+            _answer(shard, kept, request)
+
+    ready = TopicReady(shard, shard.now_ms + CREATE_WAIT_MS, created)
+    wish = offsets_wish(groups.cluster, shard.config.config.groups)
+    create(shard, wish, ready, _ignored)
+    ready.begin()
+
+
+def _known(shard: Shard, call: Call, is_known: bool) -> None:
+    """Go on with an early request; nobody is told that there is no coordinator at all."""
+    if is_known:
+        handle(shard, call)
     else:
-        call.answer(Response(error_code=error, error_message=_SENTENCE, node_id=-1, port=-1))
+        shard.forwarding.close(call)
+
+
+def _ignored(error: int, sentence: str) -> None:
+    """What is not there is answered as not available, which clients retry."""
+
+
+def _answer(shard: Shard, call: Call, request: Message) -> None:
+    if call.version >= _BATCHED_FROM:
+        rows = [_find(shard, call, request.key_type, key) for key in request.coordinator_keys]
+        call.answer(Response(coordinators=rows))
+        return
+    row = _find(shard, call, request.key_type, request.key)
+    call.answer(
+        Response(
+            error_code=row.error_code,
+            error_message=row.error_message,
+            node_id=row.node_id,
+            host=row.host,
+            port=row.port,
+        )
+    )
+
+
+def _find(shard: Shard, call: Call, key_type: int, key: str) -> Message:
+    if key_type == KeyType.TRANSACTION:
+        text = "this broker does not serve transactions yet"
+        return _refusal(key, ErrorCode.COORDINATOR_NOT_AVAILABLE, text)
+    if key_type != KeyType.GROUP:
+        return _refusal(key, ErrorCode.INVALID_REQUEST, f"key type {key_type} is not served")
+    if not key:
+        return _refusal(key, ErrorCode.INVALID_GROUP_ID, "a group has a name")
+    broker = _coordinator(shard, call, key)
+    if broker is None:
+        text = "the group's coordinator is not there yet: retry"
+        return _refusal(key, ErrorCode.COORDINATOR_NOT_AVAILABLE, text)
+    return Row(
+        key=key, node_id=broker.broker_id, host=broker.host, port=broker.port, error_message=None
+    )
+
+
+def _coordinator(shard: Shard, call: Call, key: str) -> Advertised | None:
+    """Return the broker that leads the partition of *key*; None: nobody, for now."""
+    topic = shard.groups.topics.get(OFFSETS_TOPIC.encode())
+    if topic is None or topic.is_deleted:
+        return None
+    lead = lead_of(shard, coordinating_group(shard, topic, key))
+    if lead is None:
+        return None
+    brokers = brokers_of(shard, call.slot.connection)
+    return next((each for each in brokers if each.broker_id == lead.leader_id), None)
+
+
+def _refusal(key: str, error: ErrorCode, text: str) -> Message:
+    return Row(key=key, node_id=-1, host="", port=-1, error_code=error, error_message=text)

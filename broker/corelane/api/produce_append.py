@@ -139,6 +139,10 @@ class RowAppend:
         if row[3]:
             self._refuse(row[3], BATCH_REASONS[row[4]])
             return
+        if partition.latest is not None:
+            said = f"only the broker writes {partition.topic.name}"
+            self._refuse(ErrorCode.INVALID_TOPIC_EXCEPTION, said)
+            return
         fault = fault_of_batch(settings, max(row[6], size_bytes), row[8], keyless)
         if fault is None and settings.bounds_timestamps:
             fault = fault_of_time(settings, max_timestamp_ms, shard.wall_ms)

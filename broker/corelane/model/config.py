@@ -121,6 +121,22 @@ class ProducersConfig:
 
 
 @record
+class GroupsConfig:
+    """Consumer groups and the topic they are kept in."""
+
+    partition_count: int
+    replication_factor: int
+    offsets_retention_minutes: int
+    metadata_bytes_max: int
+    session_timeout_ms_min: int
+    session_timeout_ms_max: int
+    initial_delay_ms: int
+    members_max: int
+    consumer_session_timeout_ms: int
+    consumer_heartbeat_interval_ms: int
+
+
+@record
 class Config:
     """Everything an operator may choose. Equality ignores which keys were written down."""
 
@@ -131,6 +147,7 @@ class Config:
     log: LogConfig
     fetch: FetchConfig
     producers: ProducersConfig
+    groups: GroupsConfig
     listeners: list[Listener]
     """What `network` says of them, resolved."""
     given: frozenset[str] = field(default=frozenset(), compare=False)
@@ -165,6 +182,7 @@ _SECTIONS: Final[dict[str, type[Any]]] = {
     "log": LogConfig,
     "fetch": FetchConfig,
     "producers": ProducersConfig,
+    "groups": GroupsConfig,
 }
 
 

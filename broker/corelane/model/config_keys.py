@@ -225,9 +225,45 @@ _CLIENTS: Final = (
         " from writing a record twice.",
         1, limits.INT32_MAX),
 )
+
+_GROUPS: Final = (
+    Key("offsets.topic.num.partitions", "groups.partition_count", 50, "partitions", _NEW,
+        "How many coordinators consumer groups are spread over; fixed once the topic is made.",
+        1, limits.TOPIC_PARTITIONS_MAX),
+    Key("offsets.topic.replication.factor", "groups.replication_factor", 3, "replicas", _NEW,
+        "Of the topic that groups are kept in; with fewer nodes there are as many as there are.",
+        1, limits.REPLICAS_MAX),
+    Key("offsets.retention.minutes", "groups.offsets_retention_minutes", 7 * 24 * 60, "min", _LIVE,
+        "How long committed offsets are kept after their group has become empty.",
+        1, limits.INT32_MAX),
+    Key("offset.metadata.max.bytes", "groups.metadata_bytes_max", 4_096, "bytes", _LIVE,
+        "Of the text that a client may commit with an offset.",
+        0, 64 * limits.KIB),
+    Key("group.min.session.timeout.ms", "groups.session_timeout_ms_min", 6_000, "ms", _LIVE,
+        "The shortest silence after which a member may ask to be taken for dead.",
+        1, limits.INT32_MAX),
+    Key("group.max.session.timeout.ms", "groups.session_timeout_ms_max", 1_800_000, "ms", _LIVE,
+        "The longest; partitions of a dead member are read by nobody until then.",
+        1, limits.INT32_MAX),
+    Key("group.initial.rebalance.delay.ms", "groups.initial_delay_ms", 3_000, "ms", _LIVE,
+        "How long the first member of an empty group waits for others, so that starting many at"
+        " once is one rebalance; 0 in `corelane dev`.",
+        0, limits.INT32_MAX),
+    Key("group.max.size", "groups.members_max", 10_000, "members", _LIVE,
+        "Of one group; each rebalance tells its leader of all of them.",
+        1, 100_000),
+    Key("group.consumer.session.timeout.ms", "groups.consumer_session_timeout_ms", 45_000, "ms",
+        _LIVE,
+        "The same for group.protocol=consumer (KIP-848), where the broker chooses.",
+        1, limits.INT32_MAX),
+    Key("group.consumer.heartbeat.interval.ms", "groups.consumer_heartbeat_interval_ms", 5_000,
+        "ms", _LIVE,
+        "How often members of such groups report, and so how soon they hear of a new assignment.",
+        1, limits.INT32_MAX),
+)
 # fmt: on
 
-KEYS: Final = _NODE + _NETWORK + _STORAGE + _TOPICS + _LOG + _CLIENTS
+KEYS: Final = _NODE + _NETWORK + _STORAGE + _TOPICS + _LOG + _CLIENTS + _GROUPS
 KEYS_BY_NAME: Final = {key.name: key for key in KEYS}
 HEADINGS: Final = {
     "node": "This machine",
@@ -237,6 +273,7 @@ HEADINGS: Final = {
     "log": "What a topic does unless its own configuration says other",
     "fetch": "Reading",
     "producers": "Idempotent producers",
+    "groups": "Consumer groups",
 }
 
 FACTORS: Final = {

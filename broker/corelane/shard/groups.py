@@ -39,6 +39,7 @@ from corelane.model.ids import (
 )
 from corelane.raft.events import Tick
 from corelane.shard.controller import Applied, Controller
+from corelane.shard.hosts import Hosts
 from corelane.shard.id_blocks import IdBlocks
 from corelane.shard.member import Member
 from corelane.shard.moves import Moves
@@ -73,6 +74,7 @@ class Groups:
         self.is_reconciled = False
         self.is_resized = False  # this start has another number of cores than the last
         self.opening = Opening(shard, self, recovered)
+        self.hosts = Hosts(shard)
         shard.store.state_of = self._state_of
         self.siblings = Siblings(shard, self)
         peer = shard.config.peer
@@ -395,6 +397,7 @@ class Groups:
         self.siblings.led(partition.group, partition.raft.term)
         if self.peering is not None:
             self.peering.tell_lead(partition)
+        self.hosts.leads(partition)
 
     def release(self, partition: Partition) -> None:
         """Give up a partition that another core has taken over, durably."""
@@ -421,6 +424,8 @@ class Groups:
 
     def _delete_topic(self, plan: TopicPlan) -> None:
         topic = self.topics_by_id.pop(plan.topic_id)
+        for host in self.hosts:
+            host.topics_deleted({topic.name})
         self.moves.forget(part.group for part in plan.partitions)
         del self.topics[topic.name_bytes]
         assert not topic.is_deleted

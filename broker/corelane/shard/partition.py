@@ -107,6 +107,7 @@ class Partition(Member):
         "latest",
         "led",
         "left",
+        "lost",
         "number",
         "producers",
         "sync_waits",
@@ -142,6 +143,8 @@ class Partition(Member):
         self.trim_offset = Offset(0)  # the log start that it asks for
         self.is_dropped = False
         self.left: Callable[[], None] | None = None
+        self.lost: Callable[[], None] | None = None
+        """Called when it leads no more, or is gone."""
 
     @property
     def serves(self) -> bool:
@@ -314,6 +317,8 @@ class Partition(Member):
         self.twin_waits = []
         for _index, waiter in lost:
             waiter.settled(is_lost=True)
+        if self.lost is not None:
+            self.lost()
         for reader, number in self.fetch_waits.items():
             reader.wake(number)
 

@@ -11,7 +11,15 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, Records
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
-from tests.conformance.clients.base import TIMEOUT_S, ClientError, Place, Producing, Received, Sent
+from tests.conformance.clients.base import (
+    TIMEOUT_S,
+    ClientError,
+    Place,
+    Producing,
+    Received,
+    Sent,
+    Share,
+)
 from tests.conformance.probe import Address
 
 LOG_APPEND_TIME = 1
@@ -167,6 +175,37 @@ class Aiokafka:
             return None if found is None else int(found.offset)
 
         return _run(ask())
+
+    def read_in_group(self, topic: str, group: str, members: int, count: int) -> list[Received]:
+        async def read() -> list[Received]:
+            share = Share(count)
+            reading = [self._member(topic, group, share) for _ in range(members)]
+            found = await asyncio.wait_for(asyncio.gather(*reading), 2 * TIMEOUT_S)
+            return [each for part in found for each in part]
+
+        return _run(read())
+
+    async def _member(self, topic: str, group: str, share: Share) -> list[Received]:
+        received: list[Received] = []
+        consumer = AIOKafkaConsumer(
+            topic,
+            **self._common,
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+        )
+        await consumer.start()
+        try:
+            while share.is_open:
+                found = await consumer.getmany(timeout_ms=100, max_records=5)
+                for where, messages in found.items():
+                    taken = messages[: share.take(len(messages))]
+                    received += [_received(each) for each in taken]
+                    if taken:
+                        await consumer.commit({where: taken[-1].offset + 1})
+        finally:
+            await consumer.stop()
+        return received
 
     @asynccontextmanager
     async def _admin(self) -> AsyncIterator[Any]:

@@ -1,5 +1,7 @@
 """What the tests ask of every Python client: one small vocabulary, three dialects."""
 
+import threading
+import time
 from typing import Protocol
 
 from corelane.model.record import record
@@ -78,6 +80,27 @@ class ClientError(Exception):
         self.code = code
 
 
+class Share:
+    """How many records several members have yet to take, and until when."""
+
+    def __init__(self, count: int) -> None:
+        self._left = count
+        self._lock = threading.Lock()
+        self._deadline_s = time.monotonic() + TIMEOUT_S
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more are to be taken."""
+        return self._left > 0 and time.monotonic() < self._deadline_s
+
+    def take(self, count: int) -> int:
+        """Take up to *count*, and return how many that are."""
+        with self._lock:
+            taken = min(count, self._left)
+            self._left -= taken
+            return taken
+
+
 class Client(Protocol):
     """A Kafka client; every call connects anew and closes what it opened."""
 
@@ -115,6 +138,9 @@ class Client(Protocol):
 
     def add_partitions(self, topic: str, count: int) -> None:
         """Raise the number of partitions to *count*; raises ClientError."""
+
+    def read_in_group(self, topic: str, group: str, members: int, count: int) -> list[Received]:
+        """Return *count* records that as many consumers read together, and commit just those."""
 
     def replace_configs(self, topic: str, configs: dict[str, str]) -> None:
         """Let *topic* have these configurations and no others (AlterConfigs); ClientError."""

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.conformance.clients.base import (
     Producing,
     Received,
     Sent,
+    Share,
     Where,
 )
 from tests.conformance.probe import Address
@@ -166,6 +168,34 @@ class KafkaPython:
         with self._consumer() as consumer, _errors():
             found = consumer.offsets_for_times({where: timestamp_ms})[where]
         return None if found is None else int(found.offset)
+
+    def read_in_group(self, topic: str, group: str, members: int, count: int) -> list[Received]:
+        with ThreadPoolExecutor(members) as pool:  # joining blocks this client
+            share = Share(count)
+            found = [pool.submit(self._member, topic, group, share) for _ in range(members)]
+            return [each for future in found for each in future.result(2 * TIMEOUT_S)]
+
+    def _member(self, topic: str, group: str, share: Share) -> list[Received]:
+        received: list[Received] = []
+        consumer = kafka.KafkaConsumer(
+            topic,
+            **self._common,
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+        )
+        try:
+            with _errors():
+                while share.is_open:
+                    for where, messages in consumer.poll(100, max_records=5).items():
+                        taken = messages[: share.take(len(messages))]
+                        received += [_received(each) for each in taken]
+                        if taken:
+                            after = taken[-1].offset + 1
+                            consumer.commit({where: kafka.OffsetAndMetadata(after, "", -1)})
+        finally:
+            consumer.close()
+        return received
 
     @contextmanager
     def _admin(self) -> Iterator[Any]:

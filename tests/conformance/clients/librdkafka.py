@@ -177,6 +177,33 @@ class Librdkafka:
             (found,) = consumer.offsets_for_times([asked], timeout=TIMEOUT_S)
         return found.offset if found.offset >= 0 else None
 
+    def read_in_group(self, topic: str, group: str, members: int, count: int) -> list[Received]:
+        settings = {
+            "group.id": group,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+        }
+        consumers = [Consumer(self._common | settings) for _ in range(members)]
+        received: list[Received] = []
+        try:
+            for consumer in consumers:
+                consumer.subscribe([topic])
+            deadline_s = time.monotonic() + TIMEOUT_S
+            while len(received) < count and time.monotonic() < deadline_s:
+                for consumer in consumers:
+                    message = consumer.poll(0.02)
+                    if message is None or len(received) >= count:
+                        continue
+                    error = message.error()
+                    if error is not None:
+                        raise ClientError(error.code())
+                    received.append(_received(message))
+                    consumer.commit(message=message, asynchronous=False)
+        finally:
+            for consumer in consumers:
+                consumer.close()
+        return received
+
     @contextmanager
     def _consumer(self) -> Iterator[Consumer]:
         settings = {

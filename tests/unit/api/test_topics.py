@@ -166,14 +166,6 @@ def test_the_cluster_is_described_with_an_id_for_life(world: World) -> None:
     assert after.controller_id == 1000
 
 
-@pytest.mark.parametrize("version", range(5))
-def test_there_is_no_coordinator_yet(world: World, version: int) -> None:
-    request = message_type("FindCoordinatorRequest")(key="g", coordinator_keys=["g"])
-    answer = world.call(request, version)
-    row = answer.coordinators[0] if version >= 4 else answer
-    assert row.error_code == ErrorCode.COORDINATOR_NOT_AVAILABLE
-
-
 def test_thousands_of_partitions_open_over_many_turns(world: World) -> None:
     assert world.create_topic("wide", 2000).error_code == 0
     assert all(row.leader_id == 1000 for row in metadata(world, "wide").topics[0].partitions)
