@@ -1,0 +1,1 @@
+"""The coordinator of transactions: what one partition of `__transaction_state` decides."""
