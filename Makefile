@@ -6,6 +6,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 ARGS ?=
+SEEDS ?= 20
 
 BIN := .venv/bin
 BUILT_FROM := pyproject.toml setup.py $(wildcard native/*.py native/src/*.c native/src/*.h)
@@ -14,7 +15,7 @@ INSTALLED_DEV := .venv/.installed-dev
 # Once the tools of the tests are there, they are kept: running never takes them away.
 INSTALLED := $(if $(wildcard $(INSTALLED_DEV)),$(INSTALLED_DEV),$(INSTALLED_RUN))
 
-.PHONY: help start test check fix interop bench clean
+.PHONY: help start test check fix simulate mutants interop bench clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -35,6 +36,12 @@ check: $(INSTALLED_DEV) ## verify style, types, layers and the C core; changes n
 fix: $(INSTALLED_DEV) ## format, and mend what a program can mend
 	$(BIN)/ruff check --fix --exit-zero --quiet
 	$(BIN)/ruff format
+
+simulate: $(INSTALLED_DEV) ## run the simulations over many seeds; make simulate SEEDS=200
+	@$(BIN)/python -m tests.simulation.simulate --seeds $(SEEDS) $(ARGS)
+
+mutants: $(INSTALLED_DEV) ## plant known bugs one by one, and see that each is found
+	@$(BIN)/python -m tests.simulation.mutants $(ARGS)
 
 interop: $(INSTALLED_DEV) ## run kcat, Kafka's own tools and franz-go against a broker
 	@$(BIN)/python -m tests.conformance.interop $(ARGS)

@@ -7,10 +7,11 @@ heals: every group must be led, all replicas be equal, every acknowledged record
 
 import argparse
 
-from corelane.model.ids import MemberId
+from corelane.model.ids import MemberId, Offset
 from corelane.model.record import record
 from corelane.raft.events import TransferLeadership
 from corelane.shard.partition import Partition
+from corelane.wire.batch import whole_batches
 from corelane.wire.compiler import Message
 from corelane.wire.records import Producer
 from tests.simulation.cluster import NODES, Cluster, SimNode
@@ -205,13 +206,21 @@ class Storm:
                     assert records.count(value) == 1, f"{value!r} of partition {at} is doubled"
 
     def _read(self, partition: int) -> bytes:
+        """Return all that a partition has; one answer ends where a segment does."""
         node = self.cluster.leaders(partition + 1)[0]
-        start = node.members[partition + 1].log.start_offset
-        request = node.fetch_request("t", start, partition=partition, partition_max_bytes=1 << 22)
-        answer: Message = self.cluster.call(node, request, FETCH, conn=3)
-        row = answer.responses[0].partitions[0]
-        assert row.error_code == 0
-        return bytes(row.records or b"")
+        at, found, high_watermark = node.members[partition + 1].log.start_offset, b"", 1 << 62
+        while at < high_watermark:
+            request = node.fetch_request("t", at, partition=partition, partition_max_bytes=1 << 22)
+            answer: Message = self.cluster.call(node, request, FETCH, conn=3)
+            row = answer.responses[0].partitions[0]
+            assert row.error_code == 0
+            high_watermark = row.high_watermark
+            assert row.records or at == high_watermark, f"nothing at {at} of partition {partition}"
+            records = bytes(row.records or b"")
+            for _position, batch in whole_batches(records, len(records)):
+                at = Offset(batch.base_offset + batch.record_count)
+            found += records
+        return found
 
 
 def main() -> None:

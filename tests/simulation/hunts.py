@@ -1,0 +1,180 @@
+"""The hunts: one way each to run a seed, and what happened in it, counted.
+
+Events are what raft groups, shards or disks were handed; faults are deliberate ones: deaths, power
+cuts, pauses, cut networks, stopped or full disks, hand-overs, changes of members. What the weather
+does to every message (loss, delay, repetition, reordering) is not counted.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import pytest
+
+from corelane.model.record import record
+from corelane.shard.shard import Shard
+from tests.simulation import (
+    cluster_power,
+    cluster_storm,
+    node_storm,
+    raft_changes,
+    raft_cluster,
+    simulator,
+    world,
+)
+from tests.simulation.sim_disk import SimDisk
+from tests.unit.storage import replica_script, script
+from tests.unit.storage.machine import SMALL
+
+STORAGE_ACTIONS: Final = 200
+STORAGE_STRIDE: Final = 2
+REPLICA_STRIDE: Final = 5
+HAND_OVER_DICE: Final = 0.30
+"""Below it `Storm._strike` does harm or hands over; from it on it trims or produces."""
+
+
+@record
+class Tally:
+    """What happened in a seed."""
+
+    events: int
+    faults: int
+
+
+@record
+class Hunt:
+    """A simulation that a seed decides."""
+
+    name: str
+    run: Callable[[int], Tally]
+    replay: str
+    """The command that runs a seed again, where a failure does not name one itself."""
+
+
+class _Count:
+    n = 0
+
+
+@contextlib.contextmanager
+def _calls(
+    *methods: tuple[type, str], amount: Callable[..., int] = lambda *_words: 1
+) -> Iterator[_Count]:
+    """Count calls of *methods*, each as *amount* of its arguments says."""
+    count = _Count()
+
+    def counted(method: Any) -> Any:
+        def call(*words: Any, **named: Any) -> Any:
+            count.n += amount(*words)
+            return method(*words, **named)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name in methods:
+            patch.setattr(owner, name, counted(getattr(owner, name)))
+        yield count
+
+
+def _steps(_shard: Shard, _now_ms: int, _wall_ms: int, events: list[object]) -> int:
+    return len(events)
+
+
+def _raft(seed: int) -> Tally:
+    with _calls((raft_cluster.Cluster, "_trouble")) as faults:
+        events = raft_cluster.run_seed(seed).event_count
+    return Tally(events, faults.n)
+
+
+def _members(seed: int) -> Tally:
+    with _calls((raft_cluster.Cluster, "_trouble")) as faults:
+        run = raft_changes.run_seed(seed)
+    return Tally(run.event_count, faults.n + run.changes + run.transfers)
+
+
+class _Struck(cluster_storm.Storm):
+    """A storm that counts what does harm."""
+
+    faults = 0
+
+    def _state(self) -> object:
+        nodes = self.cluster.nodes.values()
+        return [(node.is_up, node.paused_until_ms) for node in nodes], {*self.cluster.cut}
+
+    def _strike(self, dice: float) -> None:
+        before = self._state()
+        super()._strike(dice)
+        self.faults += dice < HAND_OVER_DICE and before != self._state()
+
+
+def _cluster(seed: int) -> Tally:
+    with (
+        _calls((Shard, "step"), amount=_steps) as events,
+        _calls((cluster_storm.Storm, "_hand_over")) as handed,
+    ):
+        storm = _Struck(seed)
+        storm.run()
+    return Tally(events.n, storm.faults + handed.n)
+
+
+def _power(seed: int) -> Tally:
+    strikes = [(cluster_power.PowerCluster, "kill"), (cluster_storm.Storm, "_hand_over")]
+    with _calls((Shard, "step"), amount=_steps) as events, _calls(*strikes) as faults:
+        storm = cluster_power.run_seed(seed)
+    return Tally(events.n, faults.n + storm.stalls)
+
+
+def _cores(seed: int, *, has_power_cuts: bool) -> Tally:
+    strikes = ("kill", "cut_power", "resize", "pause", "stop_disk", "move")
+    harm = [(node_storm.Storm, name) for name in strikes]
+    with _calls((Shard, "step"), amount=_steps) as events, _calls(*harm) as faults:
+        node_storm.Storm(seed, 2 + seed % 3, has_power_cuts=has_power_cuts).run()
+    return Tally(events.n, faults.n)
+
+
+def _world(seed: int) -> Tally:
+    harm = [(simulator.Node, name) for name in ("crash", "fill_disk", "fail_disk")]
+    with _calls((Shard, "step"), amount=_steps) as events, _calls(*harm) as faults:
+        run = world.World(seed)
+        # As `world.run_seed`, but for the trace that only a person wants.
+        run.run()
+    return Tally(events.n, faults.n)
+
+
+def _storage(seed: int) -> Tally:
+    with _calls((SimDisk, "submit")) as events, _calls((SimDisk, "crash")) as faults:
+        script.crash_everywhere(SMALL, seed, actions=STORAGE_ACTIONS, stride=STORAGE_STRIDE)
+    return Tally(events.n, faults.n)
+
+
+def _replicas(seed: int) -> Tally:
+    with _calls((SimDisk, "submit")) as events, _calls((SimDisk, "crash")) as faults:
+        replica_script.crash_everywhere(seed, actions=STORAGE_ACTIONS, stride=REPLICA_STRIDE)
+    return Tally(events.n, faults.n)
+
+
+_STORAGE = f"tests.unit.storage.hunt --seeds 1 --actions {STORAGE_ACTIONS}"
+
+HUNTS: Final = (
+    Hunt("raft_cluster", _raft, "tests.simulation.raft_cluster --trace --seed {seed}"),
+    Hunt("raft_changes", _members, "tests.simulation.raft_changes --trace --seed {seed}"),
+    Hunt("cluster_storm", _cluster, "tests.simulation.cluster_storm --count 1 --seed {seed}"),
+    Hunt("cluster_power", _power, "tests.simulation.cluster_power --count 1 --seed {seed}"),
+    Hunt(
+        "node_storm",
+        lambda seed: _cores(seed, has_power_cuts=False),
+        "tests.simulation.node_storm --count 1 --cores {cores} --seed {seed}",
+    ),
+    Hunt(
+        "node_storm_power",
+        lambda seed: _cores(seed, has_power_cuts=True),
+        "tests.simulation.node_storm --weather power --count 1 --cores {cores} --seed {seed}",
+    ),
+    Hunt("world", _world, "tests.simulation.world --seed {seed}"),
+    Hunt("storage", _storage, f"{_STORAGE} --stride {STORAGE_STRIDE} --seed {{seed}}"),
+    Hunt("replicas", _replicas, f"{_STORAGE} --replicas --stride {REPLICA_STRIDE} --seed {{seed}}"),
+)
+
+
+def command(hunt: Hunt, seed: int) -> str:
+    """Return the one command that replays a seed."""
+    return f"python -m {hunt.replay.format(seed=seed, cores=2 + seed % 3)}"

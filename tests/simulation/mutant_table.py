@@ -1,0 +1,257 @@
+"""The table of bugs that are planted on purpose, each with the suite that has to find it.
+
+A bug is planted in one process by replacing a function or a constant (`Mutant`), or a line of a
+function's source (`Rewrite`). Mutants that other tests know, too, are taken from there by name.
+"""
+
+import inspect
+import textwrap
+from collections.abc import Iterable
+from typing import Any, Final, assert_never
+
+from corelane.model.record import record
+from corelane.producers import sequences
+from corelane.producers.sequences import ProducerTable
+from corelane.raft.voting import Voting
+from corelane.shard.member import Member
+from corelane.shard.partition import Partition
+from corelane.shard.registration import Registration
+from tests.simulation.raft_change_mutants import CHANGES
+from tests.simulation.raft_mutants import SCRIPTED, SIMULATED, Mutant
+from tests.simulation.sim_disk import SimDisk
+from tests.simulation.suites import (
+    CLUSTER,
+    CLUSTER_TESTS,
+    CORES,
+    CRASHES,
+    MEMBERS,
+    POWER,
+    PRODUCER_TESTS,
+    RAFT,
+    RAFT_TESTS,
+    SESSION_TESTS,
+    STORAGE_TESTS,
+    WORLD,
+    Suite,
+)
+from tests.unit.shard.peers.mutants import MUTANTS as SESSION_MUTANTS
+from tests.unit.storage import test_mutants as storage_mutants
+
+BUGS: Final = {
+    1: "vote before its term is durable",
+    2: "append acknowledged before durable",
+    3: "own copy counted before durable",
+    4: "entry of an older term committed by count",
+    5: "no own-term entry",
+    6: "term not raised on a higher one",
+    7: "longest-log check skipped",
+    8: "majority off by one for even groups",
+    9: "election timer not reset by a rejected append",
+    10: "two rounds at once",
+    11: "pre-vote granted while a leader is heard",
+    12: "configuration not restored on truncation",
+    13: "member id reused",
+    14: "snapshot above commit",
+    15: "torn tail cut below durable_upto",
+    16: "recycled record accepted",
+    17: "transfer without stepping down first",
+    18: "lease kept after a pause",
+    19: "high watermark shown past the own durable end",
+    20: "dedupe window of four",
+    21: "sequence overlay kept after truncation",
+    22: "segment written before commit",
+    23: "heartbeat refreshing a group it does not list",
+    24: "duplicate frame applied twice",
+}
+
+ABSENT: Final = {18: "there are no leases yet: fetches need none, coordinators will"}
+"""Bugs that have no place in the product yet, and why."""
+
+
+@record
+class Rewrite:
+    """One bug as another line: *old* stands once in the source of what is replaced."""
+
+    name: str
+    owner: Any
+    attribute: str
+    old: str
+    new: str
+
+
+Plant = Mutant | Rewrite
+
+
+@record
+class Row:
+    """One planted bug and who has to find it."""
+
+    number: int
+    plant: Plant
+    suite: Suite
+
+
+def place(plant: Plant) -> str:
+    """Return where a bug is planted, as a person would write it."""
+    owner: str = getattr(plant.owner, "__qualname__", "") or plant.owner.__name__
+    return f"{owner.removeprefix('corelane.')}.{plant.attribute}"
+
+
+def replacement(plant: Plant) -> Any:
+    """Return what takes the place of the right thing; asserts that there is such a place."""
+    assert hasattr(plant.owner, plant.attribute), f"{place(plant)} is no more"
+    match plant:
+        case Mutant():
+            return plant.replacement
+        case Rewrite():
+            return _rewritten(plant)
+        case _:
+            assert_never(plant)
+
+
+def _rewritten(plant: Rewrite) -> Any:
+    right = inspect.getattr_static(plant.owner, plant.attribute)
+    function: Any = right.fget if isinstance(right, property) else right
+    source = textwrap.dedent(inspect.getsource(function))
+    count = source.count(plant.old)
+    assert count == 1, f"{plant.old!r} stands {count} times in {place(plant)}"
+    found: dict[str, Any] = {}
+    code = compile(source.replace(plant.old, plant.new), place(plant), "exec")
+    exec(code, function.__globals__, found)  # noqa: S102 our own source but for one line
+    return found[plant.attribute]
+
+
+def _kept(self: ProducerTable, from_index: int) -> None:
+    """Go on as if the log had lost nothing."""
+    self._tail.clear()
+    self._appended_index = from_index - 1  # type: ignore[assignment]
+
+
+def _never(_self: object) -> bool:
+    return False
+
+
+def _named(mutants: Iterable[Any], *names: str) -> list[Mutant]:
+    known = {each.name: each for each in mutants}
+    found = [known[name] for name in names]
+    return [Mutant(each.name, each.owner, each.attribute, each.replacement) for each in found]
+
+
+def _rows(number: int, suite: Suite, plants: Iterable[Plant]) -> list[Row]:
+    return [Row(number, plant, suite) for plant in plants]
+
+
+def _numbered(suite: Suite, mutants: Iterable[Mutant]) -> list[Row]:
+    """Take the mutants whose names say which of the bugs they are."""
+    found = []
+    for mutant in mutants:
+        _, bracket, number = mutant.name.rstrip(")").rpartition(" (")
+        if bracket and number.isdecimal():
+            found.append(Row(int(number), mutant, suite))
+    return found
+
+
+_CRASHED = storage_mutants.CRASHED
+_TOLD = [mutant for mutant, _story in storage_mutants.TOLD]
+
+ROWS: Final = sorted(
+    [
+        *_numbered(RAFT, SIMULATED),
+        *_numbered(RAFT_TESTS, SCRIPTED),
+        *_numbered(MEMBERS, CHANGES),
+        *_rows(
+            1,
+            RAFT,
+            _named(
+                SIMULATED,
+                "votes asked for before the own is durable",
+                "granted vote never persisted",
+            ),
+        ),
+        *_rows(1, CRASHES, _named(_CRASHED, "votes are not replayed")),
+        *_rows(
+            2, CRASHES, _named(_CRASHED, "entries of the next write are reported with this one")
+        ),
+        Row(2, Mutant("a write is durable when it begins", SimDisk, "wal_is_synced", False), CORES),
+        *_rows(2, RAFT, _named(SIMULATED, "whole log acknowledged")),
+        Row(
+            5,
+            Rewrite(
+                "nothing is appended by a new leader",
+                Member,
+                "_lead",
+                'self.append_control(RecordKind.NEW_LEADER, b"")',
+                "pass",
+            ),
+            CLUSTER_TESTS,
+        ),
+        Row(
+            5,
+            Rewrite(
+                "served before the own term's entry is committed",
+                Partition,
+                "serves",
+                "self.raft.is_established",
+                "self.raft.is_leader",
+            ),
+            CLUSTER,
+        ),
+        *_rows(2, POWER, _named(SIMULATED, "append acknowledged before durable (2)")),
+        *_rows(3, POWER, _named(SIMULATED, "own copy counted early (3)")),
+        *_rows(7, POWER, _named(SIMULATED, "longest-log check skipped (7)")),
+        *_rows(10, RAFT_TESTS, _named(SCRIPTED, "campaign while the vote is not durable")),
+        *_rows(13, SESSION_TESTS, _named(SESSION_MUTANTS, "a member of any incarnation counts")),
+        Row(
+            13,
+            Mutant(
+                "an empty directory goes on under the id of the lost one",
+                Registration,
+                "is_foreign",
+                property(_never),
+            ),
+            CLUSTER_TESTS,
+        ),
+        Row(
+            14,
+            Rewrite(
+                "the fold of a snapshot has what is not committed",
+                ProducerTable,
+                "encode",
+                "producer.batches[: producer.committed_count]",
+                "producer.batches",
+            ),
+            PRODUCER_TESTS,
+        ),
+        *_rows(15, STORAGE_TESTS, _named(_TOLD, "claims are ignored", "headers are believed")),
+        *_rows(16, STORAGE_TESTS, _named(_TOLD, "the scan ignores generations")),
+        Row(
+            17,
+            Rewrite(
+                "the gate opens again while the other stands",
+                Voting,
+                "_hand_over_if_ready",
+                "self._step_down()",
+                "leadership.transfer_to = None",
+            ),
+            RAFT_TESTS,
+        ),
+        *_rows(19, CLUSTER, _named(SIMULATED, "high watermark beyond own disk (19)")),
+        Row(20, Mutant("four batches are remembered", sequences, "_WINDOW", 4), PRODUCER_TESTS),
+        Row(20, Mutant("four batches are remembered", sequences, "_WINDOW", 4), WORLD),
+        Row(
+            21,
+            Mutant("truncated batches count", ProducerTable, "truncated", _kept),
+            PRODUCER_TESTS,
+        ),
+        Row(21, Mutant("truncated batches count", ProducerTable, "truncated", _kept), CLUSTER),
+        *_rows(22, CRASHES, _named(_CRASHED, "uncommitted entries are flushed")),
+        *_rows(
+            23,
+            SESSION_TESTS,
+            _named(SESSION_MUTANTS, "a heartbeat refreshes a group that it does not list"),
+        ),
+        *_rows(24, SESSION_TESTS, _named(SESSION_MUTANTS, "a repeated frame is taken twice")),
+        *_rows(24, RAFT, _named(SIMULATED, "truncation without conflict")),
+    ],
+    key=lambda row: row.number,
+)
