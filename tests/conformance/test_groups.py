@@ -5,6 +5,8 @@ import uuid
 import pytest
 
 from tests.conformance.clients.base import Client, Producing, Sent
+from tests.conformance.clients.librdkafka import Librdkafka
+from tests.conformance.probe import Address
 
 RECORDS = 60
 
@@ -43,3 +45,23 @@ def test_committed_offsets_are_the_groups_own(client: Client, topic: str, group:
     assert len(client.read_in_group(topic, group, members=1, count=RECORDS)) == RECORDS
     again = client.read_in_group(topic, f"{group}-other", members=1, count=RECORDS)
     assert [each.offset for each in again] == [*range(RECORDS)]
+
+
+def test_the_new_protocol_works_too(bootstrap: Address, topic: str, group: str) -> None:
+    """KIP-848: the broker assigns; librdkafka speaks it when it is asked to."""
+    client = Librdkafka(bootstrap)
+    filled(client, topic, 4)
+    found = client.read_in_group(topic, group, members=2, count=RECORDS, protocol="consumer")
+    assert len({each.value for each in found}) == RECORDS
+    assert client.read_in_group(topic, group, members=1, count=0, protocol="classic") == []
+
+
+def test_a_group_changes_its_protocol_while_it_is_empty(
+    bootstrap: Address, topic: str, group: str
+) -> None:
+    client = Librdkafka(bootstrap)
+    filled(client, topic, 1)
+    first = client.read_in_group(topic, group, members=1, count=20)
+    rest = client.read_in_group(topic, group, members=1, count=20, protocol="consumer")
+    last = client.read_in_group(topic, group, members=1, count=20)
+    assert [each.offset for each in first + rest + last] == [*range(RECORDS)]

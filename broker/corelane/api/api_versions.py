@@ -6,6 +6,7 @@ in the layout of v0, listing just this API: clients retry with what it says (qui
 """
 
 import re
+from typing import Final
 
 from corelane.model.errors import ErrorCode
 from corelane.shard.call import Call
@@ -18,6 +19,12 @@ _SOFTWARE_NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 
 Response = message_type("ApiVersionsResponse")
 Row = message_type("ApiVersionsResponse.ApiVersion")
+Supported = message_type("ApiVersionsResponse.SupportedFeatureKey")
+Finalized = message_type("ApiVersionsResponse.FinalizedFeatureKey")
+
+FEATURES: Final = {"group.version": 1}
+"""Every node has them, so they are final. Without transaction.version clients use V1 (quirk 7)."""
+_FEATURES_EPOCH = 0
 
 
 def rows(shard: Shard) -> list[Message]:
@@ -41,7 +48,19 @@ def handle(shard: Shard, call: Call) -> None:
             call.answer(Response(error_code=ErrorCode.INVALID_REQUEST))
             return
         call.slot.connection.client_software = " ".join(names)
-    call.answer(Response(api_keys=rows(shard)))
+    supported = [Supported(name=name, max_version=level) for name, level in FEATURES.items()]
+    finalized = [
+        Finalized(name=name, min_version_level=level, max_version_level=level)
+        for name, level in FEATURES.items()
+    ]
+    call.answer(
+        Response(
+            api_keys=rows(shard),
+            supported_features=supported,
+            finalized_features_epoch=_FEATURES_EPOCH,
+            finalized_features=finalized,
+        )
+    )
 
 
 def unsupported(shard: Shard, call: Call) -> None:

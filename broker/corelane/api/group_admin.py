@@ -14,7 +14,6 @@ from corelane.wire.compiler import Message, message_type
 
 _NOT_FOUND_FROM = 6
 NOT_REQUESTED = -(2**31)
-CLASSIC = "classic"
 
 DescribeResponse = message_type("DescribeGroupsResponse")
 DescribedRow = message_type("DescribeGroupsResponse.DescribedGroup")
@@ -73,15 +72,15 @@ def list_groups(shard: Shard, call: Call) -> None:
     types = {kind.lower() for kind in request.types_filter}
     rows = []
     for host in shard.groups.hosts:
-        for name, protocol_type, state in host.coordinator.listed():
+        for name, protocol_type, state, kind in host.coordinator.listed():
             is_wanted = not states or state.lower() in states
-            if is_wanted and (not types or CLASSIC in types):
+            if is_wanted and (not types or kind in types):
                 rows.append(
                     ListedRow(
                         group_id=name,
                         protocol_type=protocol_type,
                         group_state=state,
-                        group_type=CLASSIC,
+                        group_type=kind,
                     )
                 )
     call.answer(ListResponse(groups=rows))

@@ -71,7 +71,7 @@ def join(shard: Shard, call: Call) -> None:
         new_member_id(shard, client_id if instance_id is None else instance_id),
         instance_id,
         client_id,
-        _host(call),
+        client_host(call),
         request.session_timeout_ms,
         request.session_timeout_ms if rebalance_ms < 0 else rebalance_ms,
         request.protocol_type,
@@ -106,7 +106,7 @@ def _joined(answer: Joined, version: int) -> Message:
     )
 
 
-def _host(call: Call) -> str:
+def client_host(call: Call) -> str:
     """Return the client's address as tools show it: with a slash, without the port."""
     return "/" + call.slot.connection.peer.rpartition(":")[0].strip("[]")
 

@@ -179,7 +179,8 @@ class FetchWait:
         if isinstance(host, ErrorCode):
             done(host)
         else:
-            host.ask(FetchOffsets(row.group_id, places, is_stable), done)
+            who = (row.member_id, row.member_epoch)
+            host.ask(FetchOffsets(row.group_id, places, is_stable, *who), done)
 
     def _close(self) -> None:
         self._open -= 1

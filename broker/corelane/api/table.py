@@ -11,6 +11,7 @@ from typing import Final
 from corelane.api import (
     alter_configs,
     api_versions,
+    consumer_groups,
     create_partitions,
     create_topics,
     delete_records,
@@ -66,6 +67,22 @@ _ROWS: Final = (
     ),
     ApiRow(47, "OffsetDelete", 0, 0, group_offsets.delete, gather=group_offsets.gather_delete),
     ApiRow(60, "DescribeCluster", 0, 2, describe_cluster.handle),
+    ApiRow(
+        68,
+        "ConsumerGroupHeartbeat",
+        0,
+        1,
+        consumer_groups.heartbeat,
+        gather=consumer_groups.gather_heartbeat,
+    ),
+    ApiRow(
+        69,
+        "ConsumerGroupDescribe",
+        0,
+        1,
+        consumer_groups.describe,
+        gather=consumer_groups.gather_describe,
+    ),
 )
 assert [row.key for row in _ROWS] == sorted({row.key for row in _ROWS})
 

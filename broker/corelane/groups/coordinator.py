@@ -17,12 +17,15 @@ from typing import Final, assert_never
 
 from corelane.groups import subscribed
 from corelane.groups.classic_group import ClassicGroup, State
+from corelane.groups.consumer_groups import CONSUMER_TYPE, ConsumerGroups
+from corelane.groups.consumer_records import ConsumerGroupRecord
+from corelane.groups.consumer_requests import ConsumerHeartbeatAnswer
 from corelane.groups.offsets_book import OffsetsBook
 from corelane.groups.rebalancing import Rebalancing, identity_fault
 from corelane.groups.records import (
+    ClassicRecord,
     CommittedOffset,
     GenerationRecord,
-    GroupRecord,
     OffsetRecord,
     Place,
 )
@@ -32,6 +35,7 @@ from corelane.groups.requests import (
     Beat,
     Commit,
     Committed,
+    ConsumerBeat,
     DeletedOffsets,
     DeleteGroup,
     DeleteOffsets,
@@ -50,6 +54,7 @@ from corelane.groups.requests import (
     Sync,
     Synced,
 )
+from corelane.groups.subscriptions import TopicsView
 from corelane.model.errors import ErrorCode
 from corelane.model.record import record
 
@@ -58,8 +63,13 @@ GROUP_ID_BYTES_MAX: Final = 4_096
 GROUPS_MAX: Final = 100_000
 """Of one coordinator; beyond, new ones are refused."""
 OFFSETS_PER_GROUP_MAX: Final = 100_000
+CLASSIC: Final = "classic"
 EXPIRY_CHECK_MS: Final = 600_000
 """Kafka's offsets.retention.check.interval.ms."""
+
+
+GroupRecord = ClassicRecord | ConsumerGroupRecord
+"""What the log says of groups of either protocol."""
 
 
 @record
@@ -74,17 +84,21 @@ class Outcome:
 class GroupCoordinator:
     """See above. Times: *now_ms* is monotonic, *wall_ms* the time of day for expiry alone."""
 
-    def __init__(self, settings: GroupSettings) -> None:
+    def __init__(self, settings: GroupSettings, topics: TopicsView) -> None:
         self.settings = settings
+        self.topics = topics
+        """As the cluster has them now; the caller replaces it."""
         self.now_ms = 0
         self.wall_ms = 0
         self.groups: dict[str, ClassicGroup] = {}
+        self.consumers = ConsumerGroups(self._kept, self._wake_consumers)
         self.offsets = OffsetsBook()
         self._rebalancing = Rebalancing(self)
         self._records: list[GroupRecord] = []
         self._pending: list[PendingCommit] = []
         self._answers: list[Answered] = []
         self._deadlines: list[tuple[int, str]] = []
+        self._consumer_wakes: dict[str, int] = {}
         self._expiry_ms = 0
 
     # --- the fold ---
@@ -100,7 +114,7 @@ class GroupCoordinator:
                 else:
                     self.groups[found.group] = ClassicGroup.restored(found.group, found.value)
             case _:
-                assert_never(found)
+                self.consumers.replay(found)
 
     def replay_pending(self, producer_id: int, found: OffsetRecord) -> None:
         """Take in a record whose transaction is open."""
@@ -118,12 +132,14 @@ class GroupCoordinator:
         self._expiry_ms = now_ms + EXPIRY_CHECK_MS
         for group in self.groups.values():
             self._rebalancing.lives_again(group)
+        self.consumers.loaded(now_ms)
 
     def live_records(self) -> Iterator[GroupRecord]:
         """Yield what a fresh log must say to give the same state."""
         for group in self.groups.values():
             if group.stored_value is not None:
                 yield GenerationRecord(group.group, group.stored_value)
+        yield from self.consumers.live_records()
         yield from self.offsets.live_records()
 
     # --- the border ---
@@ -135,6 +151,8 @@ class GroupCoordinator:
             case Beat():
                 error = self._rebalancing.beat(self._group_of(request.identity), request.identity)
                 self.answer(token, Simple(error))
+            case ConsumerBeat():
+                self.answer(token, self._consumer_beat(request))
             case Commit():
                 self._commit(token, request)
             case Join():
@@ -167,6 +185,8 @@ class GroupCoordinator:
             group = self.groups.get(name)
             if group is not None:
                 self._look(group)
+            else:
+                self.consumers.look(now_ms, name, self.topics)
         if now_ms >= self._expiry_ms:
             self._expiry_ms = now_ms + EXPIRY_CHECK_MS
             self._expire()
@@ -220,7 +240,35 @@ class GroupCoordinator:
             group.wake_ms = at_ms
             heapq.heappush(self._deadlines, (at_ms, group.group))
 
+    def _wake_consumers(self, name: str, at_ms: int) -> None:
+        """Look at a group of the new protocol; a look that comes too early does nothing."""
+        known_ms = self._consumer_wakes.get(name, 0)
+        if known_ms <= self.now_ms or at_ms < known_ms:
+            self._consumer_wakes[name] = at_ms
+            heapq.heappush(self._deadlines, (at_ms, name))
+
+    def _kept(self, made: ConsumerGroupRecord) -> None:
+        self._records.append(made)
+
     # --- requests ---
+
+    def _consumer_beat(self, request: ConsumerBeat) -> ConsumerHeartbeatAnswer:
+        """Take a heartbeat of the new protocol; an empty classic group gives its name up."""
+        name = request.group
+        if self._id_fault(name):
+            return ConsumerHeartbeatAnswer(ErrorCode.INVALID_REQUEST, "The group id is invalid.")
+        classic = self.groups.get(name)
+        if classic is not None:
+            if classic.state is not State.EMPTY or classic.pending:
+                text = f"Group {name} is not a consumer group."
+                return ConsumerHeartbeatAnswer(ErrorCode.GROUP_ID_NOT_FOUND, text)
+            if request.beat.member_epoch == 0:
+                self._end(classic)
+        if name not in self.consumers and len(self.consumers) >= GROUPS_MAX:
+            text = "This coordinator has too many groups."
+            return ConsumerHeartbeatAnswer(ErrorCode.COORDINATOR_NOT_AVAILABLE, text)
+        self.consumers.settings = self.settings.consumer
+        return self.consumers.heartbeat(self.now_ms, name, request.beat, self.topics)
 
     def _group_of(self, identity: Identity) -> ClassicGroup | None:
         return self.groups.get(identity.group)
@@ -233,6 +281,8 @@ class GroupCoordinator:
         if error is not ErrorCode.NONE:
             self.answer(token, Joined(error, join.member_id))
             return
+        if join.group in self.consumers:
+            self.consumers.delete(join.group)  # nobody is in it: it changes its kind
         group = self.groups.get(join.group)
         if group is None:
             group = ClassicGroup(join.group)
@@ -249,6 +299,9 @@ class GroupCoordinator:
         if not shortest <= join.session_timeout_ms <= longest:
             return ErrorCode.INVALID_SESSION_TIMEOUT  # [18]
         group = self.groups.get(join.group)
+        consumers = self.consumers.get(join.group)
+        if consumers is not None and consumers.classic_join_fault() is not ErrorCode.NONE:
+            return consumers.classic_join_fault()
         if group is None:
             if join.member_id:
                 return ErrorCode.UNKNOWN_MEMBER_ID
@@ -298,6 +351,10 @@ class GroupCoordinator:
         identity = commit.identity
         if self._id_fault(identity.group):
             return ErrorCode.INVALID_GROUP_ID
+        consumers = self.consumers.get(identity.group)
+        if consumers is not None:
+            who = (identity.member_id, identity.instance_id, identity.generation_id)
+            return consumers.commit_fault(*who)
         group = self.groups.get(identity.group)
         is_simple = identity.generation_id < 0 and not identity.member_id
         if group is None:
@@ -341,6 +398,11 @@ class GroupCoordinator:
         """Answer with what is known; nothing committed is no error [19]."""
         if self._id_fault(request.group):
             return FetchedOffsets(ErrorCode.INVALID_GROUP_ID)
+        consumers = self.consumers.get(request.group)
+        if consumers is not None:
+            error = consumers.fetch_fault(request.member_id, request.member_epoch)
+            if error is not ErrorCode.NONE:
+                return FetchedOffsets(error)
         known = self.offsets.of(request.group)
         places = tuple(known) if request.places is None else request.places
         rows = []
@@ -352,8 +414,9 @@ class GroupCoordinator:
 
     def _delete_offsets(self, request: DeleteOffsets) -> DeletedOffsets:
         group = self.groups.get(request.group)
+        consumers = self.consumers.get(request.group)
         known = self.offsets.of(request.group)
-        if group is None and not known:
+        if group is None and consumers is None and not known:
             return DeletedOffsets(ErrorCode.GROUP_ID_NOT_FOUND)
         read: frozenset[str] = frozenset()
         if group is not None and group.state is not State.EMPTY:
@@ -362,7 +425,7 @@ class GroupCoordinator:
             read = subscribed.topics_of(group)
         errors = []
         for topic, partition in request.places:
-            if topic in read:
+            if topic in read or (consumers is not None and consumers.is_subscribed_to(topic)):
                 errors.append(ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC)
                 continue
             if (topic, partition) in self.offsets.of(request.group):
@@ -376,14 +439,19 @@ class GroupCoordinator:
         group = self.groups.get(name)
         if self._id_fault(name):
             return ErrorCode.INVALID_GROUP_ID
-        if group is None and name not in self.offsets:
+        consumers = self.consumers.get(name)
+        if group is None and consumers is None and name not in self.offsets:
             return ErrorCode.GROUP_ID_NOT_FOUND
+        if consumers is not None and consumers.delete_fault() is not ErrorCode.NONE:
+            return consumers.delete_fault()
         if group is not None and (group.state is not State.EMPTY or group.pending):
             return ErrorCode.NON_EMPTY_GROUP
         for made in self.offsets.tombstones(name):
             self._emit(made)
         if group is not None:
             self._end(group)
+        if consumers is not None:
+            self.consumers.delete(name)
         return ErrorCode.NONE
 
     def _end(self, group: ClassicGroup) -> None:
@@ -397,7 +465,7 @@ class GroupCoordinator:
         if self._id_fault(name):
             return Described(name, ErrorCode.INVALID_GROUP_ID)
         if group is None:
-            if name in self.offsets:
+            if name in self.offsets and name not in self.consumers:
                 return Described(name, ErrorCode.NONE, State.EMPTY.value)
             return Described(name, ErrorCode.GROUP_ID_NOT_FOUND)
         is_stable = group.state is State.STABLE
@@ -410,13 +478,15 @@ class GroupCoordinator:
             group.described(),
         )
 
-    def listed(self) -> Iterator[tuple[str, str, str]]:
-        """Yield name, protocol type and state of every group."""
+    def listed(self) -> Iterator[tuple[str, str, str, str]]:
+        """Yield name, protocol type, state and kind of every group."""
         for group in self.groups.values():
-            yield group.group, group.protocol_type, group.state.value
+            yield group.group, group.protocol_type, group.state.value, CLASSIC
+        for name, state in self.consumers.listed():
+            yield name, subscribed.CONSUMER, state, CONSUMER_TYPE
         for name in self.offsets.groups():
-            if name not in self.groups:
-                yield name, "", State.EMPTY.value
+            if name not in self.groups and name not in self.consumers:
+                yield name, "", State.EMPTY.value, CLASSIC
 
     def topics_deleted(self, names: set[str]) -> None:
         """Forget what was committed of topics that are no more."""
@@ -434,6 +504,9 @@ class GroupCoordinator:
         before_ms = self.wall_ms - self.settings.offsets_retention_ms
         for name in [*self.offsets.groups()]:
             group = self.groups.get(name)
+            consumers = self.consumers.get(name)
+            if consumers is not None and consumers.delete_fault() is not ErrorCode.NONE:
+                continue
             if group is not None:
                 if group.state is not State.EMPTY or group.pending:
                     continue

@@ -72,4 +72,4 @@ class GenerationRecord:
     value: Generation | None
 
 
-GroupRecord = OffsetRecord | GenerationRecord
+ClassicRecord = OffsetRecord | GenerationRecord

@@ -6,6 +6,11 @@ is thrown away.
 
 from dataclasses import field
 
+from corelane.groups.consumer_requests import (
+    ConsumerGroupSettings,
+    ConsumerHeartbeat,
+    ConsumerHeartbeatAnswer,
+)
 from corelane.groups.records import CommittedOffset, Place
 from corelane.model.errors import ErrorCode
 from corelane.model.record import record
@@ -23,6 +28,8 @@ class GroupSettings:
     members_max: int = 10_000
     metadata_bytes_max: int = 4_096
     offsets_retention_ms: int = 7 * 24 * 3_600_000
+    consumer: ConsumerGroupSettings = field(default_factory=ConsumerGroupSettings)
+    """Of groups of the new protocol."""
 
 
 @record
@@ -138,6 +145,9 @@ class FetchOffsets:
     group: str
     places: tuple[Place, ...] | None
     require_stable: bool = False
+    member_id: str | None = None
+    member_epoch: int = -1
+    """Who asks, of a group of the new protocol; from version 9 on."""
 
 
 @record
@@ -162,6 +172,14 @@ class DeletedOffsets:
 
     error: ErrorCode
     errors: tuple[ErrorCode, ...] = ()
+
+
+@record
+class ConsumerBeat:
+    """ConsumerGroupHeartbeat (KIP-848)."""
+
+    group: str
+    beat: ConsumerHeartbeat
 
 
 @record
@@ -202,8 +220,19 @@ class Simple:
     error: ErrorCode
 
 
-Request = Join | Sync | Beat | Leave | Commit | FetchOffsets | DeleteOffsets | DeleteGroup
-Answer = Joined | Synced | Left | Committed | FetchedOffsets | DeletedOffsets | Simple
+Request = (
+    Beat | ConsumerBeat | Commit | FetchOffsets | Join | Sync | Leave | DeleteOffsets | DeleteGroup
+)
+Answer = (
+    Simple
+    | ConsumerHeartbeatAnswer
+    | Committed
+    | FetchedOffsets
+    | Joined
+    | Synced
+    | Left
+    | DeletedOffsets
+)
 
 
 @record

@@ -17,10 +17,10 @@ from typing import Final, assert_never
 
 from corelane.groups.records import (
     NO_EPOCH,
+    ClassicRecord,
     CommittedOffset,
     Generation,
     GenerationRecord,
-    GroupRecord,
     OffsetRecord,
     StoredMember,
 )
@@ -38,7 +38,7 @@ _TIMEOUTS: Final = struct.Struct(">ii")
 _MEMBERS_MAX: Final = 1_000_000
 
 
-def encode(made: GroupRecord) -> tuple[bytes, bytes | None]:
+def encode(made: ClassicRecord) -> tuple[bytes, bytes | None]:
     """Return key and value; None is a tombstone."""
     match made:
         case OffsetRecord():
@@ -73,7 +73,7 @@ def _generation(value: Generation) -> bytes:
     return b"".join(parts)
 
 
-def decode(key: bytes, value: bytes | None) -> GroupRecord | None:
+def decode(key: bytes, value: bytes | None) -> ClassicRecord | None:
     """Return the record; None for keys of other kinds. DecodeError for bytes that are none."""
     try:
         return _decode(key, value)
@@ -81,7 +81,7 @@ def decode(key: bytes, value: bytes | None) -> GroupRecord | None:
         raise DecodeError(f"a record of a group is malformed: {fault}") from fault
 
 
-def _decode(key: bytes, value: bytes | None) -> GroupRecord | None:
+def _decode(key: bytes, value: bytes | None) -> ClassicRecord | None:
     (kind,) = _INT16.unpack_from(key)
     reader = _Reader(key, _INT16.size)
     if kind in {OLD_OFFSET, OFFSET}:

@@ -168,6 +168,7 @@ class Groups:
         assert not self._has_fold, "what is known stays known"
         assert not self.topics
         self._has_fold = True
+        self.hosts.topics_changed()
         self.is_resized = self.registration.is_resized
         if self.peering is not None:
             self.peering.nodes_changed()
@@ -185,6 +186,7 @@ class Groups:
         """Take over the fold from core 0; *changes* lead to it from the one known before."""
         self.cluster = cluster
         self._has_fold = True
+        self.hosts.topics_changed()
         if self.peering is not None:
             self.peering.nodes_changed()
         for change in changes:
@@ -286,6 +288,8 @@ class Groups:
                 topic.changed()
 
     def changed(self, change: Change) -> None:
+        if isinstance(change, TopicCreated | TopicDeleted | PartitionsAdded):
+            self.hosts.topics_changed()
         match change:
             case TopicCreated():
                 self._give_homes(change.topic, 0)

@@ -14,15 +14,17 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from corelane.groups.coordinator import GroupCoordinator, Outcome
-from corelane.groups.records import OffsetRecord
+from corelane.groups.consumer_requests import ConsumerGroupDescription, ConsumerGroupSettings
+from corelane.groups.coordinator import GroupCoordinator, GroupRecord, Outcome
+from corelane.groups.records import GenerationRecord, OffsetRecord
 from corelane.groups.requests import Answer, Answered, GroupSettings, PendingCommit, Request
 from corelane.model.config import GroupsConfig
 from corelane.model.ids import GroupId, Index, Offset
 from corelane.model.internal_topics import OFFSETS_TOPIC
 from corelane.model.limits import KIB
-from corelane.shard import group_records
+from corelane.shard import consumer_group_records, group_records
 from corelane.shard.partition import Batch, Partition
+from corelane.shard.topics_view import ClusterTopics
 from corelane.storage.wal import WalFullError
 from corelane.wire.compression import Compression
 from corelane.wire.records import ANONYMOUS, BatchBuilder, Producer, encode_batch
@@ -52,7 +54,23 @@ def settings_of(config: GroupsConfig) -> GroupSettings:
         config.members_max,
         config.metadata_bytes_max,
         config.offsets_retention_minutes * 60_000,
+        ConsumerGroupSettings(
+            session_timeout_ms=config.consumer_session_timeout_ms,
+            heartbeat_interval_ms=config.consumer_heartbeat_interval_ms,
+        ),
     )
+
+
+def encode(made: GroupRecord) -> tuple[bytes, bytes | None]:
+    """Return key and value of a record of either protocol."""
+    if isinstance(made, OffsetRecord | GenerationRecord):
+        return group_records.encode(made)
+    return consumer_group_records.encode(made)
+
+
+def decode(key: bytes, value: bytes | None) -> GroupRecord | None:
+    """Return the record; None for kinds that are not known."""
+    return group_records.decode(key, value) or consumer_group_records.decode(key, value)
 
 
 class Host:
@@ -62,7 +80,8 @@ class Host:
         self._shard = shard
         self._partition = partition
         self._ended = ended
-        self.coordinator = GroupCoordinator(settings_of(shard.config.config.groups))
+        settings = settings_of(shard.config.config.groups)
+        self.coordinator = GroupCoordinator(settings, shard.groups.hosts.topics())
         self.is_over = False
         self._waiting: dict[int, Done] = {}
         self._next_token = 0
@@ -77,7 +96,7 @@ class Host:
         latest = self._partition.latest
         assert latest is not None, "only coordinators' topics have one"
         for key, value in latest.items.items():
-            found = group_records.decode(key, value)
+            found = decode(key, value)
             if found is not None:
                 self.coordinator.replay(found)
         for producer_id, opened in latest.open.items():
@@ -92,6 +111,7 @@ class Host:
         self._waiting[self._next_token] = done
         shard = self._shard
         self.coordinator.settings = settings_of(shard.config.config.groups)
+        self.coordinator.topics = shard.groups.hosts.topics()
         self.coordinator.handle(shard.now_ms, shard.wall_ms, self._next_token, request)
         self._settle()
 
@@ -102,8 +122,13 @@ class Host:
 
     def tick(self) -> None:
         """Let the coordinator act on its deadlines."""
+        self.coordinator.topics = self._shard.groups.hosts.topics()
         self.coordinator.tick(self._shard.now_ms, self._shard.wall_ms)
         self._settle()
+
+    def describe_consumers(self, name: str) -> ConsumerGroupDescription | None:
+        """Return what there is to see of a group of the new protocol; None: it is none."""
+        return self.coordinator.consumers.describe(name, self._shard.groups.hosts.topics())
 
     def _settle(self) -> None:
         """Append what was decided, and have the answers wait for it (H2)."""
@@ -123,7 +148,7 @@ class Host:
         """Append the records of an outcome; False when there is no room for them (H3)."""
         try:
             if outcome.records:
-                self._put([group_records.encode(each) for each in outcome.records])
+                self._put([encode(each) for each in outcome.records])
             for pending in outcome.pending:
                 self._put_pending(pending)
             if outcome.records and not self._is_rewriting:
@@ -171,7 +196,7 @@ class Host:
         chunk: list[tuple[bytes, bytes | None]] = []
         size_bytes = 0
         for made in self.coordinator.live_records():
-            key, value = group_records.encode(made)
+            key, value = encode(made)
             chunk.append((key, value))
             size_bytes += len(key) + len(value or b"")
             if size_bytes >= BATCH_BYTES:
@@ -281,6 +306,20 @@ class Hosts:
     def __init__(self, shard: "Shard") -> None:
         self._shard = shard
         self._hosts: dict[GroupId, Host] = {}
+        self._topics: ClusterTopics | None = None
+        self._topics_revision = 0
+
+    def topics_changed(self) -> None:
+        """Topics were made, extended or deleted."""
+        self._topics = None
+
+    def topics(self) -> ClusterTopics:
+        """Return the topics as they are now."""
+        cluster = self._shard.groups.cluster
+        if self._topics is None:
+            self._topics_revision += 1
+            self._topics = ClusterTopics(cluster, self._topics_revision)
+        return self._topics
 
     def of(self, group: GroupId) -> Host | None:
         """Return the coordinator of a partition; None: not here, or not yet."""

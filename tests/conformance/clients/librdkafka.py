@@ -177,9 +177,12 @@ class Librdkafka:
             (found,) = consumer.offsets_for_times([asked], timeout=TIMEOUT_S)
         return found.offset if found.offset >= 0 else None
 
-    def read_in_group(self, topic: str, group: str, members: int, count: int) -> list[Received]:
+    def read_in_group(
+        self, topic: str, group: str, members: int, count: int, protocol: str = "classic"
+    ) -> list[Received]:
         settings = {
             "group.id": group,
+            "group.protocol": protocol,
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
         }

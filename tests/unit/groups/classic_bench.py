@@ -1,7 +1,7 @@
 """A coordinator with a log and a clock, and the few words in which tests speak to it."""
 
-from corelane.groups.coordinator import GroupCoordinator
-from corelane.groups.records import CommittedOffset, GroupRecord, Place
+from corelane.groups.coordinator import GroupCoordinator, GroupRecord
+from corelane.groups.records import CommittedOffset, Place
 from corelane.groups.requests import (
     Answer,
     Beat,
@@ -21,6 +21,7 @@ from corelane.groups.requests import (
     Synced,
 )
 from corelane.model.errors import ErrorCode
+from tests.unit.groups.consumer_world import Topics
 
 SESSION_MS = 10_000
 REBALANCE_MS = 30_000
@@ -40,6 +41,7 @@ class Bench:
         self.answers: dict[int, Answer] = {}
         self.tokens = 0
         self.ids = 0
+        self.topics = Topics({"t": 2})
         self.coordinator = self._new()
 
     @property
@@ -47,7 +49,7 @@ class Bench:
         return WALL_MS + self.now_ms
 
     def _new(self) -> GroupCoordinator:
-        coordinator = GroupCoordinator(self.settings)
+        coordinator = GroupCoordinator(self.settings, self.topics)
         for found in self.log:
             coordinator.replay(found)
         coordinator.loaded(self.now_ms, self.wall_ms)

@@ -3,10 +3,10 @@
 import pytest
 
 from corelane.groups.records import (
+    ClassicRecord,
     CommittedOffset,
     Generation,
     GenerationRecord,
-    GroupRecord,
     OffsetRecord,
     StoredMember,
 )
@@ -16,7 +16,7 @@ from corelane.wire.errors import DecodeError
 MEMBER = StoredMember("m", None, "c", "/h", 2, 3, b"s", b"a")
 HEAD = "0003 0008 636f6e73756d6572 00000004 0005 72616e6765 0001 6d 0000000000000006"
 MEMBERS = "00000001 0001 6d ffff 0001 63 0002 2f68 00000002 00000003 00000001 73 00000001 61"
-PINNED: list[tuple[GroupRecord, str, str | None]] = [
+PINNED: list[tuple[ClassicRecord, str, str | None]] = [
     (
         OffsetRecord("g", "t", 3, CommittedOffset(5, 7, "x", 9)),
         "0001 0001 67 0001 74 00000003",
@@ -38,7 +38,7 @@ PINNED: list[tuple[GroupRecord, str, str | None]] = [
 
 
 @pytest.mark.parametrize(("made", "key", "value"), PINNED)
-def test_the_bytes_are_kafkas(made: GroupRecord, key: str, value: str | None) -> None:
+def test_the_bytes_are_kafkas(made: ClassicRecord, key: str, value: str | None) -> None:
     data = (bytes.fromhex(key), None if value is None else bytes.fromhex(value))
     assert group_records.encode(made) == data
     assert group_records.decode(*data) == made
@@ -62,7 +62,7 @@ def test_other_kinds_are_not_ours() -> None:
 
 
 @pytest.mark.parametrize(("made", "key", "value"), [each for each in PINNED if each[2]])
-def test_bytes_that_are_cut_are_refused(made: GroupRecord, key: str, value: str | None) -> None:
+def test_bytes_that_are_cut_are_refused(made: ClassicRecord, key: str, value: str | None) -> None:
     del made
     data = bytes.fromhex(value or "")
     for end in range(len(data)):
