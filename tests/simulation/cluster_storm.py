@@ -14,7 +14,9 @@ from corelane.shard.partition import Partition
 from corelane.wire.batch import whole_batches
 from corelane.wire.compiler import Message
 from corelane.wire.records import Producer
+from tests.simulation import storm_commits
 from tests.simulation.cluster import NODES, Cluster, SimNode
+from tests.simulation.storm_commits import Commits
 from tests.unit.api.world import batch_of, produce_request
 
 PARTITIONS = 4
@@ -50,6 +52,7 @@ class Storm:
         self.highest: dict[int, tuple[int, int]] = {}
         """Of each group: the newest term that was led, and how much was ever committed."""
         self.commits: dict[tuple[int, int, int], int] = {}
+        self.commits_of_groups = Commits(self.cluster, PARTITIONS + 1)
         self.pending: list[Pending] = []
         self.acknowledged: list[tuple[int, bytes, int]] = []
         """Partition, value and offset."""
@@ -84,6 +87,8 @@ class Storm:
         cluster.form()
         node = cluster.nodes[self.chance.choice(NODES)]
         cluster.create_topic(node, "t", PARTITIONS, segment_bytes=SEGMENT_BYTES)
+        self.commits_of_groups = Commits(cluster, PARTITIONS + 1)
+        self.commits_of_groups.create(node)
         for _ in range(STEPS):
             cluster.go(self.chance.choice((1, 5, 20, 100, 300)))
             self._strike(self.chance.random())
@@ -95,7 +100,8 @@ class Storm:
             member.log.life for node in cluster.up() for member in node.members.values()
         )
         return (
-            f"{len(self.acknowledged)} acknowledged, highest term {terms}, "
+            f"{len(self.acknowledged)} acknowledged, "
+            f"{sum(self.commits_of_groups.acknowledged.values())} commits, highest term {terms}, "
             f"{installed} logs begun anew"
         )
 
@@ -122,6 +128,8 @@ class Storm:
             self._hand_over(chance.choice(up), pair)
         elif dice < 0.36:
             self._trim(chance.randrange(PARTITIONS))
+        elif dice < 0.50:
+            self.commits_of_groups.send()
         else:
             self._produce(chance.randrange(PARTITIONS))
 
@@ -160,6 +168,7 @@ class Storm:
         self.pending.append(Pending(node, node.boot, conn, partition, value, number))
 
     def _collect(self) -> None:
+        self.commits_of_groups.collect()
         waiting, self.pending = self.pending, []
         for each in waiting:
             answer = each.node.receive(0, PRODUCE, each.conn) if each.node.is_up else None
@@ -190,11 +199,12 @@ class Storm:
 
     def _compare(self) -> None:
         cluster = self.cluster
-        for group in range(PARTITIONS + 1):
+        for group in range(PARTITIONS + 1 + storm_commits.PARTITIONS):
             assert len(cluster.leaders(group)) == 1, f"group {group} has no leader"
             members = [node.members[group] for node in cluster.nodes.values()]
             ends = {(member.log.last_index, member.log.committed_index) for member in members}
             assert len(ends) == 1, f"replicas of group {group} end at {ends}"
+        self.commits_of_groups.compare()
         folds = {node.shard.groups.cluster.encode() for node in cluster.nodes.values()}
         assert len(folds) == 1, "nodes know different clusters"
         for partition in range(PARTITIONS):
