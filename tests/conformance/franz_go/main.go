@@ -26,6 +26,7 @@ var steps = map[string]step{
 	},
 	"codecs":  codecs,
 	"offsets": offsets,
+	"group":   group,
 	"tail":    tail,
 }
 
@@ -166,6 +167,60 @@ func consume(
 		return nil, fmt.Errorf("%d records, not %d", len(read), count)
 	}
 	return read, nil
+}
+
+// group reads half of a topic as one member of a group, and the rest as another.
+func group(ctx context.Context, bootstrap, topic string) error {
+	if err := create(ctx, bootstrap, topic, 2); err != nil {
+		return err
+	}
+	const count = 40
+	writer, err := connect(bootstrap, kgo.DefaultProduceTopic(topic))
+	if err != nil {
+		return err
+	}
+	defer writer.Close()
+	for i := 0; i < count; i++ {
+		value := []byte(fmt.Sprintf("%d", i))
+		if err := writer.ProduceSync(ctx, kgo.SliceRecord(value)).FirstErr(); err != nil {
+			return err
+		}
+	}
+	seen := map[string]int{}
+	for _, wanted := range []int{count / 2, count} {
+		member, err := connect(
+			bootstrap,
+			kgo.ConsumerGroup("of-"+topic),
+			kgo.ConsumeTopics(topic),
+			kgo.DisableAutoCommit(),
+			kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		)
+		if err != nil {
+			return err
+		}
+		for len(seen) < wanted {
+			fetches := member.PollRecords(ctx, wanted-len(seen))
+			if err := fetches.Err(); err != nil {
+				member.Close()
+				return err
+			}
+			records := fetches.Records()
+			for _, record := range records {
+				seen[string(record.Value)]++
+			}
+			if err := member.CommitRecords(ctx, records...); err != nil {
+				member.Close()
+				return err
+			}
+		}
+		member.Close()
+	}
+	for value, times := range seen {
+		if times != 1 {
+			return fmt.Errorf("record %s was read %d times", value, times)
+		}
+	}
+	return nil
 }
 
 func codecs(ctx context.Context, bootstrap, topic string) error {

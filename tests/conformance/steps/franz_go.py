@@ -14,6 +14,7 @@ NAMES = {
     "leader-acks": "acks=1",
     "codecs": "every codec",
     "offsets": "offsets of the start, the end, a time",
+    "group": "consume in a group, one member after the other",
     "tail": "wait at the end for a record",
 }
 

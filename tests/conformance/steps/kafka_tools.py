@@ -16,6 +16,7 @@ CONFIGS = "kafka.admin.ConfigCommand"
 PERF_PRODUCER = "org.apache.kafka.tools.ProducerPerformance"
 CONSOLE_PRODUCER = "org.apache.kafka.tools.ConsoleProducer"
 CONSOLE_CONSUMER = "org.apache.kafka.tools.consumer.ConsoleConsumer"
+GROUPS = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 OFFSETS = "org.apache.kafka.tools.GetOffsetShell"
 LOG_DIRS = "org.apache.kafka.tools.LogDirsCommand"
 ELECTION = "org.apache.kafka.tools.LeaderElectionCommand"
@@ -39,6 +40,8 @@ def steps() -> list[Step]:
         Step(CLIENT, "kafka-producer-perf-test, defaults (idempotent)", _perf_default),
         Step(CLIENT, "kafka-producer-perf-test, acks=1, zstd, 1 MB batches", _perf_tuned),
         Step(CLIENT, "kafka-console-producer and -consumer by partition and offset", _console),
+        Step(CLIENT, "kafka-console-consumer in a group", partial(_group, "classic")),
+        Step(CLIENT, "the same, group.protocol=consumer", partial(_group, "consumer")),
         Step(CLIENT, "kafka-get-offsets: earliest, latest, time, max-timestamp", _offsets),
     ]
 
@@ -202,6 +205,37 @@ def _console(bootstrap: Address) -> None:
         count = ("--max-messages", str(len(expected)), "--timeout-ms", "30000")
         read = tool(CONSOLE_CONSUMER, *server, *where, "--offset", offset, *count)
         expect(read.splitlines(), expected, f"from offset {offset}")
+
+
+def _group(protocol: str, bootstrap: Address) -> None:
+    """Read in two sittings, see the offsets, set them back, and delete the group."""
+    topic, server = new_topic(f"group-{protocol}"), _server(bootstrap)
+    _create(bootstrap, topic, 2)
+    tool(CONSOLE_PRODUCER, *server, "--topic", topic, stdin="\n".join(LINES) + "\n")
+    group = ("--group", f"of-{topic}")
+    properties = ("--command-property", f"group.protocol={protocol}")
+    place = ("--topic", topic, "--from-beginning", *group, *properties)
+    read: list[str] = []
+    for count in (40, 60):
+        bounds = ("--max-messages", str(count), "--timeout-ms", "30000")
+        read += tool(CONSOLE_CONSUMER, *server, *place, *bounds).splitlines()
+    expect(sorted(read), sorted(LINES), "every line once")
+    expect(group[1] in tool(GROUPS, *server, "--list").splitlines(), True, "it is listed")
+    rows = _described(bootstrap, group, topic)
+    expect(sum(int(row[3]) for row in rows), len(LINES), f"committed offsets in {rows}")
+    expect({row[5] for row in rows}, {"0"}, f"no lag in {rows}")
+    back = ("--reset-offsets", "--topic", topic, "--to-earliest", "--execute")
+    tool(GROUPS, *server, *group, *back)
+    rows = _described(bootstrap, group, topic)
+    expect({row[3] for row in rows}, {"0"}, f"offsets set back in {rows}")
+    tool(GROUPS, *server, *group, "--delete")
+    expect(group[1] in tool(GROUPS, *server, "--list").splitlines(), False, "it is gone")
+
+
+def _described(bootstrap: Address, group: tuple[str, str], topic: str) -> list[list[str]]:
+    """Return the rows of a group's description: GROUP TOPIC PARTITION CURRENT END LAG ..."""
+    said = tool(GROUPS, *_server(bootstrap), *group, "--describe")
+    return [row.split() for row in said.splitlines() if topic in row.split()[1:2]]
 
 
 def _offsets(bootstrap: Address) -> None:

@@ -25,6 +25,7 @@ def steps() -> list[Step]:
         Step(CLIENT, "acks=0, 1 and all", _acks),
         Step(CLIENT, "consume from an offset, the end, a time", _places),
         Step(CLIENT, "ask for offsets by time", _query),
+        Step(CLIENT, "consume in a group", _group),
     ]
     return found + [Step(CLIENT, f"codec {codec}", _codec(codec)) for codec in CODECS]
 
@@ -64,6 +65,16 @@ def _keys_and_headers(bootstrap: Address) -> None:
     _write(bootstrap, topic, ["a:1", "b:"], "-K", ":", "-H", "colour=blue")
     rows = _read(bootstrap, topic, "-o", "beginning", "-f", FORMAT)
     expect(rows, ["a|1|0|colour=blue", "b||1|colour=blue"], "keys, values, offsets, headers")
+
+
+def _group(bootstrap: Address) -> None:
+    topic = new_topic("group")
+    _write(bootstrap, topic, LINES)
+    where = ("-G", f"of-{topic}", "-q", "-X", "auto.offset.reset=earliest")
+    first = _kcat(bootstrap, *where, "-c", "50", topic).splitlines()
+    expect(first, LINES[:50], "the first fifty")
+    rest = _kcat(bootstrap, *where, "-c", "150", topic).splitlines()
+    expect(rest, LINES[50:], "what comes behind them")
 
 
 def _idempotent(bootstrap: Address) -> None:
