@@ -7,7 +7,7 @@ modulo the number of partitions), so that tools look into the right place of `__
 from corelane.api.leaders import group_of
 from corelane.cluster.creation import TopicWish
 from corelane.cluster.metadata import Cluster
-from corelane.model.config import GroupsConfig
+from corelane.model.config import Config
 from corelane.model.ids import GroupId
 from corelane.model.internal_topics import OFFSETS_TOPIC
 from corelane.model.limits import MIB
@@ -39,12 +39,19 @@ def coordinating_group(shard: Shard, topic: Topic, key: str) -> GroupId:
     return group_of(shard, topic, partition_number(key, len(topic.partitions)))
 
 
-def offsets_wish(cluster: Cluster, config: GroupsConfig) -> TopicWish:
-    """Return the topic that consumer groups are kept in, as it is made when it is first needed."""
-    replicas = min(config.replication_factor, max(1, len(cluster.nodes)))
+def offsets_wish(cluster: Cluster, config: Config) -> TopicWish | None:
+    """Return the topic that consumer groups are kept in, as it is made when it is first needed.
+
+    None: nodes are still to come, and a topic made now would have fewer replicas for ever.
+    """
+    groups = config.groups
+    seeds = [seed for seed in config.network.seeds.split(",") if seed.strip()]
+    replicas = min(groups.replication_factor, max(len(cluster.nodes), len(seeds), 1))
+    if replicas > max(1, len(cluster.nodes)):
+        return None
     configs = (
         ("cleanup.policy", "compact"),
         ("compression.type", "producer"),
         ("segment.bytes", str(OFFSETS_SEGMENT_BYTES)),
     )
-    return TopicWish(OFFSETS_TOPIC, config.partition_count, replicas, configs=configs)
+    return TopicWish(OFFSETS_TOPIC, groups.partition_count, replicas, configs=configs)

@@ -42,7 +42,8 @@ def handle(shard: Shard, call: Call) -> None:
         return
     request = call.decode()
     is_missing = OFFSETS_TOPIC.encode() not in groups.topics
-    if request.key_type != KeyType.GROUP or not is_missing:
+    wish = offsets_wish(groups.cluster, shard.config.config)
+    if request.key_type != KeyType.GROUP or not is_missing or wish is None:
         _answer(shard, call, request)
         return
     if not groups.siblings.is_controller:
@@ -55,7 +56,6 @@ def handle(shard: Shard, call: Call) -> None:
             _answer(shard, kept, request)
 
     ready = TopicReady(shard, shard.now_ms + CREATE_WAIT_MS, created)
-    wish = offsets_wish(groups.cluster, shard.config.config.groups)
     create(shard, wish, ready, _ignored)
     ready.begin()
 

@@ -1,8 +1,10 @@
 """Which partition coordinates a group, and how clients find its leader."""
 
+from dataclasses import replace
+
 import pytest
 
-from corelane.api.coordinating import java_hash, partition_number
+from corelane.api.coordinating import java_hash, offsets_wish, partition_number
 from corelane.model.errors import ErrorCode
 from corelane.wire.compiler import Message, message_type
 from tests.unit.api.world import World, batch_of
@@ -170,3 +172,21 @@ def test_a_full_log_loses_no_group(world: World, monkeypatch: pytest.MonkeyPatch
     assert committed(world) == 5
     assert commit(world, 9) == 0
     assert committed(world) == 9
+
+
+@pytest.mark.parametrize(
+    ("seeds", "factor", "replicas"),
+    [("", 3, 1), ("a:1,b:1,c:1", 3, None), ("a:1,b:1", 3, None), ("a:1,b:1", 1, 1), ("a:1", 3, 1)],
+)
+def test_the_topic_is_not_made_before_the_nodes_it_is_for(
+    world: World, seeds: str, factor: int, replicas: int | None
+) -> None:
+    """One made by an early consumer would have one replica for ever."""
+    config = world.shard.config.config
+    config = replace(
+        config,
+        network=replace(config.network, seeds=seeds),
+        groups=replace(config.groups, replication_factor=factor),
+    )
+    wish = offsets_wish(world.shard.groups.cluster, config)
+    assert (None if wish is None else wish.replication_factor) == replicas

@@ -1,0 +1,118 @@
+"""How long from `subscribe()` to the first record, and how long a rebalance of many members takes.
+
+`python -m bench.macro.joining [--turns 3] [--members 20]` runs stock librdkafka consumers against
+Corelane and Apache Kafka, one after the other in each turn, with the default initial delay, without
+one, and with the new protocol. Printed is the median of the turns, in milliseconds.
+"""
+
+import argparse
+import statistics
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.conformance import brokers
+from tests.conformance.brokers import Running
+
+TOPIC = "joining"
+DELAY = "group.initial.rebalance.delay.ms"
+WAIT_S_MAX = 60.0
+Start = Callable[[dict[str, object]], AbstractContextManager[Running]]
+
+
+def main() -> None:
+    """Measure both, and print a line for each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--members", type=int, default=20)
+    options = parser.parse_args()
+    starts: dict[str, Start] = {"corelane": brokers.corelane, "kafka": brokers.kafka}
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in starts}
+    for _ in range(options.turns):
+        for name, start in starts.items():
+            for delay_ms in (3_000, 0):
+                with start({DELAY: delay_ms}) as running:
+                    for what, ms in _measure(str(running.bootstrap), delay_ms, options.members):
+                        found[name].setdefault(what, []).append(ms)
+    for what in found["corelane"]:
+        medians = {name: statistics.median(rows[what]) for name, rows in found.items()}
+        ratio = medians["corelane"] / medians["kafka"]
+        print(
+            f"{what:42} corelane {medians['corelane']:8.0f} ms   kafka {medians['kafka']:8.0f} ms"
+            f"   ratio {ratio:.2f}",
+            flush=True,
+        )
+
+
+def _measure(bootstrap: str, delay_ms: int, members: int) -> list[tuple[str, float]]:
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.create_topics([NewTopic(TOPIC, members, 1)])[TOPIC].result(30)
+    producer = Producer({"bootstrap.servers": bootstrap})
+    for partition in range(members):
+        producer.produce(TOPIC, b"x", partition=partition)
+    assert producer.flush(30) == 0
+    _first_record(bootstrap, "classic")  # the topic of the groups is made
+    named = f"initial delay {delay_ms} ms"
+    found = [(f"subscribe to first record, {named}", _first_record(bootstrap, "classic"))]
+    if delay_ms == 0:
+        found.append(("the same, group.protocol=consumer", _first_record(bootstrap, "consumer")))
+        found.append((f"one more member of {members}, to its share", _one_more(bootstrap, members)))
+    return found
+
+
+def _consumer(bootstrap: str, group: str, protocol: str) -> Consumer:
+    settings = {
+        "bootstrap.servers": bootstrap,
+        "group.id": group,
+        "group.protocol": protocol,
+        "auto.offset.reset": "earliest",
+        "enable.auto.commit": False,
+    }
+    if protocol == "classic":
+        settings["heartbeat.interval.ms"] = 500
+    return Consumer(settings)
+
+
+def _first_record(bootstrap: str, protocol: str) -> float:
+    consumer = _consumer(bootstrap, str(uuid.uuid4()), protocol)
+    began_s = time.monotonic()
+    consumer.subscribe([TOPIC])
+    while consumer.poll(0.01) is None:
+        assert time.monotonic() - began_s < WAIT_S_MAX
+    taken_s = time.monotonic() - began_s
+    consumer.close()
+    return taken_s * 1_000
+
+
+def _one_more(bootstrap: str, members: int) -> float:
+    """Return how long a new member waits for partitions while the others give theirs up."""
+    group = str(uuid.uuid4())
+    consumers = [_consumer(bootstrap, group, "classic") for _ in range(members - 1)]
+    for consumer in consumers:
+        consumer.subscribe([TOPIC])
+    began_s = time.monotonic()
+    while not all(consumer.assignment() for consumer in consumers):
+        assert time.monotonic() - began_s < WAIT_S_MAX
+        for consumer in consumers:
+            consumer.poll(0)
+        time.sleep(0.005)
+    last = _consumer(bootstrap, group, "classic")
+    began_s = time.monotonic()
+    last.subscribe([TOPIC])
+    while not last.assignment():
+        assert time.monotonic() - began_s < WAIT_S_MAX
+        for consumer in (last, *consumers):
+            consumer.poll(0)
+        time.sleep(0.005)
+    taken_s = time.monotonic() - began_s
+    for consumer in (last, *consumers):
+        consumer.close()
+    return taken_s * 1_000
+
+
+if __name__ == "__main__":
+    main()
