@@ -32,6 +32,7 @@ from corelane.api.metadata_encoding import (
 from corelane.api.topic_creation import TopicReady, create
 from corelane.cluster.creation import TopicWish, topic_name_fault
 from corelane.model.errors import ErrorCode
+from corelane.model.internal_topics import INTERNAL_TOPICS
 from corelane.shard.call import Call
 from corelane.shard.partition import Topic
 from corelane.shard.shard import Shard
@@ -76,6 +77,7 @@ def handle(shard: Shard, call: Call) -> None:
         and topic.topic_id == _NO_TOPIC_ID
         and topic.name.encode() not in shard.groups.topics
         and topic_name_fault(topic.name) is None
+        and topic.name not in INTERNAL_TOPICS  # made when they are needed, as they must be
     ]
     if missing and may_create and not shard.groups.siblings.is_controller:
         shard.forwarding.to_controller(call)  # it makes them, and answers as we would

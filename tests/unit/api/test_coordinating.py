@@ -190,3 +190,12 @@ def test_the_topic_is_not_made_before_the_nodes_it_is_for(
     )
     wish = offsets_wish(world.shard.groups.cluster, config)
     assert (None if wish is None else wish.replication_factor) == replicas
+
+
+def test_asking_for_the_topic_does_not_make_another_one(world: World) -> None:
+    """Auto-creation would give it one partition, and no compaction."""
+    topic = message_type("MetadataRequest.MetadataRequestTopic")(name="__consumer_offsets")
+    request = message_type("MetadataRequest")(topics=[topic], allow_auto_topic_creation=True)
+    row = world.call(request, 9).topics[0]
+    assert row.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    assert len(ready(world).shard.groups.topics[b"__consumer_offsets"].partitions) == 50
