@@ -15,6 +15,7 @@ from corelane_cli.completion import completion
 from corelane_cli.config import config
 from corelane_cli.consume import consume
 from corelane_cli.dump_log import dump_log
+from corelane_cli.group import group
 from corelane_cli.node import dev, start
 from corelane_cli.produce import produce
 from corelane_cli.topic import topic
@@ -45,7 +46,7 @@ def cli() -> None:
     """
 
 
-COMMANDS = (start, dev, topic, produce, consume, cluster, config, dump_log, completion)
+COMMANDS = (start, dev, topic, produce, consume, group, cluster, config, dump_log, completion)
 
 for command in COMMANDS:
     cli.add_command(command)

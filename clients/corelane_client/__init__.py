@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         ProtocolError,
     )
     from corelane_client.fetching import Watermarks
+    from corelane_client.groups import CommittedAt, Group, GroupListing, GroupMember
     from corelane_client.offsets import AtTime, Edge, Resolved
     from corelane_client.pool import Broker, Partition, Topic
     from corelane_client.producer import Pending, Producer
@@ -45,6 +46,7 @@ __all__ = [
     "Broker",
     "ClientError",
     "ClusterInfo",
+    "CommittedAt",
     "ConfigChange",
     "ConfigEntry",
     "ConnectError",
@@ -56,6 +58,9 @@ __all__ = [
     "DeliveryTimeoutError",
     "Edge",
     "EpochEnd",
+    "Group",
+    "GroupListing",
+    "GroupMember",
     "KafkaError",
     "LogDir",
     "Message",
@@ -79,6 +84,7 @@ _HOMES = {
     "consumer": ("Consumer",),
     "errors": tuple(name for name in __all__ if name.endswith("Error")),
     "fetching": ("Watermarks",),
+    "groups": ("CommittedAt", "Group", "GroupListing", "GroupMember"),
     "offsets": ("AtTime", "Edge", "Resolved"),
     "pool": ("Broker", "Partition", "Topic"),
     "producer": ("Pending", "Producer"),

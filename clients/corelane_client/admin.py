@@ -6,10 +6,11 @@ from typing import Any, Final, Self
 
 from corelane.model.errors import ErrorCode
 from corelane.model.record import record
-from corelane_client import changes, protocol
+from corelane_client import changes, groups, protocol
 from corelane_client.changes import ConfigChange, EpochEnd, LogDir
 from corelane_client.connection import Connect, connect_tcp
 from corelane_client.errors import ClientError, KafkaError
+from corelane_client.groups import CommittedAt, Group, GroupListing
 from corelane_client.offsets import Place, Resolved, list_offsets
 from corelane_client.pool import Broker, Pool, Topic
 from corelane_client.protocol import Api
@@ -207,6 +208,26 @@ class Admin:
     ) -> dict[int, Resolved]:
         """Return the offset of *at* in each partition of *topic*."""
         return await list_offsets(self._pool, topic, at, partitions)
+
+    async def list_groups(self) -> list[GroupListing]:
+        """Return the consumer groups of all brokers, by name."""
+        return await groups.list_groups(self._pool)
+
+    async def describe_group(self, name: str) -> Group:
+        """Return a consumer group with its members and what each reads."""
+        return await groups.describe_group(self._pool, name)
+
+    async def group_offsets(self, name: str) -> dict[tuple[str, int], CommittedAt]:
+        """Return how far a group has read, by topic and partition."""
+        return await groups.fetch_offsets(self._pool, name)
+
+    async def commit_group_offsets(self, name: str, offsets: Mapping[tuple[str, int], int]) -> None:
+        """Set how far a group has read; that works only while nobody is in it."""
+        await groups.commit_offsets(self._pool, name, offsets)
+
+    async def delete_groups(self, names: Collection[str]) -> dict[str, KafkaError | None]:
+        """Delete groups that nobody is in; return for each None, or why it is still there."""
+        return await groups.delete_groups(self._pool, names)
 
     @property
     def _timeout_ms(self) -> int:

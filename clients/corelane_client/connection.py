@@ -110,6 +110,10 @@ class Connection:
         self._is_finishing = True
         self._has_outgoing.set()
 
+    def serves(self, api: Api) -> bool:
+        """Whether the broker knows an API at all."""
+        return api in self.ranges
+
     def version_of(self, api: Api, version_max: int | None = None) -> int:
         """Return the highest version both sides know, at most *version_max*.
 

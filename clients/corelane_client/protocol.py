@@ -21,6 +21,11 @@ class Api(IntEnum):
     FETCH = 1
     LIST_OFFSETS = 2
     METADATA = 3
+    OFFSET_COMMIT = 8
+    OFFSET_FETCH = 9
+    FIND_COORDINATOR = 10
+    DESCRIBE_GROUPS = 15
+    LIST_GROUPS = 16
     API_VERSIONS = 18
     CREATE_TOPICS = 19
     DELETE_TOPICS = 20
@@ -30,8 +35,10 @@ class Api(IntEnum):
     DESCRIBE_CONFIGS = 32
     DESCRIBE_LOG_DIRS = 35
     CREATE_PARTITIONS = 37
+    DELETE_GROUPS = 42
     ELECT_LEADERS = 43
     INCREMENTAL_ALTER_CONFIGS = 44
+    CONSUMER_GROUP_DESCRIBE = 69
 
     @property
     def title(self) -> str:
@@ -46,6 +53,11 @@ _KNOWN: Final = {
     Api.FETCH: (4, 17),
     Api.LIST_OFFSETS: (1, 7),
     Api.METADATA: (1, 12),
+    Api.OFFSET_COMMIT: (2, 8),
+    Api.OFFSET_FETCH: (2, 8),
+    Api.FIND_COORDINATOR: (0, 4),
+    Api.DESCRIBE_GROUPS: (0, 6),
+    Api.LIST_GROUPS: (0, 5),
     Api.API_VERSIONS: (0, 4),
     Api.CREATE_TOPICS: (2, 7),
     Api.DELETE_TOPICS: (1, 6),
@@ -55,8 +67,10 @@ _KNOWN: Final = {
     Api.DESCRIBE_CONFIGS: (1, 4),
     Api.DESCRIBE_LOG_DIRS: (1, 4),
     Api.CREATE_PARTITIONS: (0, 3),
+    Api.DELETE_GROUPS: (0, 2),
     Api.ELECT_LEADERS: (1, 2),
     Api.INCREMENTAL_ALTER_CONFIGS: (0, 1),
+    Api.CONSUMER_GROUP_DESCRIBE: (0, 1),
 }
 
 assert set(_KNOWN) == set(Api)
