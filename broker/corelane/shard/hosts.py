@@ -88,6 +88,7 @@ class Host:
         self._appended_index = partition.log.last_index
         self._timer: _Timer | None = None
         self._is_rewriting = False
+        self._deleted: set[str] = set()
         self._replay()
         self.coordinator.loaded(shard.now_ms, shard.wall_ms)
         self._settle()
@@ -117,11 +118,20 @@ class Host:
 
     def topics_deleted(self, names: set[str]) -> None:
         """Forget what was committed of topics that are no more."""
-        self.coordinator.topics_deleted(names)
-        self._settle()
+        self._deleted |= names
+        self.tick()
 
     def tick(self) -> None:
-        """Let the coordinator act on its deadlines."""
+        """Let the coordinator act on its deadlines, and on what happened to topics.
+
+        Not while the partition is handed over or moved: nothing may be appended to it then.
+        """
+        if not self._partition.serves:
+            self._look_at(self._shard.now_ms + AGAIN_MS)
+            return
+        if self._deleted:
+            self.coordinator.topics_deleted(self._deleted)
+            self._deleted = set()
         self.coordinator.topics = self._shard.groups.hosts.topics()
         self.coordinator.tick(self._shard.now_ms, self._shard.wall_ms)
         self._settle()
@@ -239,10 +249,12 @@ class Host:
         self._ended()
 
     def _schedule(self) -> None:
-        """Have the coordinator looked at when it asks for that; one timer, the earliest."""
-        if self.is_over:
-            return
-        at_ms = self.coordinator.next_deadline_ms
+        """Have the coordinator looked at when it asks for that."""
+        if not self.is_over:
+            self._look_at(self.coordinator.next_deadline_ms)
+
+    def _look_at(self, at_ms: int) -> None:
+        """Have `tick` called at a time; one timer, the earliest."""
         if self._timer is not None and not self._timer.is_done:
             if self._timer.at_ms <= at_ms:
                 return

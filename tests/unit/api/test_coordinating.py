@@ -199,3 +199,44 @@ def test_asking_for_the_topic_does_not_make_another_one(world: World) -> None:
     row = world.call(request, 9).topics[0]
     assert row.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     assert len(ready(world).shard.groups.topics[b"__consumer_offsets"].partitions) == 50
+
+
+def test_nothing_is_appended_while_the_partition_is_handed_over(world: World) -> None:
+    """Found by review: a session that ended meanwhile wrote behind what had been handed over."""
+    ready(world)
+    protocol = message_type("JoinGroupRequest.JoinGroupRequestProtocol")(name="range", metadata=b"")
+    join = message_type("JoinGroupRequest")(
+        group_id="g",
+        session_timeout_ms=6_000,
+        rebalance_timeout_ms=6_000,
+        protocol_type="consumer",
+        protocols=[protocol],
+    )
+    world.send(join, 3)
+    world.pass_time(4_000)
+    answer = world.receive(11, 3)
+    assert answer is not None
+    member = answer[1]
+    row = message_type("SyncGroupRequest.SyncGroupRequestAssignment")
+    sync = message_type("SyncGroupRequest")(
+        group_id="g",
+        generation_id=member.generation_id,
+        member_id=member.member_id,
+        assignments=[row(member_id=member.member_id, assignment=b"a")],
+    )
+    assert world.call(sync, 3).error_code == 0
+    partition = world.shard.groups.topics[b"__consumer_offsets"].partitions[
+        partition_number("g", 50)
+    ]
+    assert partition is not None
+    last = partition.log.last_index
+    partition.is_leaving = True
+    for _ in range(100):
+        world.pass_time(200)
+    assert partition.log.last_index == last, "the member was silent, and nothing says so yet"
+    partition.is_leaving = False
+    for _ in range(100):
+        world.pass_time(200)
+    assert partition.log.last_index > last
+    described = world.call(message_type("DescribeGroupsRequest")(groups=["g"]), 5).groups[0]
+    assert described.group_state == "Empty"
