@@ -7,7 +7,7 @@ from tests.simulation.raft_changes import run_seed
 from tests.simulation.raft_mutants import Mutant
 
 SEEDS = 60
-MUTANT_SEEDS_MAX = 200
+MUTANT_SEEDS_MAX = 400
 
 
 @pytest.mark.parametrize("seed", range(1, SEEDS + 1))

@@ -17,7 +17,7 @@ from corelane.cluster.commands import AddPartitions, AlterBrokerConfig, AlterTop
 from corelane.cluster.metadata import Cluster
 from corelane.model.ids import Index, Offset
 from corelane.producers.sequences import ACCEPT, ProducerTable
-from corelane.shard import groups, retention
+from corelane.shard import opening, retention
 from corelane.shard.controller import Applied, Controller
 from corelane.shard.groups import Groups
 from corelane.storage import checkpoint
@@ -92,7 +92,7 @@ def never_sync(patch: pytest.MonkeyPatch) -> None:
 
 def forget_producers(patch: pytest.MonkeyPatch) -> None:
     """Do not fold the recovered tail into the producers' table."""
-    patch.setattr(groups, "refold", lambda *_arguments: None)
+    patch.setattr(opening, "refold", lambda *_arguments: None)
 
 
 def take_duplicates(patch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from corelane.model.errors import ErrorCode
 from corelane.shard.consumer_group_records import decode, encode
 from tests.unit.groups.consumer_world import GROUP, World, durable, heartbeat, joining, replayed
 
-SEEDS = int(os.environ.get("CONSUMER_STORM_SEEDS", "30"))
+SEEDS = int(os.environ.get("CONSUMER_STORM_SEEDS", "12"))
 STEPS = 250
 NAMES = ("t1", "t2", "u1", "u2")
 REGEXES = ("t.", "u.*", ".*", "[tu]1", "nothing")
