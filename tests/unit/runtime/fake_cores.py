@@ -19,9 +19,11 @@ from corelane.runtime.messages import (
     Failed,
     FromCore,
     Heartbeat,
+    LifeOver,
     Link,
     Operate,
     Operated,
+    Peer,
     Ready,
     Spawn,
     StatsAnswer,
@@ -103,6 +105,8 @@ class EchoCore:
                 return True
             case Stop():
                 return False
+            case Peer() | LifeOver():
+                return True  # it has no peers, and no siblings' lives to tell them of
             case _:
                 assert_never(message)
 
