@@ -9,14 +9,14 @@ from corelane.model.errors import ErrorCode
 from corelane.model.ids import CoreId
 from corelane.model.internal_topics import OFFSETS_TOPIC
 from corelane.shard.call import Call
-from corelane.shard.hosts import Host
+from corelane.shard.group_host import GroupHost
 from corelane.shard.shard import Shard
 from corelane.wire.compiler import Message
 
 Handle = Callable[[Shard, Call], None]
 
 
-def host_of(shard: Shard, group: str) -> Host | ErrorCode:
+def host_of(shard: Shard, group: str) -> GroupHost | ErrorCode:
     """Return the coordinator of a group, or why it is not here."""
     topic = shard.groups.topics.get(OFFSETS_TOPIC.encode())
     if topic is None:

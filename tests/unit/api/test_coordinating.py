@@ -141,7 +141,7 @@ def test_a_long_log_is_written_anew_and_its_beginning_let_go(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A start must not grow with age, and tools still find every key in the topic."""
-    monkeypatch.setattr("corelane.shard.hosts.REWRITE_RECORDS_MIN", 50)
+    monkeypatch.setattr("corelane.shard.host.REWRITE_RECORDS_MIN", 50)
     ready(world).create_topic("t")
     commit(world, 1, group="other-g")
     for number in range(200):

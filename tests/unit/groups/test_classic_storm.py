@@ -9,7 +9,7 @@ from corelane.groups.coordinator import GroupRecord
 from corelane.groups.records import GenerationRecord, OffsetRecord
 from corelane.groups.requests import Beat, Identity, Joined, Simple, Sync, Synced
 from corelane.model.errors import ErrorCode
-from corelane.shard import hosts
+from corelane.shard import group_host
 from tests.unit.groups.classic_bench import GROUP, Bench
 
 STEPS = 400
@@ -125,7 +125,7 @@ def live(bench: Bench) -> dict[object, object]:
 
 def recoded(log: list[GroupRecord]) -> list[GroupRecord]:
     """Return a log as it comes back from its bytes."""
-    found = [hosts.decode(*hosts.encode(each)) for each in log]
+    found = [group_host.decode(*group_host.encode(each)) for each in log]
     assert found == log
     return [each for each in found if each is not None]
 

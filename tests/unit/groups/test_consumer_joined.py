@@ -17,7 +17,7 @@ from corelane.groups.requests import (
     Simple,
 )
 from corelane.model.errors import ErrorCode
-from corelane.shard import hosts
+from corelane.shard import group_host
 from tests.unit.groups.classic_bench import DELAY_MS, GROUP, PLACE, Bench
 
 SESSION_MS = 45_000
@@ -74,11 +74,11 @@ def test_the_order_of_the_latest_records_does_not_matter(bench: Bench) -> None:
     beat(bench, "a", 0)
     latest: dict[bytes, bytes] = {}
     for made in bench.log:
-        key, value = hosts.encode(made)
+        key, value = group_host.encode(made)
         latest.pop(key, None)
         if value is not None:
             latest[key] = value
-    found = [hosts.decode(key, value) for key, value in reversed(latest.items())]
+    found = [group_host.decode(key, value) for key, value in reversed(latest.items())]
     bench.log = [each for each in found if each is not None]
     bench.restart()
     assert bench.coordinator.consumers.describe(GROUP, bench.topics) is not None
