@@ -49,6 +49,7 @@ from corelane.shard.peering import Peering
 from corelane.shard.peers.leads import Lead
 from corelane.shard.registration import Registration
 from corelane.shard.siblings import Siblings
+from corelane.shard.verifying import TransactionInquiries
 from corelane.storage.layout import Descriptor
 from corelane.storage.news import News
 from corelane.storage.recovery import Recovered
@@ -75,6 +76,7 @@ class Groups:
         self.is_resized = False  # this start has another number of cores than the last
         self.opening = Opening(shard, self, recovered)
         self.hosts = Hosts(shard)
+        self.inquiries: TransactionInquiries | None = None
         shard.store.state_of = self._state_of
         self.siblings = Siblings(shard, self)
         peer = shard.config.peer
