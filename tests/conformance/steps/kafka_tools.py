@@ -57,7 +57,7 @@ def _server(bootstrap: Address) -> tuple[str, str]:
     return ("--bootstrap-server", str(bootstrap))
 
 
-def _create(bootstrap: Address, topic: str, partitions: int = 1, *more: str) -> None:
+def create(bootstrap: Address, topic: str, partitions: int = 1, *more: str) -> None:
     count = ("--partitions", str(partitions))
     tool(TOPICS, *_server(bootstrap), "--create", "--topic", topic, *count, *more)
 
@@ -65,7 +65,7 @@ def _create(bootstrap: Address, topic: str, partitions: int = 1, *more: str) -> 
 def _topics(bootstrap: Address) -> None:
     server = _server(bootstrap)
     topic = new_topic("topics")
-    _create(bootstrap, topic, 3, "--config", "retention.ms=7200000")
+    create(bootstrap, topic, 3, "--config", "retention.ms=7200000")
     expect(topic in tool(TOPICS, *server, "--list").splitlines(), True, "it is listed")
     described = tool(TOPICS, *server, "--describe", "--topic", topic)
     expect("PartitionCount: 3" in described, True, f"three partitions in {described!r}")
@@ -78,7 +78,7 @@ def _topics(bootstrap: Address) -> None:
 
 def _configs(bootstrap: Address) -> None:
     topic = new_topic("configs")
-    _create(bootstrap, topic, 1, "--config", "segment.bytes=1048576")
+    create(bootstrap, topic, 1, "--config", "segment.bytes=1048576")
     entity = ("--entity-type", "topics", "--entity-name", topic)
     described = tool(CONFIGS, *_server(bootstrap), "--describe", *entity)
     expect("segment.bytes=1048576" in described, True, f"the setting in {described!r}")
@@ -88,7 +88,7 @@ def _configs(bootstrap: Address) -> None:
 
 def _alter_configs(bootstrap: Address) -> None:
     topic = new_topic("alter")
-    _create(bootstrap, topic)
+    create(bootstrap, topic)
     broker = str(min(_log_dir_rows(bootstrap)))
     for entity, change, gone in (
         (("topics", topic), "max.message.bytes=2000", "max.message.bytes"),
@@ -109,7 +109,7 @@ def _alter_configs(bootstrap: Address) -> None:
 
 def _alter_partitions(bootstrap: Address) -> None:
     topic = new_topic("more")
-    _create(bootstrap, topic, 2)
+    create(bootstrap, topic, 2)
     alter = (*_server(bootstrap), "--alter", "--topic", topic, "--partitions")
     tool(TOPICS, *alter, "5")
     described = tool(TOPICS, *_server(bootstrap), "--describe", "--topic", topic)
@@ -120,7 +120,7 @@ def _alter_partitions(bootstrap: Address) -> None:
 
 def _log_dirs(bootstrap: Address) -> None:
     topic = new_topic("sizes")
-    _create(bootstrap, topic, 3)
+    create(bootstrap, topic, 3)
     tool(CONSOLE_PRODUCER, *_server(bootstrap), "--topic", topic, stdin="line\n" * 100)
     sizes: dict[str, int] = {}
     for directories in _log_dir_rows(bootstrap).values():
@@ -143,7 +143,7 @@ def _log_dir_rows(bootstrap: Address) -> dict[int, list[dict[str, Any]]]:
 
 def _elect(bootstrap: Address) -> None:
     topic = new_topic("elect")
-    _create(bootstrap, topic)
+    create(bootstrap, topic)
     where = ("--topic", topic, "--partition", "0")
     for kind in ("PREFERRED", "UNCLEAN"):
         told = tool(ELECTION, *_server(bootstrap), "--election-type", kind, *where)
@@ -176,7 +176,7 @@ def _api_versions(bootstrap: Address) -> None:
 
 def _perf(bootstrap: Address, *properties: str) -> None:
     topic = new_topic("perf")
-    _create(bootstrap, topic, 4)
+    create(bootstrap, topic, 4)
     size = ("--num-records", str(PERF_RECORDS), "--record-size", "1000", "--throughput", "-1")
     command = ("--command-property", f"bootstrap.servers={bootstrap}", *properties)
     report = tool(PERF_PRODUCER, "--topic", topic, *size, *command)
@@ -197,7 +197,7 @@ def _perf_tuned(bootstrap: Address) -> None:
 
 def _console(bootstrap: Address) -> None:
     topic = new_topic("console")
-    _create(bootstrap, topic)
+    create(bootstrap, topic)
     server = _server(bootstrap)
     tool(CONSOLE_PRODUCER, *server, "--topic", topic, stdin="\n".join(LINES) + "\n")
     where = ("--topic", topic, "--partition", "0")
@@ -210,7 +210,7 @@ def _console(bootstrap: Address) -> None:
 def _group(protocol: str, bootstrap: Address) -> None:
     """Read in two sittings, see the offsets, set them back, and delete the group."""
     topic, server = new_topic(f"group-{protocol}"), _server(bootstrap)
-    _create(bootstrap, topic, 2)
+    create(bootstrap, topic, 2)
     tool(CONSOLE_PRODUCER, *server, "--topic", topic, stdin="\n".join(LINES) + "\n")
     group = ("--group", f"of-{topic}")
     properties = ("--command-property", f"group.protocol={protocol}")
@@ -240,7 +240,7 @@ def _described(bootstrap: Address, group: tuple[str, str], topic: str) -> list[l
 
 def _offsets(bootstrap: Address) -> None:
     topic = new_topic("offsets")
-    _create(bootstrap, topic, 2)
+    create(bootstrap, topic, 2)
     server = _server(bootstrap)
     before_ms = time.time_ns() // 1_000_000
     tool(CONSOLE_PRODUCER, *server, "--topic", topic, stdin="one\n")
