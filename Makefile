@@ -7,6 +7,8 @@ SHELL := /bin/bash
 
 ARGS ?=
 SEEDS ?= 20
+# Two at a time, whole files each; with ARGS in one process, where a debugger can be.
+TEST_ARGS := $(or $(ARGS),--numprocesses=2 --dist=loadfile --quiet)
 
 BIN := .venv/bin
 BUILT_FROM := pyproject.toml setup.py $(wildcard native/*.py native/src/*.c native/src/*.h)
@@ -24,7 +26,7 @@ start: $(INSTALLED) ## run the broker; options pass through: make start ARGS="--
 	@exec $(BIN)/corelane start $(ARGS)
 
 test: $(INSTALLED_DEV) ## run the tests; make test ARGS="tests/unit -k wal"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(TEST_ARGS)
 
 check: $(INSTALLED_DEV) ## verify style, types, layers and the C core; changes nothing
 	$(BIN)/ruff format --check
