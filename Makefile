@@ -17,10 +17,10 @@ INSTALLED_DEV := .venv/.installed-dev
 # Once the tools of the tests are there, they are kept: running never takes them away.
 INSTALLED := $(if $(wildcard $(INSTALLED_DEV)),$(INSTALLED_DEV),$(INSTALLED_RUN))
 
-.PHONY: help start test check fix simulate mutants interop bench clean
+.PHONY: help start test check fix simulate mutants interop bench bench-micro clean
 
 help: ## list the commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
 
 start: $(INSTALLED) ## run the broker; options pass through: make start ARGS="--port 9092"
 	@exec $(BIN)/corelane start $(ARGS)
@@ -50,6 +50,9 @@ interop: $(INSTALLED_DEV) ## run kcat, Kafka's own tools and franz-go against a 
 
 bench: $(INSTALLED_DEV) ## measure beside real Kafka; results in bench/results
 	@$(BIN)/python -m bench.macro.run $(ARGS)
+
+bench-micro: $(INSTALLED_DEV) ## count instructions of the hot path, compare with the committed figures
+	@$(BIN)/python -m bench.micro.instructions $(ARGS)
 
 clean: ## remove what was built and installed; data directories stay
 	rm -rf .venv .tools build dist *.egg-info broker/*.egg-info

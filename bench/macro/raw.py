@@ -69,11 +69,18 @@ def create_topic(
     replicas: int = 1,
 ) -> None:
     """Create *topic*; raises BrokerError."""
+    answer = _once(bootstrap, create_topic_frame(topic, partitions, configs, replicas))
+    _check(struct.unpack_from(">h", answer, 4 + 4 + len(text(topic)))[0], "CreateTopics")
+
+
+def create_topic_frame(
+    topic: str, partitions: int, configs: dict[str, str] | None = None, replicas: int = 1
+) -> bytes:
+    """Return a CreateTopics v2 frame for one topic."""
     rows = b"".join(text(name) + text(value) for name, value in (configs or {}).items())
     body = struct.pack(">i", 1) + text(topic) + struct.pack(">ihi", partitions, replicas, 0)
     body += struct.pack(">i", len(configs or {})) + rows + struct.pack(">ib", TIMEOUT_MS, 0)
-    answer = _once(bootstrap, request(CREATE_TOPICS, 2, body))
-    _check(struct.unpack_from(">h", answer, 4 + 4 + len(text(topic)))[0], "CreateTopics")
+    return request(CREATE_TOPICS, 2, body)
 
 
 def delete_topic(bootstrap: Address, topic: str) -> None:
@@ -110,8 +117,15 @@ def batch(values: list[bytes], timestamp_ms: int) -> bytes:
 
 def produce(partition: Partition, records: bytes, acks: int = -1) -> bytes:
     """Return a Produce v7 frame."""
-    body = struct.pack(">hhii", -1, acks, TIMEOUT_MS, 1) + text(partition.topic)
-    body += struct.pack(">iii", 1, partition.index, len(records)) + records
+    return produce_rows(partition.topic, [(partition.index, records)], acks)
+
+
+def produce_rows(topic: str, rows: list[tuple[int, bytes]], acks: int = -1) -> bytes:
+    """Return a Produce v7 frame with batches for several partitions of a topic."""
+    body = struct.pack(">hhii", -1, acks, TIMEOUT_MS, 1) + text(topic)
+    body += struct.pack(">i", len(rows))
+    for index, records in rows:
+        body += struct.pack(">ii", index, len(records)) + records
     return request(PRODUCE, 7, body)
 
 
