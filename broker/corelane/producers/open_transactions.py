@@ -205,6 +205,21 @@ class OpenTransactions:
         self._noted: dict[int, tuple[Offset, int]] = {}
         """When `overdue` saw a transaction first; volatile."""
 
+    @property
+    def is_unused(self) -> bool:
+        """Whether the committed log never had a transaction."""
+        return self.log_time_ms < 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no producer is known, so that there is nothing to judge batches by."""
+        return not (self._overlay or self._open or self._closed)
+
+    @property
+    def open_count(self) -> int:
+        """Return how many transactions are open, of those that are committed."""
+        return len(self._open)
+
     # --- the log ---------------------------------------------------------------------------
 
     def appended(self, entry: Entry) -> None:
@@ -316,13 +331,18 @@ class OpenTransactions:
         return self._room_for_one(producer_id)
 
     def check_marker(self, request: MarkerRequest) -> MarkerVerdict:
-        """Say what a leader must do with a marker; the batch of its transaction is void then."""
+        """Say what a leader must do with a marker; the batch of its transaction is void then.
+
+        Where nothing is open it is appended all the same, as in Kafka: a leader that has been
+        replaced and does not know it must not say that a transaction is over which is open at the
+        next one. Only the commit of an entry shows that it still leads. An error would be
+        repeated for ever.
+        """
         producer_id = request.producer_id
         standing = self.standing(producer_id)
         if standing is None:
-            # Evicted, or never here: nothing to end. An error would be repeated for ever.
             self.verification.passed(producer_id, request.started_ms)
-            return Done(self.committed_index)
+            return APPEND
         if request.epoch < standing.epoch:
             return Refuse(
                 ErrorCode.INVALID_PRODUCER_EPOCH,
@@ -337,7 +357,8 @@ class OpenTransactions:
             )
         if standing.first_offset is None:
             self.verification.passed(producer_id, request.started_ms)
-            return Done(self._last_index(producer_id))
+            last_index = self._last_index(producer_id)
+            return Done(last_index) if last_index > self.committed_index else APPEND
         # A marker that comes again must not end the transaction that follows. With KIP-890 its
         # epoch is above every record of its own; before, only the start tells them apart.
         is_later = request.client_version >= _STRICT and request.epoch == standing.epoch

@@ -124,8 +124,10 @@ class Opening:
             if blob
             else partition_fold.empty(topic.name, expiration_ms)
         )
-        refold(log, kept.producers, applied)
+        refold(log, kept, applied)
         kept.producers.committed(log.committed_index)
+        kept.transactions.committed(log.committed_index)
+        kept.transactions.trimmed(log.start_offset)
         assert kept.latest is None or kept.latest.applied_index >= log.flushed_index, "L1"
         return kept
 

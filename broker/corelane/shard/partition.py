@@ -12,9 +12,10 @@ from corelane.model import limits
 from corelane.model.ids import Index, Offset, RecordKind, Term, TopicId
 from corelane.model.metrics import ShardCounts, TopicCounts
 from corelane.model.record import record
-from corelane.producers.sequences import ProducedBatch, ProducerTable
+from corelane.producers.open_transactions import Marker, TransactionalBatch
+from corelane.producers.sequences import ProducedBatch
 from corelane.raft.core import RaftGroup
-from corelane.shard import partition_fold
+from corelane.shard import partition_fold, transaction_entries
 from corelane.shard.latest import LatestByKey
 from corelane.shard.member import Member
 from corelane.shard.partition_fold import FoldError, PartitionFold
@@ -22,7 +23,7 @@ from corelane.storage.group_log import GroupLog
 from corelane.storage.installing import PrefixSnapshot
 from corelane.storage.layout import LayoutError
 from corelane.wire.batch import batch_header
-from corelane_native import bytes_at
+from corelane_native import address_of, bytes_at
 
 
 class AppendWaiter(Protocol):
@@ -30,6 +31,13 @@ class AppendWaiter(Protocol):
 
     def settled(self, *, is_lost: bool) -> None:
         """The entry is as durable as was asked for, or (*is_lost*) this core leads no more."""
+
+
+class Parked(Protocol):
+    """Those who wait until it is known whether this partition is part of a transaction."""
+
+    def lost(self) -> None:
+        """This core leads no more; called once."""
 
 
 class HighWatermarkWaiter(Protocol):
@@ -51,6 +59,7 @@ class Batch:
     producer_id: int
     producer_epoch: int
     base_sequence: int
+    is_transactional: bool = False
 
 
 class Topic:
@@ -108,10 +117,13 @@ class Partition(Member):
         "led",
         "left",
         "lost",
+        "marked",
         "number",
+        "parked",
         "producers",
         "sync_waits",
         "topic",
+        "transactions",
         "trim_index",
         "trim_offset",
         "twin_waits",
@@ -129,6 +141,7 @@ class Partition(Member):
         self.topic = topic
         self.number = log.descriptor.partition
         self.producers = kept.producers
+        self.transactions = kept.transactions
         self.latest = kept.latest
         self.led: Callable[[], None] | None = None
         """Called when it leads, in each of its terms; it serves then."""
@@ -139,6 +152,10 @@ class Partition(Member):
         self.twin_waits: list[tuple[Index, AppendWaiter]] = []
         self.fetch_waits: dict[HighWatermarkWaiter, int] = {}  # in the order they came
         self.append_queue: deque[object] = deque()
+        self.parked: dict[int, Parked] = {}
+        """By producer id, who waits for the word of a transaction's coordinator (parking.py)."""
+        self.marked: Callable[[Marker], None] | None = None
+        """Hears each marker when it is committed, once; of coordinators' topics alone."""
         self.trim_index = Index(0)  # of the last TRIM proposed here
         self.trim_offset = Offset(0)  # the log start that it asks for
         self.is_dropped = False
@@ -176,6 +193,7 @@ class Partition(Member):
         self.is_leaving = True
         self.topic.changed()
         self.left = committed
+        self._fail_parked()
         for reader, number in self.fetch_waits.items():
             reader.wake(number)
 
@@ -202,20 +220,52 @@ class Partition(Member):
             batch.append_time_ms,
         )
         if batch.producer_id >= 0:
-            self.producers.appended(
-                ProducedBatch(
-                    index,
-                    batch.producer_id,
-                    batch.producer_epoch,
-                    batch.base_sequence,
-                    batch.record_count,
-                    base_offset,
-                    batch.append_time_ms if batch.append_time_ms >= 0 else batch.max_timestamp_ms,
-                )
-            )
+            self._appended(index, base_offset, batch)
         if self.postman is not None:
             self.postman.appended(self)
         return index, base_offset
+
+    def _appended(self, index: Index, base_offset: Offset, batch: Batch) -> None:
+        """Fold a batch that a producer wrote."""
+        stored_ms = batch.append_time_ms if batch.append_time_ms >= 0 else batch.max_timestamp_ms
+        producer_id, epoch = batch.producer_id, batch.producer_epoch
+        if batch.base_sequence >= 0:
+            self.producers.appended(
+                ProducedBatch(
+                    index,
+                    producer_id,
+                    epoch,
+                    batch.base_sequence,
+                    batch.record_count,
+                    base_offset,
+                    stored_ms,
+                )
+            )
+        if batch.is_transactional:
+            self.transactions.appended(
+                TransactionalBatch(index, producer_id, epoch, base_offset, stored_ms)
+            )
+
+    def append_marker(self, data: bytes) -> Index:
+        """Append, as the leader, a control batch that ends a transaction; raises as `append`."""
+        assert self.raft.is_leader, "P1"
+        assert not self.is_dropped, "nobody would flush it or answer"
+        head = batch_header(data)
+        log = self.log
+        index, base_offset, _lsn = log.append_batch(
+            self.raft.term, address_of(data), len(data), head.record_count, head.max_timestamp, -1
+        )
+        made = head._replace(base_offset=base_offset)
+        entry = transaction_entries.transactional(index, made, data)
+        assert entry is not None
+        self.transactions.appended(entry)
+        self.grown()
+        return index
+
+    @property
+    def last_stable_offset(self) -> Offset:
+        """Return the end of what a reader of committed transactions may see."""
+        return self.transactions.last_stable_offset(self.log.committed_offset)
 
     def propose_start(self, start: Offset) -> None:
         """Ask, as the leader, for the log to begin at *start*; so it does once that is committed.
@@ -241,6 +291,9 @@ class Partition(Member):
     def committed(self, index: Index) -> None:
         assert index == self.log.committed_index
         self.producers.committed(index)
+        self.transactions.committed(index)
+        if self.transactions.start_offset < self.log.start_offset:
+            self.transactions.trimmed(self.log.start_offset)
         if self.latest is not None:
             self._keep(self.latest, index)
         if self._led_term != self.raft.term and self.raft.is_established:
@@ -266,23 +319,34 @@ class Partition(Member):
             entry = log.entry(Index(at))
             if entry.kind == RecordKind.BATCH:
                 address = log.store.arena.address(entry.chunk.id) + entry.position
-                latest.apply(Index(at), bytes_at(address, entry.size_bytes))
+                data = bytes_at(address, entry.size_bytes)
+                latest.apply(Index(at), data)
+                if self.marked is not None:
+                    made = transaction_entries.transactional(Index(at), batch_header(data), data)
+                    if isinstance(made, Marker):
+                        self.marked(made)
             else:
                 latest.skip(Index(at))
 
     @property
     def kept(self) -> PartitionFold:
         """Return the folds of what is committed."""
-        return PartitionFold(self.producers, self.latest)
+        return PartitionFold(self.producers, self.transactions, self.latest)
 
     def became_follower(self) -> None:
         self.topic.changed()
+        self.transactions.verification.clear()
         self.fail_waits()
+
+    def _fail_parked(self) -> None:
+        parked, self.parked = self.parked, {}
+        for each in parked.values():
+            each.lost()
 
     def received(self, first: Index, last: Index) -> None:
         # A snapshot's fold may be ahead of the entries that follow it.
         first = Index(max(first, self.producers.committed_index + 1))
-        fold(self.log, self.producers, first, last)
+        fold(self.log, self.kept, first, last)
 
     def snapshot(self) -> PrefixSnapshot | None:
         if not self.raft.is_established or self.is_damaged or self.is_dropped:
@@ -301,10 +365,12 @@ class Partition(Member):
     def _begin_anew(self, kept: PartitionFold) -> None:
         assert not self.has_waits, "who waits was told when this replica led no more"
         self.producers, self.latest = kept.producers, kept.latest
+        self.transactions = kept.transactions
         self.trim_index, self.trim_offset = Index(0), self.log.start_offset
 
     def truncated(self, from_index: Index) -> None:
         self.producers.truncated(from_index)
+        self.transactions.truncated(from_index)
         if self.trim_index >= from_index:
             self.trim_index, self.trim_offset = Index(0), self.log.start_offset
 
@@ -317,6 +383,7 @@ class Partition(Member):
         self.twin_waits = []
         for _index, waiter in lost:
             waiter.settled(is_lost=True)
+        self._fail_parked()
         if self.lost is not None:
             self.lost()
         for reader, number in self.fetch_waits.items():
@@ -329,12 +396,12 @@ def _release(waits: deque[tuple[Index, AppendWaiter]], upto_index: Index) -> Non
         waits.popleft()[1].settled(is_lost=False)
 
 
-def refold(log: GroupLog, producers: ProducerTable, applied: Index) -> None:
-    """Fold the recovered tail into the producer table: nothing of it is committed yet."""
-    fold(log, producers, Index(max(applied + 1, log.tail_first)), log.last_index)
+def refold(log: GroupLog, kept: PartitionFold, applied: Index) -> None:
+    """Fold the recovered tail on top of *kept*: nothing of it is committed yet."""
+    fold(log, kept, Index(max(applied + 1, log.tail_first)), log.last_index)
 
 
-def fold(log: GroupLog, producers: ProducerTable, first: Index, last: Index) -> None:
+def fold(log: GroupLog, kept: PartitionFold, first: Index, last: Index) -> None:
     """Fold uncommitted entries of the tail, as the leader did when it appended them."""
     at = first - log.tail_first
     for index, entry in enumerate(log.tail[at : last + 1 - log.tail_first], first):
@@ -344,15 +411,13 @@ def fold(log: GroupLog, producers: ProducerTable, first: Index, last: Index) -> 
         address = log.store.arena.address(entry.chunk.id) + entry.position
         head = batch_header(bytes_at(address, limits.BATCH_HEADER_BYTES))
         assert head.base_offset + head.record_count == entry.next_offset
-        if head.producer_id >= 0:
-            producers.appended(
-                ProducedBatch(
-                    Index(index),
-                    head.producer_id,
-                    head.producer_epoch,
-                    head.base_sequence,
-                    head.record_count,
-                    Offset(head.base_offset),
-                    head.max_timestamp,
-                )
-            )
+        if head.producer_id < 0:
+            continue
+        produced = transaction_entries.produced(Index(index), head)
+        if produced is not None:
+            kept.producers.appended(produced)
+        is_control = bool(head.attributes & transaction_entries.CONTROL)
+        data = bytes_at(address, entry.size_bytes) if is_control else b""
+        made = transaction_entries.transactional(Index(index), head, data)
+        if made is not None:
+            kept.transactions.appended(made)

@@ -25,7 +25,9 @@ def check_fates(world: World) -> dict[int, bool]:
                 assert entry.value[0] not in ended, "nothing joins a transaction that is over"
                 open_by.setdefault(entry.producer_id, []).append(entry.value)
                 continue
-            group = open_by.pop(entry.producer_id)
+            group = open_by.pop(entry.producer_id, None)
+            if group is None:
+                continue  # a marker that came again, or nothing of it was ever written here
             (transaction,) = {value[0] for value in group}
             ended.add(transaction)
             fate = fates.setdefault(transaction, entry.is_commit)
