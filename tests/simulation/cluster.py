@@ -46,7 +46,7 @@ class SimNode(World):
         self.paused_until_ms = 0
         self.frames: list[bytes] = []
         self.directory = f"d{number}"
-        super().__init__("", SimDisk(number))
+        super().__init__(net.settings, SimDisk(number))
 
     def shard_config(self) -> ShardConfig:
         self.boot += 1
@@ -130,7 +130,10 @@ class _Post:
 class Cluster:
     """The nodes and what is between them."""
 
-    def __init__(self, seed: int, check: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, seed: int, check: Callable[[], None] | None = None, settings: str = ""
+    ) -> None:
+        self.settings = settings
         self.chance = random.Random(seed)
         self.now_ms = 1_000
         self.cut: set[tuple[int, int]] = set()

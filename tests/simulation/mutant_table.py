@@ -12,9 +12,12 @@ from typing import Any, Final, assert_never
 from corelane.model.record import record
 from corelane.producers import sequences
 from corelane.producers.sequences import ProducerTable
+from corelane.raft.core import RaftGroup
+from corelane.raft.state import GroupState
 from corelane.raft.voting import Voting
 from corelane.shard.member import Member
 from corelane.shard.partition import Partition
+from corelane.shard.peers.peers import Peers
 from corelane.shard.registration import Registration
 from tests.simulation.raft_change_mutants import CHANGES
 from tests.simulation.raft_mutants import SCRIPTED, SIMULATED, Mutant
@@ -29,6 +32,7 @@ from tests.simulation.suites import (
     PRODUCER_TESTS,
     RAFT,
     RAFT_TESTS,
+    READ_TESTS,
     SESSION_TESTS,
     STORAGE_TESTS,
     WORLD,
@@ -64,9 +68,6 @@ BUGS: Final = {
     24: "duplicate frame applied twice",
 }
 
-ABSENT: Final = {18: "there are no leases yet: fetches need none, coordinators will"}
-"""Bugs that have no place in the product yet, and why."""
-
 
 @record
 class Rewrite:
@@ -80,6 +81,23 @@ class Rewrite:
 
 
 Plant = Mutant | Rewrite
+
+LEASES: Final = (
+    Rewrite(
+        "a lease counts from when its answers came",
+        RaftGroup,
+        "_on_heartbeat_answer",
+        "max(progress.confirmed_ms, answer.round)",
+        "self._now_ms",
+    ),
+    Rewrite(
+        "a lease outlives the voter's word",
+        GroupState,
+        "__init__",
+        "now_ms if self._settings.lease_ms else NOT_HEARD_MS",
+        "NOT_HEARD_MS",
+    ),
+)
 
 
 @record
@@ -234,6 +252,18 @@ ROWS: Final = sorted(
                 "leadership.transfer_to = None",
             ),
             RAFT_TESTS,
+        ),
+        *_rows(18, RAFT_TESTS, LEASES),
+        Row(
+            18,
+            Rewrite(
+                "what was sent before a pause counts as sent at its end",
+                Peers,
+                "lease_from_ms",
+                "sent_ms if sent_ms >= self.watch.resumed_ms else NEVER_MS",
+                "self.follower_heard_ms(group, term, node, incarnation)",
+            ),
+            READ_TESTS,
         ),
         *_rows(19, CLUSTER, _named(SIMULATED, "high watermark beyond own disk (19)")),
         Row(20, Mutant("four batches are remembered", sequences, "_WINDOW", 4), PRODUCER_TESTS),

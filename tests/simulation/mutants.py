@@ -21,7 +21,7 @@ from typing import Final
 import pytest
 
 from corelane.model.record import record
-from tests.simulation.mutant_table import ABSENT, BUGS, ROWS, Row, place, replacement
+from tests.simulation.mutant_table import BUGS, ROWS, Row, place, replacement
 from tests.simulation.suites import ROOT, SUITES, Found
 
 TABLE: Final = Path(__file__).with_name("MUTANTS.md")
@@ -131,9 +131,6 @@ def _run(only: int | None, *, is_written: bool) -> int:
         print(f"without a bug {suite.name} {came} ({steps} {suite.unit}, {seconds:.0f} s)")
         faults += [] if is_clean else [suite.name]
     faults += [result.row.plant.name for result in results if not result.is_caught]
-    for number in sorted(ABSENT):
-        if only in {None, number}:
-            print(f"({number}) {BUGS[number]}: not in the product yet: {ABSENT[number]}")
     if is_written:
         notes = [f"{suite.name} {steps} {suite.unit}" for suite, steps in suites]
         TABLE.write_text(_table(results, notes))
@@ -171,10 +168,6 @@ def _table(results: list[Result], notes: list[str]) -> str:
         "| --: | --- | --- | --- | --- | --: | --: | --- |",
     ]
     for number, bug in BUGS.items():
-        if number in ABSENT:
-            lines.append(
-                f"| {number} | {bug} | not in the product yet: {ABSENT[number]} | | | | | |"
-            )
         lines += [_cells(each, bug) for each in results if each.row.number == number]
     caught = sum(result.is_caught for result in results)
     lines += ["", f"{caught} of {len(results)} caught. Without a bug nothing fails in: "]

@@ -199,6 +199,11 @@ class Checkers:
             )
         self._last_seen[node] = (group.term, group.committed_index)
 
+    def read(self, replica: Replica, floor: int) -> None:
+        """A read shows all that was committed when it was asked for (thesis section 6.4)."""
+        shown = replica.group.committed_index
+        _check(shown >= floor, f"{replica.node} reads up to {shown}: {floor} was committed before")
+
     def after_start(self, replica: Replica) -> None:
         """A replica that comes back has not forgotten what it said (term and vote)."""
         node, group = replica.node, replica.group

@@ -7,7 +7,8 @@ A seed decides everything: the number of voters, how bad things are (swarm testi
 fault. Messages are lost, repeated, reordered and cut off in one or both directions; nodes crash
 (un-synced records are lost, some of them may have landed), pause, and their disks stall. Then all
 nodes or a bare majority are healed: they must elect a leader, agree, and then leave it at that.
-Checkers look on after every event.
+Checkers look on after every event. Reads are asked of whoever believes to lead, paused or not, with
+leases in a quarter of the seeds: none may miss what was committed when it was asked for.
 """
 
 import argparse
@@ -16,8 +17,9 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
-from corelane.model.ids import Index, MemberId
+from corelane.model.ids import Index, MemberId, Term
 from corelane.model.record import record
 from corelane.raft import codec
 from corelane.raft.config import RaftConfig, RaftSettings
@@ -31,6 +33,8 @@ FAULTY_MS = 4_000
 HEALED_MS_MAX = 20_000
 CALM_MS = 1_000
 HEARTBEAT_MS = 100
+READ_MS_MEAN = 15.0
+LEASED_READ_MS_MEAN = 3.0
 PROGRESS_SEEDS = 500
 
 WORLD = -1
@@ -54,6 +58,16 @@ class Weather:
     trims: float
     """How often a log is trimmed that grows, whoever may still need it."""
     settings: RaftSettings
+
+
+@record
+class Read:
+    """A read that a leader was asked for."""
+
+    floor: int
+    """How much was committed, as anybody may know, when its client asked."""
+    asked_ms: int
+    term: Term
 
 
 @record
@@ -98,6 +112,13 @@ class Cluster:
         self.chance = random.Random(seed)
         self.say = say
         self.weather = draw_weather(self.chance)
+        self.readers = random.Random(seed)
+        if self.readers.random() < 0.25:
+            settings = self.weather.settings
+            lease_ms = settings.election_timeout_ms * self.readers.choice((3, 6, 9)) // 10
+            self.weather = replace(self.weather, settings=replace(settings, lease_ms=lease_ms))
+        self.reads: dict[MemberId, list[Read]] = {}
+        self.reads_confirmed = self.reads_leased = 0
         self.now_us = 0
         self.event_count = 0
         self.proposed = 0
@@ -131,6 +152,7 @@ class Cluster:
             self._beat(node)
         self._world_after_ms(self._exponential(self.weather.fault_ms_mean), self._trouble)
         self._world_after_ms(self._exponential(self.weather.propose_ms_mean), self._propose)
+        self._world_after_ms(READ_MS_MEAN, self._ask_read)
         self._advance(FAULTY_MS, lambda: False)
         self._heal()
         self._advance(FAULTY_MS + HEALED_MS_MAX, self._is_settled)
@@ -181,6 +203,8 @@ class Cluster:
         if not replica.is_up:
             return
         node = replica.node
+        if node in self.reads:
+            self._answer_reads(replica)
         if not replica.writes and replica.start_write() is not None:
             self._after_ms(
                 node, self._exponential(self._write_ms()), lambda: self._written(replica)
@@ -291,6 +315,42 @@ class Cluster:
                     self._trim(replica.node)
         self._world_after_ms(self._exponential(self.weather.propose_ms_mean), self._propose)
 
+    def _ask_read(self) -> None:
+        """Have a client ask one of those that believe to lead; a paused one takes it later."""
+        mean_ms = LEASED_READ_MS_MEAN if self.weather.settings.lease_ms else READ_MS_MEAN
+        self._world_after_ms(self.readers.expovariate(1 / mean_ms), self._ask_read)
+        leaders = [one for one in self.replicas.values() if one.is_up and one.group.is_leader]
+        if leaders:
+            replica = self.readers.choice(leaders)
+            floor = len(self.checkers.committed)
+            self._after_ms(replica.node, 0, lambda: self._read(replica, floor))
+
+    def _read(self, replica: Replica, floor: int) -> None:
+        group = replica.group
+        if not group.is_leader:
+            return
+        if group.holds_lease(self.now_ms):
+            self.reads_leased += 1
+            self.checkers.read(replica, floor)
+        else:
+            asked = Read(floor, self.now_ms, group.term)
+            self.reads.setdefault(replica.node, []).append(asked)
+
+    def _answer_reads(self, replica: Replica) -> None:
+        """Answer what is confirmed; who leads no more answers nothing."""
+        group = replica.group
+        waiting = []
+        for read in self.reads.pop(replica.node):
+            if not group.is_leader or group.term != read.term:
+                continue
+            if group.may_read(read.asked_ms):
+                self.reads_confirmed += 1
+                self.checkers.read(replica, read.floor)
+            else:
+                waiting.append(read)
+        if waiting:
+            self.reads[replica.node] = waiting
+
     # -- Faults ---------------------------------------------------------------------------------
 
     def _trouble(self) -> None:
@@ -319,6 +379,7 @@ class Cluster:
         kept = self.chance.choice((0, committed, self.chance.randint(0, committed)))
         replica.committed_kept = Index(max(kept, replica.committed_kept))
         self.lives[node] += 1
+        self.reads.pop(node, None)
         replica.crash(self.chance.choice((0, 0, 1, 2, 1000)))
         if not is_final:
             self._world_after_ms(self._exponential(300), lambda: self._restart(node))

@@ -134,6 +134,7 @@ RAFT_TESTS: Final = from_files(
     "test_paper.py",
     "test_paper_log.py",
     "test_members.py",
+    "test_reads.py",
 )
 STORAGE_TESTS: Final = from_files(
     "storage tests", "tests/unit/storage", "test_recovery.py", "test_corruption.py"
@@ -152,6 +153,7 @@ PRODUCER_TESTS: Final = from_files("producer tests", "tests/unit/producers", "te
 CLUSTER_TESTS: Final = from_files(
     "cluster tests", "tests/simulation", "test_cluster_storm.py", "test_reused_id.py"
 )
+READ_TESTS: Final = from_files("read tests", "tests/simulation", "test_reads.py")
 
 SUITES: Final = (
     RAFT,
@@ -166,4 +168,5 @@ SUITES: Final = (
     SESSION_TESTS,
     PRODUCER_TESTS,
     CLUSTER_TESTS,
+    READ_TESTS,
 )

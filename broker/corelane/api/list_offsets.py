@@ -10,6 +10,7 @@ may need decompression, done off the loop), never below the log start; -1/-1 whe
 """
 
 from collections import Counter
+from functools import partial
 
 from corelane.api.fencing import fault_of
 from corelane.api.gather import Shape
@@ -78,7 +79,21 @@ def handle(shard: Shard, call: Call) -> None:
             row.error_code = _fault(call.version, wish, named[topic_wish.name, row.partition_index])
             row.error_code = row.error_code or fault_of(partition, wish.current_leader_epoch)
             if not row.error_code:
-                _answer_row(wait, partition, wish.timestamp, row)
+                wait.rows_open += 1
+                read = partial(_read, wait, partition, wish, row)
+                shard.groups.reads.when_current(partition, read)
+    wait.settle()
+
+
+def _read(
+    wait: OffsetsWait, partition: Partition, wish: Message, row: Message, is_current: bool
+) -> None:
+    """Answer a row if this core leads for certain (KIP-207 knows new leaders, not deposed ones)."""
+    row.error_code = fault_of(partition, wish.current_leader_epoch)
+    if not (is_current or row.error_code):
+        row.error_code = ErrorCode.NOT_LEADER_OR_FOLLOWER
+    if not row.error_code:
+        _answer_row(wait, partition, wish.timestamp, row)
     wait.settle()
 
 

@@ -111,6 +111,7 @@ class FetchConfig:
     """Reading."""
 
     bytes_max: int
+    consistency: str
 
 
 @record

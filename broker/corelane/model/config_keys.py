@@ -220,6 +220,16 @@ _CLIENTS: Final = (
     Key("fetch.max.bytes", "fetch.bytes_max", 55 * limits.MIB, "bytes", _LIVE,
         "The most one Fetch is answered with (one whole batch is always allowed); as Kafka.",
         1_024, limits.REQUEST_BYTES_MAX),
+    Key("corelane.read.consistency", "fetch.consistency", "linearizable", "", _RESTART,
+        "What ListOffsets and questions about groups rest on, where a leader that was cut off does"
+        " not know yet that another one leads."
+        " linearizable: a majority is asked whether it still follows, once for all who wait, so"
+        " that nothing is missed that was acknowledged before."
+        " lease: as that, without asking, while a majority has promised to follow; needs the same"
+        " on all nodes, clocks that run alike, machines that are never suspended, and a network"
+        " that refuses connections to nobody but the dead."
+        " leader: answered at once, as Kafka does. Fetch always is: it shows what is committed.",
+        choices=("linearizable", "lease", "leader")),
     Key("producer.id.expiration.ms", "producers.id_expiration_ms", _DAY_MS, "ms", _NEW,
         "A producer unused for so long, by the time in the log, is no longer protected"
         " from writing a record twice.",

@@ -208,6 +208,8 @@ PEER_GREETING_MS_MAX: Final = 1_000
 PEER_BACKOFF_MS_MIN: Final = 50
 PEER_BACKOFF_MS_MAX: Final = 5_000
 PEER_BEAT_MS: Final = 100
+PEER_BEAT_SOON_MS: Final = 5
+"""Between heartbeats that reads wait for: one for all that came meanwhile."""
 PEER_SILENT_MS: Final = 5 * PEER_BEAT_MS
 """Without an answer for so long a peer core is silent."""
 PEER_RECONNECT_MS: Final = 2 * PEER_SILENT_MS

@@ -27,6 +27,9 @@ class Contacts(Protocol):
     def follower_heard_ms(self, group: GroupId, term: Term, follower: MemberId) -> int:
         """Return when the round was sent in which *follower* last said that it follows."""
 
+    def confirmed_ms(self, group: GroupId, term: Term, follower: MemberId) -> int:
+        """Return the same for reads and leases: nothing that was sent before a pause counts."""
+
 
 @record
 class RaftSettings:
@@ -49,6 +52,9 @@ class RaftSettings:
     """Unacknowledged append messages per follower."""
     inflight_bytes_max: int = 8 * MIB
     """Unacknowledged bytes per follower; exceeded by at most one message. 320 MB/s at 25 ms."""
+    lease_ms: int = 0
+    """How long a leader that a quorum has confirmed may read without asking again; 0: no leases.
+    The same for all members, as every one of them keeps its word to a leader that relies on it."""
 
 
 DEFAULT_SETTINGS: Final = RaftSettings()
@@ -90,6 +96,8 @@ def check(config: RaftConfig) -> None:
     assert 0 < settings.round_timeout_ms <= settings.election_timeout_ms
     assert settings.election_rank_ms >= 0
     assert settings.election_jitter_ms > 0, "without jitter two candidates can tie for ever"
+    # Clocks run at different speeds, and their milliseconds are cut off.
+    assert 0 <= settings.lease_ms <= settings.election_timeout_ms * 9 // 10
     assert settings.append_bytes_max > 0
     assert settings.inflight_messages_max > 0
     assert settings.inflight_bytes_max >= settings.append_bytes_max

@@ -81,6 +81,42 @@ class RaftGroup(Voting):
         leadership = self._leadership
         return leadership is not None and self.committed_index >= leadership.term_start_index
 
+    # -- Reads ----------------------------------------------------------------------------------
+
+    def may_read(self, asked_ms: int) -> bool:
+        """Whether a read that was asked for at *asked_ms* may be answered from what is committed.
+
+        That is all that anybody was told to be committed before it was asked (ReadIndex, thesis
+        section 6.4): a quorum followed in a round that was sent later, so there was no other
+        leader then; and what earlier leaders committed is known here (`is_established`).
+        """
+        return self.is_established and self._confirmed_ms() > asked_ms
+
+    def holds_lease(self, now_ms: int) -> bool:
+        """Whether no other leader can be there yet, so that a read needs to ask nobody.
+
+        *now_ms* was taken after the read came. A quorum will not vote before an election time-out
+        is over since a round reached it, and that was sent earlier (thesis section 6.4.1).
+        """
+        lease_ms = self._settings.lease_ms
+        if not lease_ms or not self.is_established or self.is_transferring:
+            return False
+        return now_ms < self._confirmed_ms() + lease_ms
+
+    def _confirmed_ms(self) -> int:
+        """Return the latest time at which rounds were sent that a quorum answered."""
+        leadership, contacts = self._leadership, self._contacts
+        assert leadership is not None
+        if contacts is None:
+            sent_ms = {node: each.confirmed_ms for node, each in leadership.followers.items()}
+        else:
+            group, term = self._config.group, self.term
+            sent_ms = {
+                node: contacts.confirmed_ms(group, term, node) for node in leadership.followers
+            }
+        sent_ms[self._config.self_id] = NEVER_MS  # it follows itself
+        return self.configuration.quorum_value(sent_ms)
+
     def match_indexes(self) -> dict[MemberId, Index]:
         """Return the durable end of every voter as this leader knows it, its own included."""
         assert self._leadership is not None
@@ -425,6 +461,8 @@ class RaftGroup(Voting):
             return
         if sender not in leadership.followers:
             return
+        progress = leadership.followers[sender]
+        progress.confirmed_ms = max(progress.confirmed_ms, answer.round)
         appends = leadership.alive(sender, self._now_ms, self.committed_index)
         self._send_appends(sender, appends)
 

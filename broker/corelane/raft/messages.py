@@ -104,7 +104,8 @@ class AppendRejected:
 class Heartbeat:
     """One row of the frame between two cores: "I lead this group in `term`".
 
-    `committed_index` is never above what this follower has acknowledged in `term`.
+    `committed_index` is never above what this follower has acknowledged in `term`. `round` says
+    when it was sent, by the leader's clock, unless `Contacts` does.
     """
 
     term: Term

@@ -35,6 +35,7 @@ class Progress:
     __slots__ = (
         "_inflight",
         "caught_up_ms",
+        "confirmed_ms",
         "heard_ms",
         "inflight_bytes",
         "is_paused",
@@ -53,6 +54,8 @@ class Progress:
         self.state = ProgressState.PROBE
         self.is_paused = False
         self.heard_ms = now_ms
+        self.confirmed_ms = -1
+        """When the round was sent that it answered last: it followed then, or later."""
         self.caught_up_ms = now_ms
         """When it was last seen to have the whole log; a new leader gives it the benefit."""
         self.inflight_bytes = 0

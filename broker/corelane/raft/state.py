@@ -57,6 +57,7 @@ class GroupState:
         "_leadership",
         "_log",
         "_now_ms",
+        "_promised_ms",
         "_round",
         "_round_number",
         "_rounds_failed",
@@ -109,6 +110,8 @@ class GroupState:
         self._verified_index = self.committed_index
         self._leader_committed = self.committed_index
         self._leader_heard_ms = NOT_HEARD_MS
+        # A leader's lease may rest on what was said before this life began.
+        self._promised_ms = now_ms if self._settings.lease_ms else NOT_HEARD_MS
         self._leadership: Leadership | None = None
         self._round: Round | None = None
         # Answers to a round begun before a crash must not fit one begun after it.
@@ -190,7 +193,7 @@ class GroupState:
             self._held.clear()
             self._verified_index = self.committed_index
             self._leader_committed = self.committed_index
-            self.leader = None
+            self._forget_leader()
         self.term = term
         self.voted_for = voted_for
         self.is_vote_durable = False
@@ -215,6 +218,17 @@ class GroupState:
         self._leader_heard_ms = self._now_ms
         self.deadline_ms = self._now_ms + self._delay_ms
 
+    def _forget_leader(self) -> None:
+        """Know no leader any more, and keep the word that was given to the last one."""
+        if self.leader is not None and self.role is not Role.LEADER and self._settings.lease_ms:
+            self._promised_ms = max(self._promised_ms, self._leader_seen_ms())
+        self.leader = None
+
+    def _release(self) -> None:
+        """Be free to vote: the leader is dead, or wants to be followed."""
+        self.leader = None
+        self._leader_heard_ms = self._promised_ms = NOT_HEARD_MS
+
     def _draw_delay(self) -> None:
         """Draw a fresh election delay and start the timer."""
         random_ms = self._jitter.randrange(self._settings.election_jitter_ms + 1)
@@ -225,9 +239,17 @@ class GroupState:
         """Say whether asking for another leader is out of order: one is there (section 6)."""
         if self.role is Role.LEADER:
             return True
-        if self.leader is None:
+        heard_ms = self._promised_ms
+        if self.leader is not None:
+            heard_ms = max(heard_ms, self._leader_seen_ms())
+        return self._now_ms - heard_ms < self._settings.election_timeout_ms
+
+    @property
+    def _is_promised(self) -> bool:
+        """Whether a leader that is not followed here any more may still rely on its lease."""
+        if self._now_ms - self._promised_ms >= self._settings.election_timeout_ms:
             return False
-        return self._now_ms - self._leader_seen_ms() < self._settings.election_timeout_ms
+        return self.configuration.members != (self._config.self_id,)
 
     def _leader_seen_ms(self) -> int:
         """Return when the leader of the term was last heard, here or by who listens for all."""

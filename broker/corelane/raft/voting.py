@@ -41,10 +41,12 @@ class Voting(GroupState):
         )
         if self.role is Role.CANDIDATE and not self.is_vote_durable:
             return
+        if self._is_promised:
+            return
         if not self.membership.may_stand(self._config.self_id):
             return  # a learner, or one that left: whoever leads knows where to find it
         self._enter(Role.PRE_CANDIDATE)
-        self.leader = None
+        self._forget_leader()
         self._rounds_failed += 1
         if self._open_round() is RoundResult.WON:
             self._stand()
@@ -126,6 +128,7 @@ class Voting(GroupState):
         granted = (
             request.term == self.term
             and self._may_vote
+            and (request.is_transfer or not self._is_promised)
             and self.voted_for in (NO_MEMBER, sender)
             and election.is_up_to_date(request.last_index, request.last_term, self._log)
         )
@@ -200,8 +203,7 @@ class Voting(GroupState):
         """Forget that the leader was heard, and stand soon: the preferred first."""
         if self.leader != gone.leader or self.term != gone.term or self.role is Role.LEADER:
             return
-        self.leader = None
-        self._leader_heard_ms = NOT_HEARD_MS
+        self._release()
         random_ms = self._jitter.randrange(self._settings.election_jitter_ms + 1)
         stagger_ms = self._rank * self._settings.election_rank_ms // GONE_STAGGER_PART
         self.deadline_ms = self._now_ms + stagger_ms + random_ms // GONE_STAGGER_PART
@@ -252,8 +254,7 @@ class Voting(GroupState):
             return
         if not self.configuration.is_voter(self._config.self_id):
             return
-        self.leader = None
-        self._leader_heard_ms = NOT_HEARD_MS
+        self._release()
         random_ms = self._jitter.randrange(self._settings.election_jitter_ms + 1)
         self.deadline_ms = self._now_ms + election.retry_delay_ms(
             self._settings, self._rank, 0, random_ms

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from corelane.groups.consumer_requests import ConsumerGroupDescription, ConsumerGroupSettings
 from corelane.groups.coordinator import GroupCoordinator, GroupRecord
 from corelane.groups.records import GenerationRecord, OffsetRecord
-from corelane.groups.requests import Answer, GroupSettings, Request
+from corelane.groups.requests import Answer, FetchOffsets, GroupSettings, Request
 from corelane.model.config import GroupsConfig
 from corelane.shard import consumer_group_records, group_records
 from corelane.shard.host import AGAIN_MS, NO_SEQUENCE, Host
@@ -80,6 +80,20 @@ class GroupHost(Host):
 
     def ask(self, request: Request, done: Done) -> None:
         """Have a request decided; *done* is called once, perhaps before this returns."""
+        if isinstance(request, FetchOffsets):
+            read = partial(self._read, request, done)
+            self._shard.groups.reads.when_current(self._partition, read)
+        else:
+            self._ask(request, done)
+
+    def _read(self, request: Request, done: Done, is_current: bool) -> None:
+        """Decide what changes nothing, and might be answered by a coordinator that was deposed."""
+        if is_current and not self.is_over:
+            self._ask(request, done)
+        else:
+            done(None)
+
+    def _ask(self, request: Request, done: Done) -> None:
         token, shard = self._wait(done), self._shard
         self.coordinator.settings = settings_of(shard.config.config.groups)
         self.coordinator.topics = shard.groups.hosts.topics()

@@ -47,6 +47,7 @@ from corelane.shard.opening import Opening, apply_log_settings
 from corelane.shard.partition import Partition, Topic
 from corelane.shard.peering import Peering
 from corelane.shard.peers.leads import Lead
+from corelane.shard.reads import Reads
 from corelane.shard.registration import Registration
 from corelane.shard.siblings import Siblings
 from corelane.shard.verifying import TransactionInquiries
@@ -76,6 +77,7 @@ class Groups:
         self.is_resized = False  # this start has another number of cores than the last
         self.opening = Opening(shard, self, recovered)
         self.hosts = Hosts(shard)
+        self.reads = Reads(shard, self)
         self.inquiries: TransactionInquiries | None = None
         shard.store.state_of = self._state_of
         self.siblings = Siblings(shard, self)

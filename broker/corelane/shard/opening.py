@@ -12,6 +12,7 @@ from corelane.shard import partition_fold
 from corelane.shard.member import Member
 from corelane.shard.partition import Partition, Topic, refold
 from corelane.shard.partition_fold import PartitionFold
+from corelane.shard.reads import settings_of
 from corelane.storage.group_log import GroupLog
 from corelane.storage.layout import Descriptor
 from corelane.storage.recovery import Recovered
@@ -42,6 +43,7 @@ class Opening:
         index, payload = log.configured.at(Index(log.first_index - 1))
         if index:
             members = membership.decode(payload)
+        peering = self._groups.peering
         return RaftGroup(
             RaftConfig(
                 log.group,
@@ -49,7 +51,8 @@ class Opening:
                 members.voters,
                 outgoing=members.outgoing,
                 learners=members.learners,
-                contacts=self._groups.peering,
+                settings=settings_of(shard.config.config),
+                contacts=None if peering is None else peering.contacts,
             ),
             HardState(log.term, log.voted_for, log.committed_index),
             log,

@@ -13,7 +13,6 @@ J3. Whatever is dropped on its way is sent again: a follower that answers heartb
 
 # performance-critical: see STYLE.md
 
-import struct
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, assert_never
 
@@ -30,12 +29,13 @@ from corelane.model.ids import (
     member_id,
     node_of,
 )
-from corelane.raft import codec
 from corelane.raft.events import LeaderGone, Tick
 from corelane.raft.events import Received as RaftReceived
 from corelane.raft.messages import Append, Heartbeat, HeartbeatAnswer, Message
+from corelane.raft.state import NEVER_MS
 from corelane.shard.calls import Calls
 from corelane.shard.config import PeerPlace
+from corelane.shard.contacts import PeerContacts
 from corelane.shard.courier import Couriers
 from corelane.shard.duties import Duties
 from corelane.shard.effects import Part
@@ -61,6 +61,7 @@ from corelane.shard.peers.events import (
 )
 from corelane.shard.peers.hello import Identity, PeerId
 from corelane.shard.peers.leads import Lead, Leads
+from corelane.shard.peers.passed import decode_passed, encode_passed
 from corelane.shard.peers.peers import Peers, PeersConfig
 from corelane.shard.peers.watch import Watch
 
@@ -72,8 +73,6 @@ SWEEP_MS: Final = 50
 """How late an election may begin."""
 REPORT_MS: Final = 1_000
 ELECTION_TIMEOUT_MS: Final = 1_000
-_PASSED: Final = struct.Struct("<HQQQI")
-"""Core, group, sender, recipient, size of the message; then the message and its entries."""
 _ENTRIES_SLACK_BYTES: Final = 64 * limits.KIB
 _WARNING: Final = 30
 
@@ -103,6 +102,7 @@ class Peering:
             shard.arena,
             self.leads,
         )
+        self.contacts = PeerContacts(self.peers)
         self._couriers = Couriers(shard.store, self._put, self._damaged)
         self.duties = Duties(shard, groups, self)
         self._homecoming = Homecoming(shard, groups, self)
@@ -122,20 +122,11 @@ class Peering:
         self._sweep_at_ms = 0
         self._beat_at_ms = 0
         self._report_at_ms = 0
+        self._hurry_at_ms = NEVER_MS
         self._durable_lsn = -1
         self._durable_ms: int | None = None
         self.dropped = 0
         """Messages for members that are not here, or that there was no room for."""
-
-    # --- contacts, for raft ---
-
-    def leader_heard_ms(self, group: GroupId, term: Term, leader: MemberId) -> int:
-        """Return when a leader last listed the group; a very small number for never."""
-        return self.peers.leader_heard_ms(group, term, node_of(leader), 0)
-
-    def follower_heard_ms(self, group: GroupId, term: Term, follower: MemberId) -> int:
-        """Return when the round was sent in which a follower last listed the group."""
-        return self.peers.follower_heard_ms(group, term, node_of(follower), 0)
 
     # --- the world beyond the node ---
 
@@ -337,7 +328,7 @@ class Peering:
             return
         member = self._groups.members.get(group)
         if member is None:
-            if not self._groups.siblings.pass_on(group, _encode_passed(peer[1], message)):
+            if not self._groups.siblings.pass_on(group, encode_passed(peer[1], message)):
                 self.dropped += 1
             return
         self.bring(member, message)
@@ -361,16 +352,13 @@ class Peering:
 
     def passed(self, body: bytes) -> None:
         """Take a message that another node had sent to a sibling of this core."""
-        core, group, sender, recipient, size = _PASSED.unpack_from(body)
-        at = _PASSED.size + size
-        message = codec.decode(body[_PASSED.size : at])
-        member = self._groups.members.get(GroupId(group))
+        core, message = decode_passed(body)
+        member = self._groups.members.get(message.group)
         if member is None:
             self.dropped += 1
             return
-        self.leads.found(member.group, node_of(MemberId(sender)), CoreId(core))
-        payload = memoryview(body)[at:]
-        self.bring(member, PeerMessage(member.group, sender, recipient, message, payload))
+        self.leads.found(member.group, node_of(MemberId(message.sender)), core)
+        self.bring(member, message)
 
     def _told(self, group: GroupId, node: NodeId, message: Message) -> None:
         member = self._groups.members.get(group)
@@ -437,6 +425,7 @@ class Peering:
     def turn(self) -> None:
         """Do what time asks for and send what has gathered; at the end of each turn."""
         now_ms = self._shard.now_ms
+        self._groups.reads.turn()
         self._watch_wal()
         if not self._groups.is_reconciled and self._groups.siblings.is_settled:
             self._groups.settled()
@@ -449,6 +438,8 @@ class Peering:
         self.duties.turn()
         self._homecoming.turn()
         self.calls.turn()
+        if now_ms >= self._hurry_at_ms:
+            self._hurry_at_ms = NEVER_MS
         self._send_grown()
         if self._rows:
             rows, self._rows = self._rows, {}
@@ -466,7 +457,14 @@ class Peering:
 
     def next_ms(self) -> int:
         """Return when the next turn is due."""
-        return self._sweep_at_ms
+        return min(self._sweep_at_ms, self._hurry_at_ms)
+
+    def hurry(self, member: Member) -> None:
+        """Ask the followers of a group soon whether they still follow."""
+        for peer in self._placed.get(member.group, {}).values():
+            session = self.peers.session(peer)
+            if session is not None:
+                self._hurry_at_ms = min(self._hurry_at_ms, session.hurry(self._shard.now_ms))
 
     def _send_grown(self) -> None:
         while self._grown:
@@ -505,7 +503,7 @@ class Peering:
                 if follower != raft.self_id and index < last
             }
             for follower, index in now.items():
-                heard_ms = self.follower_heard_ms(group, raft.term, follower)
+                heard_ms = self.contacts.follower_heard_ms(group, raft.term, follower)
                 is_stuck = before.get(follower, -1) == index
                 if is_stuck and now_ms - heard_ms < limits.PEER_SILENT_MS and raft.is_leader:
                     member.step(now_ms, RaftReceived(follower, HeartbeatAnswer(raft.term, 0)))
@@ -590,9 +588,3 @@ class Peering:
 
 def _takes_part(member: Member) -> bool:
     return not member.is_damaged and not member.log.is_leaving
-
-
-def _encode_passed(core: CoreId, message: PeerMessage) -> bytes:
-    encoded = codec.encode(message.message)
-    members = (message.sender, message.recipient)
-    return _PASSED.pack(core, message.group, *members, len(encoded)) + encoded + message.payload

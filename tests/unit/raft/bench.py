@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from corelane.model.ids import NO_MEMBER, GroupId, Index, MemberId, Term
-from corelane.raft.config import HardState, RaftConfig
+from corelane.raft.config import HardState, RaftConfig, RaftSettings
 from corelane.raft.core import RaftGroup
 from corelane.raft.effects import AppendEntries, Effect, PersistVote, Send, Truncate
 from corelane.raft.election import Role
@@ -45,11 +45,13 @@ class Bench:
         term: int = 0,
         voted_for: MemberId = NO_MEMBER,
         committed: int = 0,
+        lease_ms: int = 0,
     ) -> None:
         entries = [Entry(Term(one), f"{one}.{index}") for index, one in enumerate(terms, 1)]
         self.log = MemoryLog(entries)
         nodes = tuple(MemberId(node) for node in range(1, voters + 1))
-        config = RaftConfig(GroupId(1), ME, nodes)
+        settings = RaftSettings(lease_ms=lease_ms)
+        config = RaftConfig(GroupId(1), ME, nodes, settings)
         hard = HardState(Term(term), voted_for, Index(committed))
         self.now_ms = 0
         self.group = RaftGroup(config, hard, self.log, NoJitter(), self.now_ms)

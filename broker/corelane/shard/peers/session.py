@@ -40,6 +40,7 @@ class Session:
         "_former_answer",
         "_former_beat",
         "_former_rows",
+        "_is_hurried",
         "_round",
         "_rounds",
         "answers",
@@ -74,6 +75,7 @@ class Session:
         self.answers = Roll()
         """What its answers listed: groups that this core leads and that it follows."""
         self._round = 0
+        self._is_hurried = False
         self._rounds: deque[tuple[int, int]] = deque()
         self._forget_frames()
 
@@ -148,11 +150,27 @@ class Session:
         # From the time it was due: a late one does not make all that follow late.
         due_ms = self.beat_at_ms + limits.PEER_BEAT_MS
         self.beat_at_ms = due_ms if due_ms > now_ms else now_ms + limits.PEER_BEAT_MS
+        if self._is_hurried:
+            self._is_hurried = False
+            self.beat_at_ms = now_ms + limits.PEER_BEAT_SOON_MS
         if len(self._rounds) >= limits.PEER_ROUNDS_MAX:
             return None
         self._round = (self._round + 1) % ROUND_LIMIT
         self._rounds.append((self._round, now_ms))
         return beats.encode_beat(Beat(self.own_boot, self._round, health, *self.led.packed()))
+
+    def hurry(self, now_ms: int) -> int:
+        """Have a heartbeat sent soon, in a later millisecond; return when it is due.
+
+        Not more often than every `PEER_BEAT_SOON_MS`: each lists all groups.
+        """
+        if self.beat_at_ms <= now_ms:  # one is due now, and another one after it
+            self._is_hurried = True
+            return now_ms + limits.PEER_BEAT_SOON_MS
+        former_ms = self._rounds[-1][1] if self._rounds else now_ms - limits.PEER_BEAT_SOON_MS
+        soon_ms = max(now_ms + 1, former_ms + limits.PEER_BEAT_SOON_MS)
+        self.beat_at_ms = min(self.beat_at_ms, soon_ms)
+        return self.beat_at_ms
 
     def take_answer(self, now_ms: int, body: memoryview) -> Outdated | None:
         """Take in what it answers; return what raft must be told. FrameError changes nothing."""

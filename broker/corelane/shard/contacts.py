@@ -1,0 +1,25 @@
+"""When members of raft groups were heard, as the tables of heartbeats have it."""
+
+# performance-critical: see STYLE.md
+
+from corelane.model.ids import GroupId, MemberId, Term, node_of
+from corelane.shard.peers.peers import Peers
+
+
+class PeerContacts:
+    """What raft asks (`raft.config.Contacts`), answered from the sessions with peer cores."""
+
+    def __init__(self, peers: Peers) -> None:
+        self._peers = peers
+
+    def leader_heard_ms(self, group: GroupId, term: Term, leader: MemberId) -> int:
+        """Return when a leader last listed the group; a very small number for never."""
+        return self._peers.leader_heard_ms(group, term, node_of(leader), 0)
+
+    def follower_heard_ms(self, group: GroupId, term: Term, follower: MemberId) -> int:
+        """Return when the round was sent in which a follower last listed the group."""
+        return self._peers.follower_heard_ms(group, term, node_of(follower), 0)
+
+    def confirmed_ms(self, group: GroupId, term: Term, follower: MemberId) -> int:
+        """Return the same for reads: what was sent before a pause does not count (W4)."""
+        return self._peers.lease_from_ms(group, term, node_of(follower), 0)
