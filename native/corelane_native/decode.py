@@ -67,7 +67,7 @@ _fetch_head_bytes = ffi.buffer(_fetch_head)
 
 
 def decode_produce(address: int, size: int, body_at: int, version: int) -> Produce | None:
-    """Decode a Produce request (3 to 11) whose body starts at *body_at* of the frame.
+    """Decode a Produce request (3 to 12) whose body starts at *body_at* of the frame.
 
     Every batch is judged in the same call, as `check_batch` does but without a size limit: one
     bad partition never spoils another. Positions in rows count from the frame's first byte.

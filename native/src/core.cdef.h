@@ -273,7 +273,7 @@ typedef struct {
     int32_t zero_too;
 } cl_fetch_row;
 
-/* Decode the body of a Produce request, versions 3 to 11, that starts at body_at of a frame of
+/* Decode the body of a Produce request, versions 3 to 12, that starts at body_at of a frame of
  * size bytes, and judge every batch in it (as cl_check_batch, without a size limit): one bad
  * partition never spoils another. Returns 0; -EBADMSG if the request is malformed (nothing of out
  * or rows counts); -ENOSPC if it has more than rows_max partitions, before any batch is judged. */

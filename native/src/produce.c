@@ -1,4 +1,4 @@
-/* Decodes Produce requests, versions 3 to 11.
+/* Decodes Produce requests, versions 3 to 12.
  *
  * 3-8: strings and arrays with fixed-width lengths. 9 (KIP-482): compact, with tagged fields.
  * 10 (KIP-951), 11: the request did not change. */
@@ -6,7 +6,7 @@
 #include "reader.h"
 
 #define VERSION_MIN 3
-#define VERSION_MAX 11
+#define VERSION_MAX 12
 #define FLEXIBLE_FROM 9
 #define ZSTD_FROM 7
 

@@ -1,15 +1,18 @@
-"""Produce (key 0), versions 3 to 11: append one batch per partition, answer when it is durable.
+"""Produce (key 0), versions 3 to 12: append one batch per partition, answer when it is durable.
 
 v3  KIP-98: the transactional id, message format 2 only.  v5  log_start_offset.  v7  zstd (KIP-110).
-v8  error sentences (KIP-467).  v9  flexible.  v10 leader hints (KIP-951).  v12 and above need
-transaction version 2 and are not served.
+v8  error sentences (KIP-467).  v9  flexible.  v10 leader hints (KIP-951).  v11 knows
+TRANSACTION_ABORTABLE, v12 makes the partition part of the transaction by the batch (KIP-890).
 
 acks=0 gets no frame at all; where one of its batches is refused the connection is closed, as
 Kafka does, since there is no other way to tell. acks=1 waits for this leader's own sync, acks=-1
-for the commit. Left out until transactions land: transactional batches are refused.
+for the commit. A transactional batch without a transactional id is refused with all others of its
+request, as in Kafka.
 """
 
 # performance-critical: see STYLE.md
+
+from collections.abc import Sequence
 
 import corelane_native as native
 from corelane.api.leaders import endpoints_for, fault_of_absent
@@ -19,6 +22,7 @@ from corelane.model.errors import ErrorCode
 from corelane.model.limits import REQUEST_HEADER_BYTES_MIN
 from corelane.shard.call import Call
 from corelane.shard.shard import Shard
+from corelane.shard.transaction_entries import TRANSACTIONAL
 from corelane.wire.errors import DecodeError
 from corelane.wire.primitives import read_tags
 
@@ -103,6 +107,7 @@ def handle(shard: Shard, call: Call) -> None:
         # No frame will ever leave, so the slot must not stand in the way of later answers.
         call.slot.connection.drop_slot(call.slot)
     wait = ProduceWait(shard, call, acks)
+    fault = _fault_of_transaction(transactional_id, rows)
     topic_at = -1
     topic = None
     produced: list[ProducedPartition] = []
@@ -118,6 +123,9 @@ def handle(shard: Shard, call: Call) -> None:
         if acks not in ACKS_ALLOWED:
             out.refuse(ErrorCode.INVALID_REQUIRED_ACKS, f"acks is {acks}; use -1 (all), 0 or 1")
             continue
+        if fault is not None:
+            out.refuse(*fault)
+            continue
         partition = None if topic is None else topic.partition(row[2])
         if partition is None:
             error, out.leader = fault_of_absent(shard, topic, row[2])
@@ -128,6 +136,26 @@ def handle(shard: Shard, call: Call) -> None:
     if wait.rows_open > 1 and acks != 0:
         shard.deadlines.add(shard.now_ms + max(0, timeout_ms), wait)
     wait.settle()
+
+
+def _fault_of_transaction(
+    transactional_id: str | None, rows: Sequence[native.ProduceRow]
+) -> tuple[ErrorCode, str] | None:
+    """Return what is wrong with the transactional batches of a request, if it has any."""
+    producers = {row[9] for row in rows if row[8] & TRANSACTIONAL and not row[3]}
+    if not producers:
+        return None
+    if transactional_id is None:
+        return (
+            ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+            "the request has transactional batches and no transactional id",
+        )
+    if len(producers) > 1:
+        return (
+            ErrorCode.INVALID_PRODUCER_ID_MAPPING,
+            "the request has transactional batches of more than one producer id",
+        )
+    return None
 
 
 def body_at(address: int, size_bytes: int, *, is_flexible: bool) -> int:

@@ -3,14 +3,17 @@
 # performance-critical: see STYLE.md
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import corelane_native as native
 from corelane.api.leaders import hint_for
+from corelane.api.produce_errors import TRANSACTION_VERSION_2_FROM, unverified
 from corelane.api.produce_response import ProducedPartition
 from corelane.model.errors import ErrorCode
 from corelane.model.limits import REQUEST_BYTES_MAX
+from corelane.producers import open_transactions
 from corelane.producers.sequences import ACCEPT, Duplicate, Pending, Refuse
+from corelane.shard import parking
 from corelane.shard.append import (
     codec_wanted,
     fault_of_batch,
@@ -18,7 +21,9 @@ from corelane.shard.append import (
     needs_decompression,
 )
 from corelane.shard.events import WorkDone
+from corelane.shard.parking import Writing
 from corelane.shard.partition import Batch, Partition
+from corelane.shard.transaction_entries import TRANSACTIONAL
 from corelane.storage.wal import WalFullError
 from corelane.wire.batch import RecordsFault, check_compressed
 from corelane.wire.compression import Compression
@@ -36,10 +41,11 @@ class RowAppend:
     """A batch from its first check to its answer.
 
     A batch that must be decompressed waits for that off the loop; batches of the same partition
-    that come after it wait behind it, so that a producer's order is kept.
+    that come after it wait behind it, so that a producer's order is kept. One that would open a
+    transaction waits until its coordinator has said that it may (parking.py).
     """
 
-    __slots__ = ("data", "out", "partition", "row", "transactional_id", "wait")
+    __slots__ = ("checked", "data", "out", "partition", "row", "transactional_id", "wait")
 
     def __init__(
         self,
@@ -55,6 +61,7 @@ class RowAppend:
         self.row = row
         self.transactional_id = transactional_id
         self.data: bytes | None = None  # a copy of the batch, while it has to wait
+        self.checked = (0, 0, 0, 0)  # what `_append` was called with
 
     def begin(self, frame_address: int) -> None:
         """Check and append now, or queue where the records must be looked at first."""
@@ -153,9 +160,8 @@ class RowAppend:
             return
         producer_id = row[9]
         if producer_id >= 0:
-            verdict = partition.producers.check(producer_id, row[10], row[11], row[7])
-            if verdict is not ACCEPT:
-                self._not_new(verdict)
+            self.checked = (address, size_bytes, max_timestamp_ms, keyless)
+            if not self._is_admitted():
                 return
         append_time_ms = shard.wall_ms if settings.is_log_append_time else -1
         batch = Batch(
@@ -167,6 +173,7 @@ class RowAppend:
             producer_id,
             row[10],
             row[11],
+            is_transactional=bool(row[8] & TRANSACTIONAL),
         )
         try:
             index, out.base_offset = partition.append(batch)
@@ -187,6 +194,74 @@ class RowAppend:
             return
         waits = partition.sync_waits if self.wait.acks == 1 else partition.commit_waits
         waits.append((index, self))
+
+    def _is_admitted(self) -> bool:
+        """Say whether the producer may write this now; else it waits, or is answered otherwise."""
+        partition, row = self.partition, self.row
+        transactions, producer_id, epoch = partition.transactions, row[9], row[10]
+        is_transactional = bool(row[8] & TRANSACTIONAL)
+        before = parking.behind(partition, producer_id)
+        if before is not None:
+            self._keep()
+            before.add(self)
+            return False
+        is_judged = is_transactional or not transactions.is_idle
+        if is_judged:
+            stale = transactions.check_epoch(producer_id, epoch)
+            if stale is not None:
+                self._not_new(Refuse(stale.error, stale.sentence))
+                return False
+        verdict = partition.producers.check(producer_id, epoch, row[11], row[7])
+        if verdict is not ACCEPT:
+            self._not_new(verdict)
+            return False
+        if not is_judged:
+            return True
+        judged = transactions.check_batch(producer_id, epoch, is_transactional=is_transactional)
+        match judged:
+            case open_transactions.Append():
+                return True
+            case open_transactions.Verify():
+                self._keep()
+                transactional_id = self.transactional_id
+                assert transactional_id is not None, "looked at with the request"
+                is_added = self._version >= TRANSACTION_VERSION_2_FROM
+                writing = Writing(transactional_id, producer_id, epoch, is_added)
+                parking.park(self.wait.shard, partition, writing, self)
+            case open_transactions.Refuse():
+                self._not_new(Refuse(judged.error, judged.sentence))
+            case _:
+                assert_never(judged)
+        return False
+
+    @property
+    def _version(self) -> int:
+        return self.wait.call.request.api_version
+
+    def _keep(self) -> None:
+        """Have a copy of the batch, which lies in the frame of its request until then."""
+        if self.data is None:
+            self.data = native.bytes_at(self.checked[0], self.checked[1])
+
+    # --- while a transaction's coordinator is asked (parking.Writer) ---
+
+    @property
+    def size_bytes(self) -> int:
+        """Return what the copy holds."""
+        return self.checked[1]
+
+    def go_on(self) -> None:
+        """Be judged again, with what is known by now."""
+        assert self.data is not None, "a copy waits"
+        _address, _size_bytes, max_timestamp_ms, keyless = self.checked
+        self._append(native.address_of(self.data), len(self.data), max_timestamp_ms, keyless)
+
+    def refused(self, error: ErrorCode) -> None:
+        """Answer as clients of that version know it."""
+        self.wait.shard.counts.batches_refused += 1
+        self._refuse(*unverified(error, self._version))
+
+    # --- before and after the append ---
 
     def _may_commit(self) -> bool:
         """Refuse what could not be made durable as asked."""

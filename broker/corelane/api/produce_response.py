@@ -1,4 +1,4 @@
-"""The Produce answer, versions 3 to 11, as one frame.
+"""The Produce answer, versions 3 to 12, as one frame.
 
 Written by hand because it is made once per request on the hot path; a test compares it with the
 codec made from the message table, version by version.

@@ -146,6 +146,9 @@ OPEN_FILES_MAX: Final = 512
 WORKED_BYTES_MAX: Final = 32 * MIB
 """Batches of a core that wait to be (de)compressed; beyond, no Produce frame is read."""
 
+PARKED_BYTES_MAX: Final = 32 * MIB
+"""Batches of a core that wait for a transaction's coordinator; those beyond are sent again."""
+
 WORKS_MAX: Final = 64
 """Jobs handed to a core's workbench and not done yet; further ones wait in the shard."""
 

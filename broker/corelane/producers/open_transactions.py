@@ -297,20 +297,28 @@ class OpenTransactions:
             return overlay[-1]
         return self._open.get(producer_id) or self._closed.get(producer_id)
 
+    def check_epoch(self, producer_id: int, epoch: int) -> Refuse | None:
+        """Say whether a producer was fenced, also by a marker, which its table does not know."""
+        standing = self.standing(producer_id)
+        if standing is None or epoch >= standing.epoch:
+            return None
+        return Refuse(
+            ErrorCode.INVALID_PRODUCER_EPOCH,
+            f"producer {producer_id} writes with epoch {epoch}, but epoch {standing.epoch}"
+            " was seen: its transaction was ended, or another instance has taken over",
+        )
+
     def check_batch(self, producer_id: int, epoch: int, *, is_transactional: bool) -> BatchVerdict:
-        """Say what a leader must do with a batch; ask the producer table first.
+        """Say what a leader must do with a batch that is new to the producer table.
 
         The epoch is looked at before all else: a producer that was fenced must hear that, not
         that its transaction is unknown (KAFKA-19690).
         """
+        stale = self.check_epoch(producer_id, epoch)
+        if stale is not None:
+            return stale
         standing = self.standing(producer_id)
         is_open = standing is not None and standing.first_offset is not None
-        if standing is not None and epoch < standing.epoch:
-            return Refuse(
-                ErrorCode.INVALID_PRODUCER_EPOCH,
-                f"producer {producer_id} writes with epoch {epoch}, but epoch {standing.epoch}"
-                " was seen: its transaction was ended, or another instance has taken over",
-            )
         if not is_transactional:
             if not is_open:
                 return APPEND

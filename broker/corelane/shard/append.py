@@ -6,7 +6,6 @@ from corelane.cluster.topic_config import TopicSettings
 from corelane.model.errors import ErrorCode
 
 _CODEC_MASK = 0x07
-_TRANSACTIONAL = 1 << 4
 KEYLESS_UNKNOWN = -1
 
 Fault = tuple[ErrorCode, str]
@@ -23,11 +22,6 @@ def fault_of_batch(
                 f"the batch has {size_bytes} bytes, the topic allows {settings.message_bytes_max} "
                 "(max.message.bytes): send smaller batches or raise the limit"
             ),
-        )
-    if attributes & _TRANSACTIONAL:
-        return (
-            ErrorCode.INVALID_TXN_STATE,
-            "the batch is transactional and this broker does not serve transactions yet",
         )
     if settings.is_compacted and keyless == 1:
         return (

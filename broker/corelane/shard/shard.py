@@ -96,6 +96,7 @@ class Shard:
         self.slices: deque[Callable[[], None]] = deque()  # the rest of very wide requests
         self.works: dict[JobId, Callable[[WorkDone], None]] = {}
         self.worked_bytes = 0  # of batches that wait to be decompressed or compressed
+        self.parked_bytes = 0  # of batches that wait for a transaction's coordinator
         self._works_waiting: deque[Work] = deque()
         self.is_stopping = False
         self.is_stopped = False

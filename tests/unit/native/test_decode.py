@@ -230,7 +230,7 @@ def test_the_number_of_rows_is_bounded() -> None:
         assert answer is None or len(answer[3]) == count
 
 
-@given(st.binary(max_size=300), st.integers(3, 11))
+@given(st.binary(max_size=300), st.integers(3, 12))
 def test_random_bytes_never_hurt_produce(body: bytes, version: int) -> None:
     produce(HEAD + body, version)
 
@@ -240,7 +240,7 @@ def test_random_bytes_never_hurt_fetch(body: bytes, version: int) -> None:
     fetch(HEAD + body, version)
 
 
-@given(st.integers(3, 11), st.data())
+@given(st.integers(3, 12), st.data())
 def test_a_changed_byte_never_hurts(version: int, data: st.DataObject) -> None:
     frame = bytearray(produce_frame(version, [("t", [(0, GOOD)]), ("u", [(1, GOOD)])]))
     at = data.draw(st.integers(len(HEAD), len(frame) - 1))
