@@ -27,8 +27,8 @@ class Pair:
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
-        self.leader = Session((NodeId(2), CoreId(0)), 11, 0)
-        self.follower = Session((NodeId(1), CoreId(0)), 12, 0)
+        self.leader = Session((NodeId(2), CoreId(0)), 11)
+        self.follower = Session((NodeId(1), CoreId(0)), 12)
         self.terms = Terms()
         self.now_ms = 1_000
         for session, boot in ((self.leader, 12), (self.follower, 11)):

@@ -44,6 +44,9 @@ class SimNode(World):
         self.boot = 0
         self.is_up = False
         self.paused_until_ms = 0
+        self.rests = False
+        """Turns only when something happened or is due, as a real core does, not every ms."""
+        self.turns = 0
         self.frames: list[bytes] = []
         self.directory = f"d{number}"
         super().__init__(net.settings, SimDisk(number))
@@ -77,6 +80,9 @@ class SimNode(World):
 
     def turn(self) -> None:
         """Step once."""
+        if self.rests and not self.mail and (self.shard.next_deadline_ms() or 0) > self.net.now_ms:
+            return
+        self.turns += 1
         events, self.mail = self.mail, []
         self.now_ms = self.net.now_ms
         for effect in self.shard.step(self.now_ms, WALL_MS + self.now_ms, events):
@@ -139,6 +145,8 @@ class Cluster:
         self.cut: set[tuple[int, int]] = set()
         """Directions in which nothing arrives; a connection that lost something stays dead."""
         self.check = check or _unchecked
+        self.carried = 0
+        """Frames between nodes."""
         self._next_conn = PEER_CONNS
         self._ends: dict[ConnId, tuple[SimNode, ConnId]] = {}
         self._dead: set[ConnId] = set()
@@ -174,6 +182,7 @@ class Cluster:
             (size,) = struct.unpack_from(">I", data, at)
             frame = data[at + 4 : at + 4 + size]
             at += 4 + size
+            self.carried += 1
             if (node.number, target.number) in self.cut:
                 self._dead |= {conn, far}
             if conn not in self._dead:

@@ -85,6 +85,11 @@ def node_of(member: MemberId) -> NodeId:
     return NodeId(member & 0xFFFF_FFFF)
 
 
+def incarnation_of(member: MemberId) -> int:
+    """Return the how-many-th replica of its group on its node a member is."""
+    return member >> 32
+
+
 def core_broker_id(node: NodeId, core: CoreId) -> BrokerId:
     """Return the Kafka broker id of one core."""
     assert 0 <= core < NODE_BROKER_SUFFIX

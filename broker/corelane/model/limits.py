@@ -213,6 +213,8 @@ PEER_BACKOFF_MS_MAX: Final = 5_000
 PEER_BEAT_MS: Final = 100
 PEER_BEAT_SOON_MS: Final = 5
 """Between heartbeats that reads wait for: one for all that came meanwhile."""
+PEER_BEAT_PULL_MS: Final = PEER_BEAT_MS // 10
+"""How much earlier a core beats to keep time with another one."""
 PEER_SILENT_MS: Final = 5 * PEER_BEAT_MS
 """Without an answer for so long a peer core is silent."""
 PEER_RECONNECT_MS: Final = 2 * PEER_SILENT_MS
@@ -270,6 +272,6 @@ assert PEER_BEAT_ROWS_MAX * (20 + 16) + KIB <= PEER_SESSION_FRAME_BYTES_MAX
 assert PEER_TURN_BYTES <= PEER_FLIGHT_BYTES_MAX
 assert REQUEST_BYTES_MAX + PEER_TURN_BYTES + MIB <= PEER_FRAME_BYTES_MAX
 assert PEER_BEAT_MS * 2 < PEER_SILENT_MS, "one lost round is no silence"
-assert PEER_ROUNDS_MAX * PEER_BEAT_MS > PEER_RECONNECT_MS
+assert PEER_ROUNDS_MAX * (PEER_BEAT_MS - 2 * PEER_BEAT_PULL_MS) > PEER_RECONNECT_MS
 assert PEER_LEADS_FRAME_BYTES <= PEER_SESSION_FRAME_BYTES_MAX
 assert PEER_CALL_BYTES_MAX + KIB <= PEER_SESSION_FRAME_BYTES_MAX

@@ -34,6 +34,11 @@ class Homecoming:
         self._up_since_ms: dict[PeerId, int] = {}
         self._look_at_ms = 0
         self._at_once = AT_ONCE_MIN
+        self._is_all_home = False
+
+    def led(self) -> None:
+        """A member has become a leader, or its members have changed."""
+        self._is_all_home = False
 
     def judged(self, peer: PeerId, verdict: Verdict) -> None:
         """Take note since when a peer core can be reached."""
@@ -45,10 +50,13 @@ class Homecoming:
     def turn(self) -> None:
         """Hand over some of what others should lead, now and then."""
         now_ms = self._shard.now_ms
-        if now_ms < self._look_at_ms:
+        if self._is_all_home or now_ms < self._look_at_ms:
             return
         self._look_at_ms = now_ms + LOOK_MS
-        astray = [each for each in self._groups.members.values() if self._is_astray(each)]
+        members = self._groups.members.values()
+        away = [each for each in members if each.raft.is_leader and _is_away(each)]
+        self._is_all_home = not away
+        astray = [each for each in away if self._is_astray(each)]
         if not astray:
             self._at_once = AT_ONCE_MIN
             return
@@ -61,9 +69,14 @@ class Homecoming:
         if not member.serves or raft.configuration.is_joint:
             return False
         home = raft.configuration.voters[0]
-        if home == raft.self_id or not raft.is_caught_up(home):
+        if not raft.is_caught_up(home):
             return False
         peer = self._peering.place_of(member.group, home)
         since_ms = self._up_since_ms.get(peer)
         is_back = since_ms is not None and self._shard.now_ms - since_ms >= UP_MS_MIN
         return is_back and self._peering.peers.may_take_over(peer)
+
+
+def _is_away(leader: "Member") -> bool:
+    voters = leader.raft.configuration.voters
+    return voters[0] != leader.raft.self_id

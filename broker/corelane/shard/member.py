@@ -25,7 +25,13 @@ from corelane.raft.effects import (
     TransferEnded,
     Truncate,
 )
-from corelane.raft.events import Campaign, Event, Received, VotePersisted
+from corelane.raft.events import (
+    Campaign,
+    Event,
+    Received,
+    TransferLeadership,
+    VotePersisted,
+)
 from corelane.raft.membership import Configuration
 from corelane.raft.messages import Message, Snapshot
 from corelane.storage.group_log import GroupLog
@@ -59,6 +65,9 @@ class Postman(Protocol):
 
     def committed(self, member: "Member") -> None:
         """More of a leader's log is committed."""
+
+    def hurried(self, member: "Member") -> None:
+        """A leader has begun to hand over: its next deadline is another one."""
 
     def complain(self, member: "Member", text: str) -> None:
         """Say what a person should know of what a peer sent."""
@@ -113,6 +122,8 @@ class Member:
         effects = self.raft.step(now_ms, event)
         if effects:
             self.perform(effects)
+        if type(event) is TransferLeadership and self.postman is not None:
+            self.postman.hurried(self)
 
     def receive(self, now_ms: int, event: Received, payload: memoryview) -> None:
         """Let raft take a message whose entries, if it has any, are *payload*."""
@@ -172,6 +183,8 @@ class Member:
                     self.truncated(effect.from_index)
                 case BecameCandidate():
                     self.counts.elections += 1
+                    if self.postman is not None:
+                        self.postman.follow(self, None)
                 case AppendConfiguration():
                     self._append_configuration(effect)
                 case SendSnapshot():

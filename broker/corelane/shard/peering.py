@@ -4,8 +4,8 @@
 connection. Here messages find their members, members their peers, and time its groups.
 
 Invariants:
-J1. No group has a task or a timer of its own. An idle follower costs a look at its deadline every
-    `SWEEP_MS`, an idle leader nothing but its row in the heartbeat frames of its followers' cores.
+J1. No group has a task or a timer of its own. An idle one costs nothing but its leader's row in the
+    heartbeat frames of its followers' cores (`vigil.py`).
 J2. Appends of a turn leave together at its end: raft is told once per group how far its log goes.
 J3. Whatever is dropped on its way is sent again: a follower that answers heartbeats and does not
     get on is asked again every `PEER_BEAT_MS`.
@@ -29,7 +29,7 @@ from corelane.model.ids import (
     member_id,
     node_of,
 )
-from corelane.raft.events import LeaderGone, Tick
+from corelane.raft.events import LeaderGone
 from corelane.raft.events import Received as RaftReceived
 from corelane.raft.messages import Append, Heartbeat, HeartbeatAnswer, Message
 from corelane.raft.state import NEVER_MS
@@ -64,15 +64,13 @@ from corelane.shard.peers.leads import Lead, Leads
 from corelane.shard.peers.passed import decode_passed, encode_passed
 from corelane.shard.peers.peers import Peers, PeersConfig
 from corelane.shard.peers.watch import Watch
+from corelane.shard.vigil import ELECTION_TIMEOUT_MS, SWEEP_MS, Vigil, takes_part
 
 if TYPE_CHECKING:
     from corelane.shard.groups import Groups
     from corelane.shard.shard import Shard
 
-SWEEP_MS: Final = 50
-"""How late an election may begin."""
 REPORT_MS: Final = 1_000
-ELECTION_TIMEOUT_MS: Final = 1_000
 _ENTRIES_SLACK_BYTES: Final = 64 * limits.KIB
 _WARNING: Final = 30
 
@@ -103,6 +101,7 @@ class Peering:
             self.leads,
         )
         self.contacts = PeerContacts(self.peers)
+        self._vigil = Vigil(self.peers)
         self._couriers = Couriers(shard.store, self._put, self._damaged)
         self.duties = Duties(shard, groups, self)
         self._homecoming = Homecoming(shard, groups, self)
@@ -203,10 +202,12 @@ class Peering:
     def came(self, member: Member) -> None:
         """A member is here: it answers for its durable term, and looks for its leader."""
         self.peers.terms.put(member.group, member.raft.term)
+        self._vigil.awake(member)
 
     def left(self, group: GroupId) -> None:
         """A member is here no more."""
         self._forget_led(group)
+        self._vigil.forget(group)
         self.peers.terms.drop(group)
 
     def deleted(self, groups: Iterable[GroupId]) -> None:
@@ -229,9 +230,12 @@ class Peering:
         self._behind.setdefault(group, {})
         self._unsettled[group] = member
         self.peers.terms.follows(group)
+        self._vigil.awake(member)
+        self._homecoming.led()
 
     def follow(self, member: Member, leader: MemberId | None) -> None:
         self._forget_led(member.group)
+        self._vigil.awake(member)
         if leader is None:
             self.peers.terms.asks(member.group)
         else:
@@ -248,6 +252,9 @@ class Peering:
             self._rows[member.group] = member
         if member.group == CONTROLLER_GROUP:
             self._announces = True
+
+    def hurried(self, member: Member) -> None:
+        self._vigil.awake(member)
 
     def complain(self, member: Member, text: str) -> None:
         self._shard.log(_WARNING, f"raft group {member.group}: {text}")
@@ -362,7 +369,7 @@ class Peering:
 
     def _told(self, group: GroupId, node: NodeId, message: Message) -> None:
         member = self._groups.members.get(group)
-        if member is not None and _takes_part(member):
+        if member is not None and takes_part(member):
             sender = self._member_on(member, node)
             member.step(self._shard.now_ms, RaftReceived(sender, message))
 
@@ -383,7 +390,7 @@ class Peering:
         now_ms = self._shard.now_ms
         for group, term, _incarnation in news.led:
             member = self._groups.members.get(group)
-            if member is not None and _takes_part(member):
+            if member is not None and takes_part(member):
                 member.step(now_ms, LeaderGone(self._member_on(member, news.peer[0]), term))
                 self._groups.lead_changed(group)
         self._sweep_at_ms = now_ms
@@ -431,7 +438,7 @@ class Peering:
             self._groups.settled()
         if now_ms >= self._sweep_at_ms:
             self._sweep_at_ms = now_ms + SWEEP_MS
-            self._sweep(now_ms)
+            self._vigil.sweep(now_ms)
         if now_ms >= self._beat_at_ms:
             self._beat_at_ms = now_ms + limits.PEER_BEAT_MS
             self._catch_up(now_ms)
@@ -453,11 +460,13 @@ class Peering:
         self._send_grown()
         effects, self.peers.effects = self.peers.effects, []
         self._shard.effects += effects
-        self.peers.watch.rests_until(self._sweep_at_ms)
+        soon_ms = min(self._sweep_at_ms, now_ms + SWEEP_MS)
+        self._sweep_at_ms = soon_ms if self._vigil.is_needed else self.peers.round_at_ms
+        self.peers.watch.rests_until(self.next_ms())
 
     def next_ms(self) -> int:
         """Return when the next turn is due."""
-        return min(self._sweep_at_ms, self._hurry_at_ms)
+        return min(self._sweep_at_ms, self._hurry_at_ms, self.peers.round_at_ms)
 
     def hurry(self, member: Member) -> None:
         """Ask the followers of a group soon whether they still follow."""
@@ -478,15 +487,6 @@ class Peering:
             controller = self._groups.members.get(CONTROLLER_GROUP)
             if controller is not None and controller.raft.is_leader:
                 controller.perform(controller.raft.announce())
-
-    def _sweep(self, now_ms: int) -> None:
-        """Let the members whose deadline has come act (J1)."""
-        members = self._groups.members.values()
-        due = [member for member in members if member.raft.deadline_ms <= now_ms]
-        tick = Tick()
-        for member in due:
-            if _takes_part(member):
-                member.step(now_ms, tick)
 
     def _catch_up(self, now_ms: int) -> None:
         """Ask again the followers that answer and do not get on (J3)."""
@@ -584,7 +584,3 @@ class Peering:
         lead = Lead(group, raft.term, revision, config.node, config.core, in_sync)
         if self.leads.take([lead]):
             self._groups.lead_changed(group)
-
-
-def _takes_part(member: Member) -> bool:
-    return not member.is_damaged and not member.log.is_leaving

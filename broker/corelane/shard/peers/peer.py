@@ -29,7 +29,7 @@ class Peer:
         self.dials = hello.dials(own.node, peer[0])
         self.address: tuple[str, int] | None = None
         self.is_known = False
-        self.session = Session(peer, own.boot, now_ms)
+        self.session = Session(peer, own.boot)
         self.lines = {channel: Line(channel, now_ms) for channel in Channel}
         self.data = DataLink(self.lines[Channel.DATA], chunks)
         self.verdict: Verdict = self.session.verdict(now_ms, now_ms)

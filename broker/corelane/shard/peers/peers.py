@@ -12,7 +12,7 @@ P3. Everything kept is bounded by the peers known and by `model/limits.py`; a pe
     knows any more is forgotten with its connections.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, assert_never
 
 from corelane.model import limits
@@ -64,6 +64,7 @@ from corelane.shard.peers.leads import decode as decode_leads
 from corelane.shard.peers.line import Line
 from corelane.shard.peers.peer import Peer
 from corelane.shard.peers.roll import NEVER_MS, Terms
+from corelane.shard.peers.rounds import Rounds
 from corelane.shard.peers.session import Session
 from corelane.shard.peers.watch import Duty, Watch
 
@@ -104,6 +105,7 @@ class Peers:
         self._ended: dict[CoreId, int] = {}
         self._next_dial = 0
         self._now_ms = now_ms
+        self._rounds = Rounds(now_ms)
 
     # --- for the rest of the core ---
 
@@ -125,6 +127,15 @@ class Peers:
         """Return the session with a peer core: its `led` is the table of rows to beat to it."""
         known = self._peers.get(peer)
         return None if known is None else known.session
+
+    @property
+    def round_at_ms(self) -> int:
+        """Return when this core beats next."""
+        return self._rounds.at_ms
+
+    def sessions(self, node: NodeId) -> Sequence[Session]:
+        """Return the sessions with the cores of a node."""
+        return self._by_node.get(node, ())
 
     def data(self, peer: PeerId) -> DataLink | None:
         """Return the data link to a peer core: its `put` takes raft's messages."""
@@ -151,7 +162,7 @@ class Peers:
         """
         wanted = mark(term, incarnation)
         seen_ms = max(
-            [each.heard.seen_ms(group, wanted) for each in self._by_node.get(node, ())],
+            [each.heard.seen_ms(group, wanted) for each in self.sessions(node)],
             default=NEVER_MS,
         )
         return seen_ms if seen_ms == NEVER_MS else max(seen_ms, self.watch.resumed_ms)
@@ -171,8 +182,8 @@ class Peers:
 
     def _answered_ms(self, group: GroupId, term: Term, node: NodeId, incarnation: int) -> int:
         wanted = mark(term, incarnation)
-        sessions = self._by_node.get(node, ())
-        return max([each.answers.seen_ms(group, wanted) for each in sessions], default=NEVER_MS)
+        heard_ms = [each.answers.seen_ms(group, wanted) for each in self.sessions(node)]
+        return max(heard_ms, default=NEVER_MS)
 
     def call(self, peer: PeerId, number: int, body: bytes) -> bool:
         """Ask something small of a peer core, which answers by `Returned`; False: it is away."""
@@ -233,6 +244,7 @@ class Peers:
         *wal_age_ms*: since the last completed WAL write, while one is pending.
         """
         self._advance(now_ms)
+        self._rounds.turn(now_ms)
         for conn, deadline_ms in [*self._ungreeted.items()]:
             if now_ms >= deadline_ms:
                 del self._ungreeted[conn]
@@ -255,8 +267,10 @@ class Peers:
 
     def _beat(self, peer: Peer, wal_age_ms: int | None) -> None:
         session = peer.session
-        if not session.is_open:
+        is_due = session.beaten != self._rounds.number or self._now_ms >= session.extra_at_ms
+        if not (session.is_open and is_due):
             return
+        session.beaten = self._rounds.number
         health = Health(self.watch.lag_ms, wal_age_ms, peer.data.age_ms(self._now_ms))
         body = session.beat(self._now_ms, health)
         if body is not None:
@@ -454,6 +468,8 @@ class Peers:
             case Kind.BEAT:
                 patience_ms = self._election_timeout_ms
                 answer, heard = session.take_beat(now_ms, frame.body, self.terms, patience_ms)
+                if peer.peer[0] < self._own.node:
+                    self._rounds.heard_lower(now_ms)
                 self._send(peer, Kind.BEAT_ANSWER, beats.encode_answer(answer))
                 if heard is not None:
                     self.news.append(heard)

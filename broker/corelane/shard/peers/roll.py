@@ -28,11 +28,13 @@ _KEPT_MS: Final = 2 * limits.ELECTION_TIMEOUT_MS_MAX
 class Roll:
     """Which groups one peer's frames listed, as `beats.mark`, and when last."""
 
-    __slots__ = ("_left", "_left_ms", "at_ms", "marks")
+    __slots__ = ("_left", "_left_ms", "at_ms", "losses", "marks")
 
     def __init__(self) -> None:
         self.marks: dict[GroupId, int] = {}
         self.at_ms = NEVER_MS
+        self.losses = 0
+        """Counts frames that did not list, or listed otherwise, what the one before them did."""
         self._left: dict[GroupId, tuple[int, int]] = {}
         self._left_ms = NEVER_MS
 
@@ -53,9 +55,11 @@ class Roll:
         if left:
             oldest_ms = at_ms - _KEPT_MS
             left = {group: seen for group, seen in left.items() if seen[1] >= oldest_ms}
-        for group, former in self.marks.items() - marks.items():
+        lost = self.marks.items() - marks.items()
+        for group, former in lost:
             left[group] = (former, before_ms)
             self._left_ms = before_ms
+        self.losses += bool(lost)
         if len(left) > limits.PEER_BEAT_ROWS_MAX:
             left = {}  # more groups than a core can have: forgotten, they are not refreshed
         self._left = left
@@ -73,6 +77,7 @@ class Roll:
         """Forget everything: the life that said it is over."""
         self.marks = {}
         self._left = {}
+        self.losses += 1
 
 
 class Led:

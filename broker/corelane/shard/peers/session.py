@@ -27,6 +27,7 @@ from corelane.shard.peers.hello import PeerId
 from corelane.shard.peers.roll import NEVER_MS, Led, Roll, Terms
 
 ROUND_LIMIT: Final = 1 << 32
+_NO_EXTRA_MS: Final = 1 << 62
 _FIT: Final = Health(0, None, None)
 
 
@@ -40,14 +41,14 @@ class Session:
         "_former_answer",
         "_former_beat",
         "_former_rows",
-        "_is_hurried",
         "_round",
         "_rounds",
         "answers",
-        "beat_at_ms",
+        "beaten",
         "boot",
         "contact_ms",
         "ended_boot",
+        "extra_at_ms",
         "gone",
         "health",
         "heard",
@@ -57,7 +58,7 @@ class Session:
         "peer",
     )
 
-    def __init__(self, peer: PeerId, own_boot: int, now_ms: int) -> None:
+    def __init__(self, peer: PeerId, own_boot: int) -> None:
         self.peer = peer
         self.own_boot = own_boot
         self.boot = 0
@@ -67,7 +68,8 @@ class Session:
         self.gone: str | None = None
         self.is_open = False
         self.contact_ms = NEVER_MS
-        self.beat_at_ms = now_ms
+        self.beaten = -1
+        """In which round of this core it was sent a heartbeat last; -1: in none."""
         self.health = _FIT
         self.led = Led()
         self.heard = Roll()
@@ -75,7 +77,8 @@ class Session:
         self.answers = Roll()
         """What its answers listed: groups that this core leads and that it follows."""
         self._round = 0
-        self._is_hurried = False
+        self.extra_at_ms = _NO_EXTRA_MS
+        """When it is to be sent one heartbeat more than its round brings (`hurry`)."""
         self._rounds: deque[tuple[int, int]] = deque()
         self._forget_frames()
 
@@ -89,7 +92,8 @@ class Session:
         """Its session connection is greeted."""
         self.is_open = True
         self.contact_ms = now_ms
-        self.beat_at_ms = now_ms
+        self.beaten = -1
+        self.extra_at_ms = _NO_EXTRA_MS
         self._rounds.clear()
         self._forget_frames()
 
@@ -144,15 +148,9 @@ class Session:
     # --- heartbeats of this core ---
 
     def beat(self, now_ms: int, health: Health) -> bytes | None:
-        """Return the body of a heartbeat if one is due and its last ones were not in vain."""
-        if now_ms < self.beat_at_ms:
-            return None
-        # From the time it was due: a late one does not make all that follow late.
-        due_ms = self.beat_at_ms + limits.PEER_BEAT_MS
-        self.beat_at_ms = due_ms if due_ms > now_ms else now_ms + limits.PEER_BEAT_MS
-        if self._is_hurried:
-            self._is_hurried = False
-            self.beat_at_ms = now_ms + limits.PEER_BEAT_SOON_MS
+        """Return the body of a heartbeat, unless the last ones were all in vain."""
+        if now_ms >= self.extra_at_ms:
+            self.extra_at_ms = _NO_EXTRA_MS
         if len(self._rounds) >= limits.PEER_ROUNDS_MAX:
             return None
         self._round = (self._round + 1) % ROUND_LIMIT
@@ -164,13 +162,10 @@ class Session:
 
         Not more often than every `PEER_BEAT_SOON_MS`: each lists all groups.
         """
-        if self.beat_at_ms <= now_ms:  # one is due now, and another one after it
-            self._is_hurried = True
-            return now_ms + limits.PEER_BEAT_SOON_MS
         former_ms = self._rounds[-1][1] if self._rounds else now_ms - limits.PEER_BEAT_SOON_MS
         soon_ms = max(now_ms + 1, former_ms + limits.PEER_BEAT_SOON_MS)
-        self.beat_at_ms = min(self.beat_at_ms, soon_ms)
-        return self.beat_at_ms
+        self.extra_at_ms = min(self.extra_at_ms, soon_ms)
+        return self.extra_at_ms
 
     def take_answer(self, now_ms: int, body: memoryview) -> Outdated | None:
         """Take in what it answers; return what raft must be told. FrameError changes nothing."""

@@ -24,8 +24,8 @@ class Pair:
 
     def __init__(self) -> None:
         self.now_ms = 1_000
-        self.leader = Session((NodeId(2), CoreId(0)), 11, 0)
-        self.follower = Session((NodeId(1), CoreId(0)), 12, 0)
+        self.leader = Session((NodeId(2), CoreId(0)), 11)
+        self.follower = Session((NodeId(1), CoreId(0)), 12)
         self.leader.begin_life(12)
         self.follower.begin_life(11)
         self.leader.opened(self.now_ms)
