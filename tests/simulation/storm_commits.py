@@ -4,9 +4,9 @@ Each group's offsets only rise. A later one may be known although an earlier one
 none that was acknowledged may be missing at the end, and none may be there that nobody sent.
 """
 
-from corelane.api.coordinating import partition_number
 from corelane.model.internal_topics import OFFSETS_TOPIC
 from corelane.model.record import record
+from corelane.shard.key_hash import partition_number
 from corelane.wire.compiler import Message, message_type
 from tests.simulation.cluster import Cluster, SimNode
 

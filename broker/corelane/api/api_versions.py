@@ -9,6 +9,7 @@ import re
 from typing import Final
 
 from corelane.model.errors import ErrorCode
+from corelane.model.features import GROUP_VERSION, TRANSACTION_VERSION
 from corelane.shard.call import Call
 from corelane.shard.shard import Shard
 from corelane.wire.compiler import Message, codec, message_type
@@ -22,9 +23,14 @@ Row = message_type("ApiVersionsResponse.ApiVersion")
 Supported = message_type("ApiVersionsResponse.SupportedFeatureKey")
 Finalized = message_type("ApiVersionsResponse.FinalizedFeatureKey")
 
-FEATURES: Final = {"group.version": 1}
-"""Every node has them, so they are final. Without transaction.version clients use V1 (quirk 7)."""
-_FEATURES_EPOCH = 0
+SUPPORTED: Final = {"group.version": GROUP_VERSION, "transaction.version": TRANSACTION_VERSION}
+"""Every node of this version has them all."""
+
+
+def finalized(shard: Shard) -> dict[str, int]:
+    """Return what clients may use: what every node of the cluster knows (quirk 7)."""
+    level = min(shard.groups.cluster.transaction_version, TRANSACTION_VERSION)
+    return {"group.version": GROUP_VERSION} | ({"transaction.version": level} if level else {})
 
 
 def rows(shard: Shard) -> list[Message]:
@@ -48,17 +54,18 @@ def handle(shard: Shard, call: Call) -> None:
             call.answer(Response(error_code=ErrorCode.INVALID_REQUEST))
             return
         call.slot.connection.client_software = " ".join(names)
-    supported = [Supported(name=name, max_version=level) for name, level in FEATURES.items()]
-    finalized = [
-        Finalized(name=name, min_version_level=level, max_version_level=level)
-        for name, level in FEATURES.items()
-    ]
+    supported = [Supported(name=name, max_version=level) for name, level in SUPPORTED.items()]
+    levels = finalized(shard)
     call.answer(
         Response(
             api_keys=rows(shard),
             supported_features=supported,
-            finalized_features_epoch=_FEATURES_EPOCH,
-            finalized_features=finalized,
+            # Clients believe the highest epoch, so it must rise when a level does.
+            finalized_features_epoch=shard.groups.cluster.applied_index,
+            finalized_features=[
+                Finalized(name=name, min_version_level=level, max_version_level=level)
+                for name, level in levels.items()
+            ],
         )
     )
 

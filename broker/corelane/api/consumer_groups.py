@@ -5,7 +5,7 @@ Heartbeat: v1 patterns, and ids that clients make. Describe: v1 the kind of each
 
 from collections.abc import Iterable
 
-from corelane.api.group_calls import ask, host_of, routed, split_by_group
+from corelane.api.group_calls import ask, host_of, routed, split_by_key
 from corelane.api.group_members import client_host, group_of, new_member_id
 from corelane.groups.consumer_requests import (
     ConsumerGroupDescription,
@@ -152,4 +152,4 @@ def _assignment(topics: Iterable[DescribedTopic]) -> Message:
 
 
 gather_heartbeat = routed(heartbeat, group_of)
-gather_describe = split_by_group(describe, "group_ids", "groups", str)
+gather_describe = split_by_key(describe, "group_ids", "groups", str)

@@ -1,19 +1,20 @@
-"""FindCoordinator (key 10), versions 0 to 6: where a group is coordinated.
+"""FindCoordinator (key 10), versions 0 to 6: where a group or a transaction is coordinated.
 
 v1  kinds of keys.  v3  flexible.  v4  several keys at once (KIP-699).  v5  more retriable errors.
-v6  share groups (not served). The topic that groups are kept in is made when it is first needed,
-and the answer waits (a moment) for that, so that a first consumer has not to ask twice.
+v6  share groups (not served). The topic that they are kept in is made when it is first needed, and
+the answer waits (a moment) for that, so that a first consumer or producer has not to ask twice.
 """
 
 from enum import IntEnum
 from functools import partial
 
-from corelane.api.coordinating import coordinating_group, offsets_wish
+from corelane.api.coordinating import coordinating_group, offsets_wish, transactions_wish
 from corelane.api.early import EarlyCall
 from corelane.api.leaders import brokers_of, lead_of
 from corelane.api.topic_creation import TopicReady, create
+from corelane.cluster.creation import TopicWish
 from corelane.model.errors import ErrorCode
-from corelane.model.internal_topics import OFFSETS_TOPIC
+from corelane.model.internal_topics import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
 from corelane.shard.call import Call
 from corelane.shard.config import Advertised
 from corelane.shard.shard import Shard
@@ -34,16 +35,19 @@ class KeyType(IntEnum):
     SHARE = 2
 
 
+_KEPT_IN = {int(KeyType.GROUP): OFFSETS_TOPIC, int(KeyType.TRANSACTION): TRANSACTIONS_TOPIC}
+_NAMES = {int(KeyType.GROUP): "group", int(KeyType.TRANSACTION): "transactional id"}
+
+
 def handle(shard: Shard, call: Call) -> None:
-    """Answer now, when the topics are known at all, or when that of the groups is made."""
+    """Answer now, when the topics are known at all, or when that of the coordinators is made."""
     groups = shard.groups
     if not groups.is_reconciled:
         EarlyCall(shard, call, lambda: groups.is_reconciled, partial(_known, shard))
         return
     request = call.decode()
-    is_missing = OFFSETS_TOPIC.encode() not in groups.topics
-    wish = offsets_wish(groups.cluster, shard.config.config)
-    if request.key_type != KeyType.GROUP or not is_missing or wish is None:
+    wish = _missing(shard, request.key_type)
+    if wish is None:
         _answer(shard, call, request)
         return
     if not groups.siblings.is_controller:
@@ -58,6 +62,15 @@ def handle(shard: Shard, call: Call) -> None:
     ready = TopicReady(shard, shard.now_ms + CREATE_WAIT_MS, created)
     create(shard, wish, ready, _ignored)
     ready.begin()
+
+
+def _missing(shard: Shard, key_type: int) -> TopicWish | None:
+    """Return the topic that is to be made first; None: it is there, or cannot be made now."""
+    groups, config = shard.groups, shard.config.config
+    if key_type not in _KEPT_IN or _KEPT_IN[key_type].encode() in groups.topics:
+        return None
+    wish = offsets_wish if key_type == KeyType.GROUP else transactions_wish
+    return wish(groups.cluster, config)
 
 
 def _known(shard: Shard, call: Call, is_known: bool) -> None:
@@ -90,25 +103,24 @@ def _answer(shard: Shard, call: Call, request: Message) -> None:
 
 
 def _find(shard: Shard, call: Call, key_type: int, key: str) -> Message:
-    if key_type == KeyType.TRANSACTION:
-        text = "this broker does not serve transactions yet"
-        return _refusal(key, ErrorCode.COORDINATOR_NOT_AVAILABLE, text)
-    if key_type != KeyType.GROUP:
+    if key_type not in _KEPT_IN:
         return _refusal(key, ErrorCode.INVALID_REQUEST, f"key type {key_type} is not served")
-    if not key:
+    if not key and key_type == KeyType.GROUP:
         return _refusal(key, ErrorCode.INVALID_GROUP_ID, "a group has a name")
-    broker = _coordinator(shard, call, key)
+    if not key:
+        return _refusal(key, ErrorCode.INVALID_REQUEST, "a transactional id is not empty")
+    broker = _coordinator(shard, call, _KEPT_IN[key_type], key)
     if broker is None:
-        text = "the group's coordinator is not there yet: retry"
+        text = f"the coordinator of this {_NAMES[key_type]} is not there yet: retry"
         return _refusal(key, ErrorCode.COORDINATOR_NOT_AVAILABLE, text)
     return Row(
         key=key, node_id=broker.broker_id, host=broker.host, port=broker.port, error_message=None
     )
 
 
-def _coordinator(shard: Shard, call: Call, key: str) -> Advertised | None:
+def _coordinator(shard: Shard, call: Call, kept_in: str, key: str) -> Advertised | None:
     """Return the broker that leads the partition of *key*; None: nobody, for now."""
-    topic = shard.groups.topics.get(OFFSETS_TOPIC.encode())
+    topic = shard.groups.topics.get(kept_in.encode())
     if topic is None or topic.is_deleted:
         return None
     lead = lead_of(shard, coordinating_group(shard, topic, key))

@@ -5,7 +5,7 @@ a dead group. List: v3 flexible, v4 filters by state (KIP-518), v5 by type (KIP-
 flexible.
 """
 
-from corelane.api.group_calls import host_of, of_all_cores, split_by_group
+from corelane.api.group_calls import host_of, of_all_cores, split_by_key
 from corelane.groups.requests import Answer, DeleteGroup, Described, Simple
 from corelane.model.errors import ErrorCode
 from corelane.shard.call import Call
@@ -71,7 +71,7 @@ def list_groups(shard: Shard, call: Call) -> None:
     states = {state.lower() for state in request.states_filter}
     types = {kind.lower() for kind in request.types_filter}
     rows = []
-    for host in shard.groups.hosts:
+    for host in shard.groups.hosts.groups.values():
         for name, protocol_type, state, kind in host.coordinator.listed():
             is_wanted = not states or state.lower() in states
             if is_wanted and (not types or kind in types):
@@ -126,6 +126,6 @@ class DeleteWait:
             self._call.answer(DeleteResponse(results=self._rows))
 
 
-gather_describe = split_by_group(describe, "groups", "groups", str)
+gather_describe = split_by_key(describe, "groups", "groups", str)
 gather_list = of_all_cores("groups")
-gather_delete = split_by_group(delete, "groups_names", "results", str)
+gather_delete = split_by_key(delete, "groups_names", "results", str)

@@ -1,8 +1,7 @@
-"""What all requests of consumer groups share: to find the group's coordinator, and to ask it."""
+"""What requests of coordinators share: to find it, to ask it, and to be passed on."""
 
 from collections.abc import Callable
 
-from corelane.api.coordinating import partition_number
 from corelane.api.gather import Gathered, count_misrouted, frame_of, owner_of
 from corelane.groups.requests import Answer, Request
 from corelane.model.errors import ErrorCode
@@ -10,6 +9,7 @@ from corelane.model.ids import CoreId
 from corelane.model.internal_topics import OFFSETS_TOPIC
 from corelane.shard.call import Call
 from corelane.shard.group_host import GroupHost
+from corelane.shard.key_hash import partition_number
 from corelane.shard.shard import Shard
 from corelane.wire.compiler import Message
 
@@ -24,7 +24,7 @@ def host_of(shard: Shard, group: str) -> GroupHost | ErrorCode:
     partition = topic.partition(partition_number(group, len(topic.partitions)))
     if partition is None or not partition.serves:
         return ErrorCode.NOT_COORDINATOR
-    host = shard.groups.hosts.of(partition.group)
+    host = shard.groups.hosts.groups.get(partition.group)
     return ErrorCode.COORDINATOR_LOAD_IN_PROGRESS if host is None else host
 
 
@@ -51,19 +51,21 @@ def ask(
     host.ask(request, done)
 
 
-def core_of(shard: Shard, group: str) -> CoreId:
-    """Return the core of this node that coordinates a group, or may say who does."""
-    topic = shard.groups.topics.get(OFFSETS_TOPIC.encode())
-    number = 0 if topic is None else partition_number(group, len(topic.partitions))
+def core_of(shard: Shard, key: str, kept_in: str = OFFSETS_TOPIC) -> CoreId:
+    """Return the core of this node that coordinates a key, or may say who does."""
+    topic = shard.groups.topics.get(kept_in.encode())
+    number = 0 if topic is None else partition_number(key, len(topic.partitions))
     owner = owner_of(shard, topic, number)
     return shard.config.core if owner is None else owner
 
 
-def routed(handle: Handle, group_of: Callable[[Message], str]) -> Handle:
-    """Return what answers a request of one group through a door of the whole node."""
+def routed(
+    handle: Handle, key_of: Callable[[Message], str], kept_in: str = OFFSETS_TOPIC
+) -> Handle:
+    """Return what answers a request of one key through a door of the whole node."""
 
     def gather(shard: Shard, call: Call) -> None:
-        core = core_of(shard, group_of(call.decode()))
+        core = core_of(shard, key_of(call.decode()), kept_in)
         count_misrouted(shard, call, [core])
         if core == shard.config.core:
             handle(shard, call)
@@ -73,8 +75,12 @@ def routed(handle: Handle, group_of: Callable[[Message], str]) -> Handle:
     return gather
 
 
-def split_by_group(
-    handle: Handle, field: str, result: str, name_of: Callable[[object], str]
+def split_by_key(
+    handle: Handle,
+    field: str,
+    result: str,
+    key_of: Callable[[object], str],
+    kept_in: str = OFFSETS_TOPIC,
 ) -> Handle:
     """Return the same for a request whose *field* lists groups and its answer's *result* rows."""
 
@@ -82,7 +88,7 @@ def split_by_group(
         request = call.decode()
         shares: dict[CoreId, list[object]] = {}
         for row in getattr(request, field):
-            shares.setdefault(core_of(shard, name_of(row)), []).append(row)
+            shares.setdefault(core_of(shard, key_of(row), kept_in), []).append(row)
         count_misrouted(shard, call, shares)
         if set(shares) <= {shard.config.core}:
             handle(shard, call)

@@ -5,7 +5,7 @@ the new protocol. Fetch: v2 null topics mean all, v5 leader epochs, v6 flexible,
 (KIP-447), v8 several groups (KIP-709), v9 members of the new protocol.
 """
 
-from corelane.api.group_calls import ask, host_of, routed, split_by_group
+from corelane.api.group_calls import ask, host_of, routed, split_by_key
 from corelane.api.group_members import group_of
 from corelane.groups.records import NO_EPOCH, CommittedOffset, Place
 from corelane.groups.requests import (
@@ -224,7 +224,7 @@ def delete(shard: Shard, call: Call) -> None:
 gather_commit = routed(commit, group_of)
 gather_delete = routed(delete, group_of)
 _gather_one = routed(fetch, group_of)
-_gather_several = split_by_group(
+_gather_several = split_by_key(
     fetch, "groups", "groups", lambda row: str(getattr(row, "group_id", ""))
 )
 

@@ -62,6 +62,8 @@ class NodeRegistered:
     """Where other nodes dial it; 0: it stands alone."""
     directory: str = ""
     """Names its data directory: a node that comes back without it has lost what it promised."""
+    transaction_version: int = 0
+    """The highest level of Kafka's feature transaction.version that it knows."""
 
 
 @record
@@ -159,11 +161,16 @@ def encode(command: Command) -> bytes:
             out.uint(7)
             for number in (command.node, command.core, command.first_id, command.count):
                 out.uint(number)
+        case NodeRegistered() if command.transaction_version:
+            out.uint(10)
+            write_node(out, command)
+            write_peer(out, command)
+            out.uint(command.transaction_version)
         case NodeRegistered() if command.peer_port == 0:
             out.uint(2)  # as it was before nodes had peers
             write_node(out, command)
         case NodeRegistered():
-            out.uint(9)
+            out.uint(9)  # as it was before nodes had features
             write_node(out, command)
             write_peer(out, command)
         case ClusterCreated():
@@ -289,6 +296,12 @@ def read_node_with_peer(reader: Reader) -> NodeRegistered:
     return replace(node, peer_host=host, peer_port=port, directory=directory)
 
 
+def read_node_with_features(reader: Reader) -> NodeRegistered:
+    """Read what `write_node`, `write_peer` and a level of transactions are."""
+    node = read_node_with_peer(reader)
+    return replace(node, transaction_version=reader.uint(limits.INT16_MAX))
+
+
 def read_topic_name(reader: Reader) -> str:
     """Read the name of a topic."""
     name = reader.text(limits.TOPIC_NAME_CHARACTERS_MAX)
@@ -377,4 +390,5 @@ _READERS: Final[dict[int, Callable[[Reader], Command]]] = {
     7: _read_producer_ids,
     8: _read_alter_broker,
     9: read_node_with_peer,
+    10: read_node_with_features,
 }

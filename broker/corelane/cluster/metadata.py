@@ -31,6 +31,7 @@ from corelane.cluster.commands import (
     read_cluster_id,
     read_configs,
     read_node,
+    read_node_with_features,
     read_node_with_peer,
     read_partitions,
     read_topic_id,
@@ -45,9 +46,15 @@ from corelane.model.errors import ErrorCode
 from corelane.model.ids import CoreId, GroupId, Index, NodeId, TopicId
 from corelane.model.record import record
 
-_FORMAT: Final = 3
-_FORMATS_READ: Final = (1, 2, 3)
-"""2 has settings of brokers at its end, 3 where nodes are dialed by their peers."""
+_FORMAT: Final = 4
+_NODE_READERS: Final = {
+    1: read_node,
+    2: read_node,
+    3: read_node_with_peer,
+    4: read_node_with_features,
+}
+"""How each known format has its nodes: 3 says where they are dialed, 4 which features they know;
+2 has settings of brokers at its end."""
 ALL_NODES: Final = 0
 """Instead of a node: the settings of all brokers."""
 
@@ -245,6 +252,7 @@ class Cluster:
         for node in sorted(self.nodes):
             write_node(out, self.nodes[node])
             write_peer(out, self.nodes[node])
+            out.uint(self.nodes[node].transaction_version)
         out.uint(len(self.topics))
         for name in sorted(self.topics):
             topic = self.topics[name]
@@ -258,6 +266,11 @@ class Cluster:
             out.uint(number)
             write_configs(out, self.broker_configs[number])
         return bytes(out.data)
+
+    @property
+    def transaction_version(self) -> int:
+        """Return the level of transactions that every node knows (Kafka's finalized feature)."""
+        return min((node.transaction_version for node in self.nodes.values()), default=0)
 
     def dynamic_config(self, node: NodeId) -> dict[str, str]:
         """Return the settings changed at run time that act on a node."""
@@ -277,7 +290,7 @@ class Cluster:
 
     def _load(self, reader: Reader) -> None:
         form = reader.uint()
-        if form not in _FORMATS_READ:
+        if form not in _NODE_READERS:
             raise reader.fault(f"has format {form}; this version knows {_FORMAT}")
         self.applied_index = Index(reader.uint())
         self.revision = Index(reader.uint(self.applied_index))
@@ -286,7 +299,7 @@ class Cluster:
         if reader.uint(1):
             self.cluster_id = read_cluster_id(reader)
         for _ in range(reader.count(limits.NODES_MAX)):
-            node = read_node_with_peer(reader) if form > 2 else read_node(reader)
+            node = _NODE_READERS[form](reader)
             self.nodes[node.node] = node
         for _ in range(reader.count(limits.TOPICS_MAX)):
             topic = Topic(

@@ -138,6 +138,17 @@ class GroupsConfig:
 
 
 @record
+class TransactionsConfig:
+    """Transactions and the topic they are kept in."""
+
+    partition_count: int
+    replication_factor: int
+    timeout_ms_max: int
+    id_expiration_ms: int
+    abort_interval_ms: int
+
+
+@record
 class Config:
     """Everything an operator may choose. Equality ignores which keys were written down."""
 
@@ -149,6 +160,7 @@ class Config:
     fetch: FetchConfig
     producers: ProducersConfig
     groups: GroupsConfig
+    transactions: TransactionsConfig
     listeners: list[Listener]
     """What `network` says of them, resolved."""
     given: frozenset[str] = field(default=frozenset(), compare=False)
@@ -184,6 +196,7 @@ _SECTIONS: Final[dict[str, type[Any]]] = {
     "fetch": FetchConfig,
     "producers": ProducersConfig,
     "groups": GroupsConfig,
+    "transactions": TransactionsConfig,
 }
 
 

@@ -271,9 +271,32 @@ _GROUPS: Final = (
         "How often members of such groups report, and so how soon they hear of a new assignment.",
         1, limits.INT32_MAX),
 )
+
+_TRANSACTIONS: Final = (
+    Key("transaction.state.log.num.partitions", "transactions.partition_count", 50, "partitions",
+        _NEW,
+        "How many coordinators transactions are spread over; fixed once the topic is made.",
+        1, limits.TOPIC_PARTITIONS_MAX),
+    Key("transaction.state.log.replication.factor", "transactions.replication_factor", 3,
+        "replicas", _NEW,
+        "Of the topic that transactions are kept in; with fewer nodes as many as there are.",
+        1, limits.REPLICAS_MAX),
+    Key("transaction.max.timeout.ms", "transactions.timeout_ms_max", 900_000, "ms", _LIVE,
+        "The longest timeout a producer may ask for: so long a dead one may hold up readers of"
+        " committed records.",
+        1, limits.INT32_MAX),
+    Key("transactional.id.expiration.ms", "transactions.id_expiration_ms", 7 * _DAY_MS, "ms", _LIVE,
+        "A transactional id that was not used for so long is forgotten.",
+        1, limits.INT32_MAX),
+    Key("transaction.abort.timed.out.transaction.cleanup.interval.ms",
+        "transactions.abort_interval_ms", 1_000, "ms", _LIVE,
+        "How often transactions that have been open for too long are looked for; Kafka's 10,000"
+        " hold up readers for longer.",
+        1, limits.INT32_MAX),
+)
 # fmt: on
 
-KEYS: Final = _NODE + _NETWORK + _STORAGE + _TOPICS + _LOG + _CLIENTS + _GROUPS
+KEYS: Final = _NODE + _NETWORK + _STORAGE + _TOPICS + _LOG + _CLIENTS + _GROUPS + _TRANSACTIONS
 KEYS_BY_NAME: Final = {key.name: key for key in KEYS}
 HEADINGS: Final = {
     "node": "This machine",
@@ -284,6 +307,7 @@ HEADINGS: Final = {
     "fetch": "Reading",
     "producers": "Idempotent producers",
     "groups": "Consumer groups",
+    "transactions": "Transactions",
 }
 
 FACTORS: Final = {

@@ -21,7 +21,7 @@ from corelane.cluster.commands import Command, CommandError, decode, encode
 from corelane.cluster.metadata import Change, Refused
 from corelane.model import limits
 from corelane.model.errors import ErrorCode
-from corelane.model.ids import CoreId, NodeId
+from corelane.model.ids import CoreId
 from corelane.model.record import record
 from corelane.shard.controller import Applied
 from corelane.shard.peers.events import Called, Returned
@@ -133,10 +133,10 @@ class Calls:
                 del self._waiting[number]
                 waiting.applied(None)
 
-    def node_lost(self, node: NodeId) -> None:
-        """A node is silent or dead: what it was asked for has an unknown outcome."""
+    def lost(self, peer: PeerId) -> None:
+        """A core is silent or dead: what it was asked for has an unknown outcome."""
         for number, waiting in [*self._waiting.items()]:
-            if waiting.peer[0] == node and not waiting.index:
+            if waiting.peer == peer and not waiting.index:
                 del self._waiting[number]
                 waiting.applied(None)
 

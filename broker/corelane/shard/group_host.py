@@ -12,10 +12,12 @@ from corelane.groups.coordinator import GroupCoordinator, GroupRecord
 from corelane.groups.records import GenerationRecord, OffsetRecord
 from corelane.groups.requests import Answer, FetchOffsets, GroupSettings, Request
 from corelane.model.config import GroupsConfig
+from corelane.producers.open_transactions import Marker
 from corelane.shard import consumer_group_records, group_records
-from corelane.shard.host import AGAIN_MS, NO_SEQUENCE, Host
+from corelane.shard.host import AGAIN_MS, Host
 from corelane.shard.latest import Change
 from corelane.shard.partition import Partition
+from corelane.shard.transaction_entries import NO_SEQUENCE
 from corelane.wire.records import Producer
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ class GroupHost(Host):
         self._settle()
 
     def _replay(self) -> None:
-        latest = self._partition.latest
+        latest = self.partition.latest
         assert latest is not None, "only coordinators' topics have one"
         for key, value in latest.items.items():
             found = decode(key, value)
@@ -77,21 +79,14 @@ class GroupHost(Host):
                 found = group_records.decode(key, change)
                 if isinstance(found, OffsetRecord):
                     self.coordinator.replay_pending(producer_id, found)
+        self.partition.marked = self._marked
 
     def ask(self, request: Request, done: Done) -> None:
         """Have a request decided; *done* is called once, perhaps before this returns."""
         if isinstance(request, FetchOffsets):
-            read = partial(self._read, request, done)
-            self._shard.groups.reads.when_current(self._partition, read)
+            self._when_current(partial(self._ask, request, done), done)
         else:
             self._ask(request, done)
-
-    def _read(self, request: Request, done: Done, is_current: bool) -> None:
-        """Decide what changes nothing, and might be answered by a coordinator that was deposed."""
-        if is_current and not self.is_over:
-            self._ask(request, done)
-        else:
-            done(None)
 
     def _ask(self, request: Request, done: Done) -> None:
         token, shard = self._wait(done), self._shard
@@ -110,7 +105,7 @@ class GroupHost(Host):
 
         Not while the partition is handed over or moved: nothing may be appended to it then.
         """
-        if not self._partition.serves:
+        if not self.partition.serves:
             self._look_at(self._shard.now_ms + AGAIN_MS)
             return
         if self._deleted:
@@ -124,9 +119,14 @@ class GroupHost(Host):
         """Return what there is to see of a group of the new protocol; None: it is none."""
         return self.coordinator.consumers.describe(name, self._shard.groups.hosts.topics())
 
-    def marker(self, producer_id: int, *, commits: bool) -> None:
+    def _marked(self, marker: Marker) -> None:
         """Take in that a transaction has ended here; its marker is committed."""
-        self.coordinator.marker(producer_id, commits=commits)
+        self.coordinator.marker(marker.producer_id, commits=marker.is_commit)
+
+    def end(self) -> None:
+        if self.partition.marked == self._marked:
+            self.partition.marked = None
+        super().end()
 
     # --- for `Host` ---
 

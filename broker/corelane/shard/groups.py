@@ -39,8 +39,11 @@ from corelane.model.ids import (
 )
 from corelane.raft.events import Tick
 from corelane.shard.controller import Applied, Controller
+from corelane.shard.fold_barrier import Barrier
 from corelane.shard.hosts import Hosts
 from corelane.shard.id_blocks import IdBlocks
+from corelane.shard.inquiries import Inquiries
+from corelane.shard.marker_delivery import MarkerWriter
 from corelane.shard.member import Member
 from corelane.shard.moves import Moves
 from corelane.shard.opening import Opening, apply_log_settings
@@ -50,6 +53,7 @@ from corelane.shard.peers.leads import Lead
 from corelane.shard.reads import Reads
 from corelane.shard.registration import Registration
 from corelane.shard.siblings import Siblings
+from corelane.shard.transaction_desk import TransactionDesk
 from corelane.shard.verifying import TransactionInquiries
 from corelane.storage.layout import Descriptor
 from corelane.storage.news import News
@@ -78,12 +82,16 @@ class Groups:
         self.opening = Opening(shard, self, recovered)
         self.hosts = Hosts(shard)
         self.reads = Reads(shard, self)
-        self.inquiries: TransactionInquiries | None = None
         shard.store.state_of = self._state_of
         self.siblings = Siblings(shard, self)
         peer = shard.config.peer
         self.peering = None if peer is None else Peering(shard, self, peer)
         self.registration = Registration(shard, self)
+        self.asking = Inquiries(shard, self)
+        self.barrier = Barrier(shard, self)
+        self.desk = TransactionDesk(shard, self)
+        self.inquiries: TransactionInquiries = self.desk
+        self.marker_writer = MarkerWriter(shard, self)
         self.id_blocks = IdBlocks(shard, self)
         self.moves = Moves(shard, self)
         self._controller: Controller | None = None
@@ -432,7 +440,7 @@ class Groups:
 
     def _delete_topic(self, plan: TopicPlan) -> None:
         topic = self.topics_by_id.pop(plan.topic_id)
-        for host in self.hosts:
+        for host in [*self.hosts.groups.values()]:
             host.topics_deleted({topic.name})
         self.moves.forget(part.group for part in plan.partitions)
         del self.topics[topic.name_bytes]

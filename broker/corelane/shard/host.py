@@ -14,6 +14,7 @@ from corelane.model.ids import Offset
 from corelane.model.limits import KIB
 from corelane.shard.latest import Change
 from corelane.shard.partition import Batch, Partition
+from corelane.shard.transaction_entries import NO_SEQUENCE, TRANSACTIONAL
 from corelane.storage.wal import WalFullError
 from corelane.wire.compression import Compression
 from corelane.wire.records import ANONYMOUS, BatchBuilder, Producer, encode_batch
@@ -28,8 +29,6 @@ REWRITE_RATIO: Final = 4
 BATCH_BYTES: Final = 256 * KIB
 AGAIN_MS: Final = 100
 """After how long a coordinator that had no room is made anew."""
-NO_SEQUENCE: Final = -1
-_TRANSACTIONAL: Final = 0x10
 
 
 class Host:
@@ -37,7 +36,7 @@ class Host:
 
     def __init__(self, shard: "Shard", partition: Partition, ended: Callable[[], None]) -> None:
         self._shard = shard
-        self._partition = partition
+        self.partition = partition
         self._ended = ended
         self.is_over = False
         self._waiting: dict[int, Callable[[Any], None]] = {}
@@ -73,6 +72,17 @@ class Host:
         self._waiting[self._next_token] = done
         return self._next_token
 
+    def _when_current(self, ask: Callable[[], None], done: Callable[[None], None]) -> None:
+        """Do what changes nothing, and would be wrong of a coordinator that was deposed."""
+
+        def told(is_current: bool) -> None:
+            if is_current and not self.is_over:
+                ask()
+            else:
+                done(None)
+
+        self._shard.groups.reads.when_current(self.partition, told)
+
     def _settle(self) -> None:
         """Have what was decided kept, and what rests on it wait for that (H2)."""
         try:
@@ -88,29 +98,52 @@ class Host:
 
     def _when_committed(self, committed: Callable[[], None]) -> None:
         """Have *committed* called when everything appended so far is, unless it is over then."""
-        if self._partition.raft.committed_index >= self._appended_index:
+        if self.partition.raft.committed_index >= self._appended_index:
             committed()
         else:
             waiter = _Committed(self, committed)
-            self._partition.commit_waits.append((self._appended_index, waiter))
+            self.partition.commit_waits.append((self._appended_index, waiter))
 
     def _put(self, changes: Iterable[Change], producer: Producer = ANONYMOUS) -> None:
         """Append records as one batch, of a transaction where there is a *producer*."""
         builder, wall_ms = BatchBuilder(), self._shard.wall_ms
         for key, value in changes:
             builder.append(wall_ms, key, value, ())
-        attributes = 0 if producer is ANONYMOUS else _TRANSACTIONAL
+        attributes = 0 if producer is ANONYMOUS else TRANSACTIONAL
         data = encode_batch(builder.payload(Compression.NONE), producer, attributes)
         if not self._shard.store.has_room(len(data)):
             raise WalFullError
-        batch = Batch(address_of(data), len(data), builder.count, wall_ms, -1, -1, -1, -1)
-        self._appended_index, _offset = self._partition.append(batch)
+        batch = Batch(
+            address_of(data),
+            len(data),
+            builder.count,
+            wall_ms,
+            -1,
+            producer.producer_id,
+            producer.epoch,
+            NO_SEQUENCE,
+            is_transactional=producer is not ANONYMOUS,
+        )
+        self._appended_index, _offset = self.partition.append(batch)
+
+    def _put_all(self, changes: Iterable[Change]) -> None:
+        """Append records as batches of a moderate size: each record stands for itself."""
+        chunk: list[Change] = []
+        size_bytes = 0
+        for key, value in changes:
+            chunk.append((key, value))
+            size_bytes += len(key) + len(value or b"")
+            if size_bytes >= BATCH_BYTES:
+                self._put(chunk)
+                chunk, size_bytes = [], 0
+        if chunk:
+            self._put(chunk)
 
     # --- the length of the log ---
 
     def _rewrite_if_long(self) -> None:
         """Write what the log comes to at its end, and then let go of what is before."""
-        log, latest = self._partition.log, self._partition.latest
+        log, latest = self.partition.log, self.partition.latest
         assert latest is not None
         count = log.next_offset - log.start_offset
         if count < REWRITE_RECORDS_MIN + REWRITE_RATIO * len(latest.items):
@@ -119,22 +152,13 @@ class Host:
             return
         self._is_rewriting = True
         start = Offset(log.next_offset)
-        chunk: list[Change] = []
-        size_bytes = 0
-        for key, value in self._live():
-            chunk.append((key, value))
-            size_bytes += len(key) + len(value or b"")
-            if size_bytes >= BATCH_BYTES:
-                self._put(chunk)
-                chunk, size_bytes = [], 0
-        if chunk:
-            self._put(chunk)
-        self._partition.commit_waits.append((self._appended_index, _Rewritten(self, start)))
+        self._put_all(self._live())
+        self.partition.commit_waits.append((self._appended_index, _Rewritten(self, start)))
 
     def rewritten(self, start: Offset) -> None:
         """Everything that counts stands behind *start*, committed."""
         self._is_rewriting = False
-        partition = self._partition
+        partition = self.partition
         if partition.serves and start > max(partition.log.start_offset, partition.trim_offset):
             try:
                 partition.propose_start(start)

@@ -1,15 +1,16 @@
 """The coordinators of this core: made when the partition of one leads, thrown away with that."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
 from corelane.model.ids import GroupId, Index
-from corelane.model.internal_topics import OFFSETS_TOPIC
+from corelane.model.internal_topics import INTERNAL_TOPICS, OFFSETS_TOPIC
 from corelane.shard.group_host import GroupHost
 from corelane.shard.host import AGAIN_MS
 from corelane.shard.partition import Partition
 from corelane.shard.topics_view import ClusterTopics
+from corelane.shard.transaction_host import TransactionHost
 
 if TYPE_CHECKING:
     from corelane.shard.shard import Shard
@@ -20,7 +21,8 @@ class Hosts:
 
     def __init__(self, shard: "Shard") -> None:
         self._shard = shard
-        self._hosts: dict[GroupId, GroupHost] = {}
+        self.groups: dict[GroupId, GroupHost] = {}
+        self.transactions: dict[GroupId, TransactionHost] = {}
         self._topics: ClusterTopics | None = None
         self._topics_revision = 0
 
@@ -36,31 +38,32 @@ class Hosts:
             self._topics = ClusterTopics(cluster, self._topics_revision)
         return self._topics
 
-    def of(self, group: GroupId) -> GroupHost | None:
-        """Return the coordinator of a partition; None: not here, or not yet."""
-        return self._hosts.get(group)
-
-    def __iter__(self) -> Iterator[GroupHost]:
-        return iter([*self._hosts.values()])
-
     def leads(self, partition: Partition) -> None:
         """A partition leads from now on: if it is a coordinator's, make that in a later turn."""
-        if partition.topic.name == OFFSETS_TOPIC:
+        if partition.topic.name in INTERNAL_TOPICS:
             self._shard.todo.append(partial(self._make, partition, partition.raft.term))
 
     def _make(self, partition: Partition, term: int) -> None:
         group = partition.group
-        if not partition.serves or partition.raft.term != term or group in self._hosts:
+        is_made = group in self.groups or group in self.transactions
+        if is_made or not partition.serves or partition.raft.term != term:
             return
 
         def ended() -> None:
-            self._hosts.pop(group, None)
+            self.groups.pop(group, None)
+            self.transactions.pop(group, None)
             self._again(partition, term, partition.log.last_index)
 
-        host = GroupHost(self._shard, partition, ended)
-        if not host.is_over:
-            self._hosts[group] = host
-            partition.lost = host.end
+        if partition.topic.name == OFFSETS_TOPIC:
+            of_groups = GroupHost(self._shard, partition, ended)
+            if not of_groups.is_over:
+                self.groups[group] = of_groups
+                partition.lost = of_groups.end
+        else:
+            of_transactions = TransactionHost(self._shard, partition, ended)
+            if not of_transactions.is_over:
+                self.transactions[group] = of_transactions
+                partition.lost = of_transactions.end
 
     def _again(self, partition: Partition, term: int, index: Index) -> None:
         """Make a coordinator anew, when all that its former self appended is committed."""

@@ -72,6 +72,9 @@ class Kind(IntEnum):
     """Say TAKEN again, once you know that nothing more comes from that life of its source."""
     RAFT = 48
     """A message for a replica of yours, which another node thought to be mine."""
+    ASK = 49
+    """A question, to be answered by TOLD with the same number (inquiries.py)."""
+    TOLD = 50
 
 
 ARENA_ANSWER_BYTES_MIN: Final = 16 * limits.KIB

@@ -40,6 +40,7 @@ from corelane.shard.courier import Couriers
 from corelane.shard.duties import Duties
 from corelane.shard.effects import Part
 from corelane.shard.homecoming import Homecoming
+from corelane.shard.inquiries import is_answer, is_inquiry
 from corelane.shard.member import Member
 from corelane.shard.partition import Partition
 from corelane.shard.peers.data_link import Address
@@ -322,9 +323,9 @@ class Peering:
             case Introduced():
                 self._introduced(news)
             case Called():
-                self.calls.called(news)
+                (self._groups.asking if is_inquiry(news) else self.calls).called(news)
             case Returned():
-                self.calls.returned(news)
+                (self._groups.asking if is_answer(news) else self.calls).returned(news)
             case _:
                 assert_never(news)
 
@@ -399,8 +400,9 @@ class Peering:
         """A peer is there, or away: the in-sync sets of what is led here may change."""
         node = news.peer[0]
         self._homecoming.judged(news.peer, news.verdict)
-        if news.peer[1] == 0 and not isinstance(news.verdict, Up):
-            self.calls.node_lost(node)
+        if not isinstance(news.verdict, Up):
+            self._groups.asking.lost(news.peer)
+            self.calls.lost(news.peer)
         for group, placed in self._placed.items():
             if node in placed:
                 member = self._groups.members.get(group)

@@ -16,9 +16,11 @@ from corelane.cluster.commands import (
 )
 from corelane.cluster.metadata import Change, Refused, other_directory_sentence
 from corelane.model import limits
+from corelane.model.features import TRANSACTION_VERSION
 from corelane.model.ids import CoreId, MemberId, member_id
 from corelane.raft.events import ChangeMembers
 from corelane.shard import council
+from corelane.shard.controller import Applied
 
 if TYPE_CHECKING:
     from corelane.shard.groups import Groups
@@ -77,6 +79,14 @@ class Registration:
         node = self._wanted()
         if self._groups.cluster.nodes.get(node.node) != node and not self.is_foreign:
             self._groups.propose(node, self._registered)
+
+    def say_again(self, applied: Applied) -> None:
+        """Have decided what the registry says already: who hears of that has all before it."""
+        known = self._groups.cluster.nodes.get(self._shard.config.node)
+        if known is None:
+            applied(None)
+        else:
+            self._groups.propose(known, applied)
 
     def _registered(self, changes: Sequence[Change] | None) -> None:
         """Say once why this node is not let in; it asks again all the same."""
@@ -137,7 +147,13 @@ class Registration:
             for broker in listener.brokers
         )
         peer = config.peer
-        node = NodeRegistered(config.node, config.config.node.rack, config.core_count, endpoints)
+        node = NodeRegistered(
+            config.node,
+            config.config.node.rack,
+            config.core_count,
+            endpoints,
+            transaction_version=TRANSACTION_VERSION,
+        )
         if peer is None:
             return node
         return replace(node, peer_host=peer.host, peer_port=peer.port, directory=peer.directory)

@@ -106,6 +106,7 @@ class Siblings:
             return
         self._reports.pop(link.core, None)
         self._groups.moves.sibling_gone(link.core)
+        self._groups.asking.lost((self._shard.config.node, link.core))
         if link.core == CONTROLLER_CORE and not self.is_controller:
             self._is_asking_ids = False
 
@@ -143,6 +144,10 @@ class Siblings:
             case Kind.RAFT:
                 if self._groups.peering is not None:
                     self._groups.peering.passed(_body(frame))
+            case Kind.ASK:
+                self._groups.asking.asked(link, frame.number, _body(frame))
+            case Kind.TOLD:
+                self._groups.asking.told(link.core, frame.number, _body(frame))
             case Kind.MOVE | Kind.PARCEL | Kind.TAKEN | Kind.ASK_TAKEN:
                 self._groups.moves.link_frame(link, kind, frame.number, _body(frame))
             case _:

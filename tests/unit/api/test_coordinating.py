@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from corelane.api.coordinating import java_hash, offsets_wish, partition_number
+from corelane.api.coordinating import offsets_wish
 from corelane.model.errors import ErrorCode
+from corelane.shard.key_hash import java_hash, partition_number
 from corelane.wire.compiler import Message, message_type
 from tests.unit.api.world import World, batch_of
 
@@ -60,7 +61,6 @@ def test_the_first_question_makes_the_topic_and_waits_for_it(world: World, versi
 
 
 def test_kinds_that_are_not_served_are_refused(world: World) -> None:
-    assert find(world, 4, kind=1).error_code == ErrorCode.COORDINATOR_NOT_AVAILABLE
     assert find(world, 6, kind=2).error_code == ErrorCode.INVALID_REQUEST
 
 

@@ -1,5 +1,7 @@
 """Altering configurations: operations in, one command or one refusal out."""
 
+from dataclasses import replace
+
 import pytest
 
 from corelane.cluster.altering import (
@@ -204,10 +206,28 @@ def test_a_fold_of_the_first_format_is_read() -> None:
     out = Writer()
     write_node(out, node)
     known, peer = bytes(out.data), b"\0\0\0"  # no host, no port, no directory
-    assert (blob[0], blob.count(known + peer), blob[-1]) == (3, 1, 0)
-    second = b"\x02" + blob[1:].replace(known + peer, known)
+    features = b"\0"
+    assert (blob[0], blob.count(known + peer + features), blob[-1]) == (4, 1, 0)
+    third = b"\x03" + blob[1:].replace(known + peer + features, known + peer)
+    assert Cluster.decode(third) == cluster
+    second = b"\x02" + blob[1:].replace(known + peer + features, known)
     assert Cluster.decode(second) == cluster
     assert Cluster.decode(b"\x01" + second[1:-1]) == cluster
+
+
+def test_a_feature_is_final_when_every_node_knows_it() -> None:
+    cluster = Cluster()
+    assert cluster.transaction_version == 0
+    new = NodeRegistered(NodeId(7), "a", 2, (), "one.example", 9192, "d1", transaction_version=2)
+    assert decode(encode(new)) == new
+    cluster.apply(Index(1), new)
+    assert cluster.transaction_version == 2
+    old = NodeRegistered(NodeId(8), "a", 2, (), "two.example", 9192, "d2")
+    cluster.apply(Index(2), old)
+    assert cluster.transaction_version == 0
+    assert Cluster.decode(cluster.encode()) == cluster
+    cluster.apply(Index(3), replace(old, transaction_version=1))
+    assert cluster.transaction_version == 1
 
 
 def test_where_peers_dial_a_node_is_kept() -> None:

@@ -80,14 +80,15 @@ class TransactionCoordinator:
         "_markers",
         "_producers",
         "_records",
-        "_settings",
         "_timers",
         "_transactions",
         "_undelivered",
+        "settings",
     )
 
     def __init__(self, settings: TransactionSettings) -> None:
-        self._settings = settings
+        self.settings = settings
+        """As they are now; the caller replaces it."""
         self._transactions: dict[str, Transaction] = {}
         self._producers: dict[int, str] = {}
         """By producer id, also by the one before and the one that follows."""
@@ -136,7 +137,7 @@ class TransactionCoordinator:
                 left_ms = min(max(left_ms, 0), transaction.timeout_ms)
                 self._timers.open_until(name, now_ms + left_ms)
             else:
-                expiration_ms = self._settings.id_expiration_ms
+                expiration_ms = self.settings.id_expiration_ms
                 left_ms = transaction.updated_ms + expiration_ms - wall_ms
                 self._timers.unused_until(name, now_ms + min(max(left_ms, 0), expiration_ms))
 
@@ -161,6 +162,15 @@ class TransactionCoordinator:
             case _:
                 assert_never(request)
         self._answers.append(Answered(token, answer))
+
+    def needs_fresh_id(self, request: InitProducerId | EndTransaction) -> bool:
+        """Say whether a request needs a producer id that nobody has had; most of them do not."""
+        if self._fault(request) is not None:
+            return False
+        old = self._transactions.get(request.transactional_id)
+        if old is None:
+            return isinstance(request, InitProducerId)
+        return old.is_exhausted
 
     def marked(
         self, now_ms: int, wall_ms: int, work: MarkerWork, partitions: tuple[Partition, ...]
@@ -222,13 +232,11 @@ class TransactionCoordinator:
 
     def _initialise(self, now_ms: int, wall_ms: int, request: InitProducerId) -> ProducerAnswer:
         name = request.transactional_id
-        error = self._bad_name(name)
-        if error is None and not 0 < request.timeout_ms <= self._settings.timeout_max_ms:
-            error = ErrorCode.INVALID_TRANSACTION_TIMEOUT
+        error = self._fault(request)
         if error is not None:
             return ProducerAnswer(error)
         old = self._transactions.get(name)
-        if old is None and len(self._transactions) >= self._settings.ids_max:
+        if old is None and len(self._transactions) >= self.settings.ids_max:
             return ProducerAnswer(ErrorCode.POLICY_VIOLATION)
         new = initialise(old, request, wall_ms)
         if isinstance(new, ErrorCode):
@@ -352,6 +360,13 @@ class TransactionCoordinator:
                 break
         return ListAnswer(tuple(rows), unknown)
 
+    def _fault(self, request: InitProducerId | EndTransaction) -> ErrorCode | None:
+        error = self._bad_name(request.transactional_id)
+        if error is None and isinstance(request, InitProducerId):
+            is_allowed = 0 < request.timeout_ms <= self.settings.timeout_max_ms
+            error = None if is_allowed else ErrorCode.INVALID_TRANSACTION_TIMEOUT
+        return error
+
     @staticmethod
     def _bad_name(transactional_id: str) -> ErrorCode | None:
         size_bytes = len(transactional_id.encode())
@@ -364,7 +379,7 @@ class TransactionCoordinator:
     def _fence(
         self, name: str, old: Transaction, partitions: tuple[Partition, ...], wall_ms: int
     ) -> None:
-        self._decide(name, fenced_abort(old, partitions, self._settings.version, wall_ms), wall_ms)
+        self._decide(name, fenced_abort(old, partitions, self.settings.version, wall_ms), wall_ms)
 
     def _decide(self, name: str, prepared: Transaction, wall_ms: int) -> None:
         self._write(TransactionRecord(name, prepared))
@@ -392,7 +407,7 @@ class TransactionCoordinator:
         elif transaction.is_prepared:
             self._timers.clear(name)
         else:
-            self._timers.unused_until(name, now_ms + self._settings.id_expiration_ms)
+            self._timers.unused_until(name, now_ms + self.settings.id_expiration_ms)
 
     def _write(self, record: TransactionRecord) -> None:
         self._records.append(record)
