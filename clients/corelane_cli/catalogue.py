@@ -21,6 +21,9 @@ class Advice:
 # A table reads best with one error a paragraph.
 # fmt: off
 CATALOGUE: Final = (
+    Advice("BROKER_ID_NOT_REGISTERED",
+           "the cluster has no such node",
+           "See the nodes with `corelane cluster info`."),
     Advice("CLUSTER_AUTHORIZATION_FAILED",
            "the user may not do this to the cluster",
            "Use a user with that right, or let an administrator grant it."),
@@ -148,6 +151,9 @@ CATALOGUE: Final = (
     Advice("NOT_LEADER_OR_FOLLOWER",
            "the partition has moved to another core or broker",
            "Try again: clients ask for the new leader by themselves."),
+    Advice("NO_REASSIGNMENT_IN_PROGRESS",
+           "no replicas of the partition are being moved",
+           "See what is being moved with `corelane cluster reassignments`."),
     Advice("OFFSET_METADATA_TOO_LARGE",
            "the text committed with an offset is above offset.metadata.max.bytes",
            "Commit a shorter text, or raise the setting."),

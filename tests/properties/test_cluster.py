@@ -6,6 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corelane.cluster.changes import (
+    BrokerConfigChanged,
+    PartitionsAdded,
+    Refused,
+    TopicConfigChanged,
+    TopicCreated,
+    TopicDeleted,
+)
 from corelane.cluster.commands import (
     AddPartitions,
     AlterBrokerConfig,
@@ -14,26 +22,24 @@ from corelane.cluster.commands import (
     Command,
     CommandError,
     CreateTopic,
+    DecommissionNode,
     DeleteTopic,
+    DirectoryLost,
+    DrainNode,
+    ElectPreferred,
     Endpoint,
+    NodeForgotten,
     NodeRegistered,
-    PartitionPlan,
     ProducerIdBlock,
+    Reassign,
+    ReassignmentStep,
     decode,
     encode,
 )
 from corelane.cluster.difference import difference
-from corelane.cluster.metadata import (
-    BrokerConfigChanged,
-    Cluster,
-    PartitionsAdded,
-    Refused,
-    SnapshotError,
-    TopicConfigChanged,
-    TopicCreated,
-    TopicDeleted,
-)
+from corelane.cluster.metadata import Cluster, SnapshotError
 from corelane.cluster.placement import NodeLoad, place_core, place_replicas
+from corelane.cluster.replicas import ANY_CORE, PartitionPlan, Place
 from corelane.model.ids import CoreId, GroupId, Index, NodeId, TopicId
 
 # Few names and ids, so that commands meet: made again, deleted twice, ids out of order.
@@ -45,9 +51,15 @@ texts = st.text(max_size=8)
 settings = st.sampled_from(["k", "l"]) | texts
 configs = st.dictionaries(settings, texts, max_size=3)
 removed = st.lists(settings, max_size=2).map(tuple)
+group_ids = st.integers(1, 40).map(GroupId)
+wanted_places = st.lists(
+    st.builds(Place, node_ids, st.sampled_from([0, 1, ANY_CORE])),
+    max_size=3,
+    unique_by=lambda place: place.node,
+).map(tuple)
 plans = st.builds(
     PartitionPlan,
-    st.integers(1, 40).map(GroupId),
+    group_ids,
     st.lists(node_ids, min_size=1, max_size=3, unique=True).map(tuple),
 )
 partitions = st.lists(plans, min_size=1, max_size=4).map(tuple)
@@ -67,6 +79,19 @@ commands: st.SearchStrategy[Command] = st.one_of(
     ),
     st.builds(NodeRegistered, node_ids, texts, st.integers(0, 9), st.lists(endpoints).map(tuple)),
     st.builds(ClusterCreated, st.binary(min_size=16, max_size=16)),
+    st.builds(
+        Reassign,
+        topic_ids,
+        st.dictionaries(st.integers(0, 3), wanted_places, min_size=1, max_size=2).map(
+            lambda wishes: tuple(wishes.items())
+        ),
+    ),
+    st.builds(ReassignmentStep, group_ids, st.integers(1, 30).map(Index), st.booleans()),
+    st.builds(ElectPreferred, st.lists(group_ids, max_size=3).map(tuple)),
+    st.builds(DrainNode, node_ids, st.integers(0, 2)),
+    st.builds(DecommissionNode, node_ids, st.booleans()),
+    st.builds(DirectoryLost, node_ids),
+    st.builds(NodeForgotten, node_ids),
 )
 
 
@@ -136,7 +161,7 @@ def test_ids_only_rise_and_lead_to_what_they_name(log: list[Command]) -> None:
     assert all(cluster.partition_of(GroupId(g)) is None for g in given_groups - alive)
 
 
-@given(st.sampled_from((b"\x01", b"\x02")), st.binary(max_size=80))
+@given(st.sampled_from((b"\x01", b"\x02", b"\x05")), st.binary(max_size=80))
 def test_any_bytes_are_a_snapshot_or_an_error(form: bytes, data: bytes) -> None:
     try:
         cluster = Cluster.decode(form + data)

@@ -6,7 +6,7 @@ arrives in its order, later or never. `check` is called after every step.
 
 import random
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from corelane.model.ids import ConnId, CoreId, NodeId, core_broker_id
 from corelane.model.record import record
@@ -137,7 +137,11 @@ class Cluster:
     """The nodes and what is between them."""
 
     def __init__(
-        self, seed: int, check: Callable[[], None] | None = None, settings: str = ""
+        self,
+        seed: int,
+        check: Callable[[], None] | None = None,
+        settings: str = "",
+        numbers: Sequence[int] = NODES,
     ) -> None:
         self.settings = settings
         self.chance = random.Random(seed)
@@ -152,7 +156,7 @@ class Cluster:
         self._dead: set[ConnId] = set()
         self._posts: list[_Post] = []
         self._last_ms: dict[tuple[int, ConnId], int] = {}
-        self.nodes = {number: SimNode(self, number) for number in NODES}
+        self.nodes = {number: SimNode(self, number) for number in numbers}
 
     # --- what nodes ask for ---
 
@@ -287,13 +291,13 @@ class Cluster:
         assert row.error_code == 0, row.error_message
 
     def form(self) -> None:
-        """Wait until all nodes are registered, and vote in the controller's group."""
+        """Wait until all nodes are registered, and three vote in the controller's group."""
         for _ in range(100):
             self.go(100)
             configurations = {
                 node.shard.groups.controller.raft.configuration.voters
                 for node in self.up()
-                if len(node.shard.groups.cluster.nodes) == len(NODES)
+                if len(node.shard.groups.cluster.nodes) == len(self.nodes)
             }
             if {len(voters) for voters in configurations} == {len(NODES)}:
                 return

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterable
 from typing import Any, Final, assert_never
 
+from corelane.cluster import metadata
 from corelane.model.record import record
 from corelane.producers import sequences
 from corelane.producers.sequences import ProducerTable
@@ -33,6 +34,7 @@ from tests.simulation.suites import (
     RAFT,
     RAFT_TESTS,
     READ_TESTS,
+    REASSIGNMENT_TESTS,
     SESSION_TESTS,
     STORAGE_TESTS,
     WORLD,
@@ -228,6 +230,17 @@ ROWS: Final = sorted(
                 property(_never),
             ),
             CLUSTER_TESTS,
+        ),
+        Row(
+            13,
+            Rewrite(
+                "a replica that comes back is the member that left",
+                metadata,
+                "asked",
+                "member_id(each.node, index)",
+                "member_id(each.node, 0)",
+            ),
+            REASSIGNMENT_TESTS,
         ),
         Row(
             14,

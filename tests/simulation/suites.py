@@ -154,6 +154,9 @@ CLUSTER_TESTS: Final = from_files(
     "cluster tests", "tests/simulation", "test_cluster_storm.py", "test_reused_id.py"
 )
 READ_TESTS: Final = from_files("read tests", "tests/simulation", "test_reads.py")
+REASSIGNMENT_TESTS: Final = from_files(
+    "reassignment tests", "tests/simulation", "test_reassigning.py"
+)
 
 SUITES: Final = (
     RAFT,
@@ -169,4 +172,5 @@ SUITES: Final = (
     PRODUCER_TESTS,
     CLUSTER_TESTS,
     READ_TESTS,
+    REASSIGNMENT_TESTS,
 )

@@ -16,10 +16,11 @@ from corelane.cluster.altering import (
     plan_broker_changes,
     plan_topic_changes,
 )
+from corelane.cluster.changes import Topic
 from corelane.cluster.commands import Command
 from corelane.cluster.creation import Refusal, plan_configs, topic_name_fault
 from corelane.cluster.describe import topic_rows
-from corelane.cluster.metadata import ALL_NODES, Topic
+from corelane.cluster.metadata import ALL_NODES
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import BROKERS_PER_NODE
 from corelane.shard.call import Call

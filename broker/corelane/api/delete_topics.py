@@ -7,8 +7,8 @@ it at their next request; its files go when the deletion is durable.
 from collections.abc import Sequence
 
 from corelane.api.proposing import fault_of_loss
+from corelane.cluster.changes import Change, Refused, Topic
 from corelane.cluster.commands import DeleteTopic
-from corelane.cluster.metadata import Change, Refused, Topic
 from corelane.model.errors import ErrorCode
 from corelane.shard.call import Call
 from corelane.shard.shard import Shard

@@ -203,11 +203,11 @@ def _partition_row(shard: Shard, topic: Topic, number: int) -> Message:
     lead = lead_of(shard, plan.group)
     known = lead is not None
     groups = shard.groups
-    replicas = [replica_broker(shard, plan.group, node) for node in plan.replicas]
+    replicas = [replica_broker(shard, plan.group, node) for node in plan.nodes]
     heard = groups.lead_of(plan.group)
     in_sync = () if heard is None else heard.in_sync
     is_damaged = partition is not None and partition.is_damaged
-    offline = [node for node in plan.replicas if not groups.is_node_up(node)]
+    offline = [node for node in plan.nodes if not groups.is_node_up(node)]
     if is_damaged:
         offline.append(shard.config.node)
     return PartitionRow(
@@ -218,10 +218,10 @@ def _partition_row(shard: Shard, topic: Topic, number: int) -> Message:
         replica_nodes=replicas,
         isr_nodes=[
             broker
-            for node, broker in zip(plan.replicas, replicas, strict=True)
+            for node, broker in zip(plan.nodes, replicas, strict=True)
             if known and node in in_sync
         ],
         offline_replicas=[
-            broker for node, broker in zip(plan.replicas, replicas, strict=True) if node in offline
+            broker for node, broker in zip(plan.nodes, replicas, strict=True) if node in offline
         ],
     )

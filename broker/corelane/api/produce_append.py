@@ -275,7 +275,8 @@ class RowAppend:
         wanted = partition.topic.settings.min_insync_replicas
         in_sync = len(partition.raft.configuration.voters)
         if wanted > in_sync // 2 + 1:  # up to the quorum every commit has so many
-            in_sync = len(partition.raft.in_sync(shard.now_ms))
+            voters = partition.raft.configuration.voters
+            in_sync = len({*voters} & {*partition.raft.in_sync(shard.now_ms)})
         if self.wait.acks == -1 and wanted > in_sync:
             self._refuse(
                 ErrorCode.NOT_ENOUGH_REPLICAS,

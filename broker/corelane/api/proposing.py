@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
+from corelane.cluster.changes import Change, Refused
 from corelane.cluster.commands import Command
-from corelane.cluster.metadata import Change, Refused
 from corelane.model.errors import ErrorCode
 from corelane.shard.shard import Shard
 

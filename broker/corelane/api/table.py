@@ -32,6 +32,7 @@ from corelane.api import (
     list_offsets,
     metadata,
     produce,
+    reassignments,
     transaction_admin,
     transactions,
     txn_offsets,
@@ -86,6 +87,8 @@ _ROWS: Final = (
     ApiRow(
         44, "IncrementalAlterConfigs", 0, 1, alter_configs.handle_incremental, at_controller=True
     ),
+    ApiRow(45, "AlterPartitionReassignments", 0, 1, reassignments.alter, at_controller=True),
+    ApiRow(46, "ListPartitionReassignments", 0, 0, reassignments.list_ongoing, at_controller=True),
     ApiRow(47, "OffsetDelete", 0, 0, group_offsets.delete, gather=group_offsets.gather_delete),
     ApiRow(60, "DescribeCluster", 0, 2, describe_cluster.handle),
     ApiRow(

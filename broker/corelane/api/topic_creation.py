@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 from corelane.api.leaders import group_of
 from corelane.api.proposing import fault_of_loss
+from corelane.cluster.changes import Change, Refused
 from corelane.cluster.creation import Refusal, TopicWish, plan_topic
-from corelane.cluster.metadata import Change, Refused
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import TopicId
 from corelane.shard.shard import Shard

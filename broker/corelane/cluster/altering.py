@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Final
 
+from corelane.cluster.changes import Topic
 from corelane.cluster.commands import AlterBrokerConfig, AlterTopicConfig
 from corelane.cluster.creation import Refusal, plan_configs
-from corelane.cluster.metadata import Cluster, Topic
+from corelane.cluster.metadata import Cluster
 from corelane.cluster.topic_config_keys import BY_NAME, ConfigKind
 from corelane.model.config import Config, dynamic_fault, is_dynamic, values
 from corelane.model.config_keys import KEYS_BY_NAME

@@ -10,8 +10,18 @@ from dataclasses import replace
 from typing import Final, assert_never
 
 from corelane.cluster.binary import BinaryError, Reader, Writer
+from corelane.cluster.replicas import (
+    PartitionPlan,
+    Place,
+    read_group,
+    read_node_id,
+    read_nodes,
+    read_places,
+    write_nodes,
+    write_places,
+)
 from corelane.model import limits
-from corelane.model.ids import CoreId, GroupId, NodeId, TopicId
+from corelane.model.ids import CoreId, GroupId, Index, NodeId, TopicId
 from corelane.model.record import record
 
 VERSION: Final = 1
@@ -22,14 +32,6 @@ NODE_ENDPOINT: Final = limits.CORES_MAX + 1
 
 class CommandError(Exception):
     """Bytes in the controller's log that are no command: damage, or a newer version."""
-
-
-@record
-class PartitionPlan:
-    """One partition: its raft group and the nodes of its replicas, the preferred leader first."""
-
-    group: GroupId
-    replicas: tuple[NodeId, ...]
 
 
 @record
@@ -119,6 +121,61 @@ class ProducerIdBlock:
     count: int
 
 
+@record
+class Reassign:
+    """Partitions of a topic are to have their replicas elsewhere."""
+
+    topic_id: TopicId
+    wishes: tuple[tuple[int, tuple[Place, ...]], ...]
+    """Partition and places, the preferred leader first; none: a change is called off."""
+
+
+@record
+class ReassignmentStep:
+    """The leader of a partition goes on with the change of that revision, or has ended it."""
+
+    group: GroupId
+    revision: Index
+    is_done: bool
+
+
+@record
+class ElectPreferred:
+    """The preferred replicas of these raft groups are to lead now, if they can."""
+
+    groups: tuple[GroupId, ...]
+
+
+@record
+class DrainNode:
+    """A node is to lead nothing while it lives that life; 0: it may lead again."""
+
+    node: NodeId
+    life: int
+
+
+@record
+class DecommissionNode:
+    """All replicas of a node are to go elsewhere, and then the node; or not, after all."""
+
+    node: NodeId
+    is_wanted: bool
+
+
+@record
+class DirectoryLost:
+    """The data directory of a node is gone: it may come back with another one, as new members."""
+
+    node: NodeId
+
+
+@record
+class NodeForgotten:
+    """A node without replicas is part of the cluster no more."""
+
+    node: NodeId
+
+
 Command = (
     CreateTopic
     | DeleteTopic
@@ -128,6 +185,13 @@ Command = (
     | ProducerIdBlock
     | NodeRegistered
     | ClusterCreated
+    | ReassignmentStep
+    | Reassign
+    | ElectPreferred
+    | DrainNode
+    | DecommissionNode
+    | DirectoryLost
+    | NodeForgotten
 )
 
 
@@ -177,9 +241,54 @@ def encode(command: Command) -> bytes:
             out.uint(1)
             out.blob(command.cluster_id)
         case _:
-            assert_never(command)
+            _encode_change(out, command)
     assert len(out.data) <= limits.COMMAND_BYTES_MAX
     return bytes(out.data)
+
+
+_Moving = (
+    ReassignmentStep
+    | Reassign
+    | ElectPreferred
+    | DrainNode
+    | DecommissionNode
+    | DirectoryLost
+    | NodeForgotten
+)
+
+
+def _encode_change(out: Writer, command: _Moving) -> None:
+    """Write what moves replicas and leaderships, and takes nodes out."""
+    match command:
+        case Reassign():
+            out.uint(17)
+            _write_topic_id(out, command.topic_id)
+            out.uint(len(command.wishes))
+            for number, places in command.wishes:
+                out.uint(number)
+                write_places(out, places)
+        case ReassignmentStep():
+            for number in (11, command.group, command.revision, command.is_done):
+                out.uint(number)
+        case ElectPreferred():
+            out.uint(12)
+            out.uint(len(command.groups))
+            for group in command.groups:
+                out.uint(group)
+        case DrainNode():
+            for number in (13, command.node, command.life):
+                out.uint(number)
+        case DecommissionNode():
+            for number in (14, command.node, command.is_wanted):
+                out.uint(number)
+        case DirectoryLost():
+            out.uint(15)
+            out.uint(command.node)
+        case NodeForgotten():
+            out.uint(16)
+            out.uint(command.node)
+        case _:
+            assert_never(command)
 
 
 def decode(data: bytes) -> Command:
@@ -206,9 +315,7 @@ def write_partitions(out: Writer, partitions: tuple[PartitionPlan, ...]) -> None
     out.uint(len(partitions))
     for partition in partitions:
         out.uint(partition.group)
-        out.uint(len(partition.replicas))
-        for node in partition.replicas:
-            out.uint(node)
+        write_nodes(out, partition.replicas)
 
 
 def read_partitions(reader: Reader) -> tuple[PartitionPlan, ...]:
@@ -220,13 +327,11 @@ def read_partitions(reader: Reader) -> tuple[PartitionPlan, ...]:
 
 
 def _read_partition(reader: Reader) -> PartitionPlan:
-    group = reader.uint()
-    replicas = tuple(_read_node_id(reader) for _ in range(reader.count(limits.REPLICAS_MAX)))
-    if group == 0:
-        raise reader.fault("gives a partition the controller's raft group")
-    if not replicas or len(set(replicas)) != len(replicas):
-        raise reader.fault("has a partition with no replica, or two on one node")
-    return PartitionPlan(GroupId(group), replicas)
+    group = read_group(reader)
+    replicas = read_nodes(reader)
+    if not replicas:
+        raise reader.fault("has a partition with no replica")
+    return PartitionPlan(group, replicas)
 
 
 def write_configs(out: Writer, configs: dict[str, str]) -> None:
@@ -265,7 +370,7 @@ def write_node(out: Writer, node: NodeRegistered) -> None:
 def read_node(reader: Reader) -> NodeRegistered:
     """Read what `write_node` wrote."""
     return NodeRegistered(
-        node=_read_node_id(reader),
+        node=read_node_id(reader),
         rack=reader.text(limits.RACK_CHARACTERS_MAX),
         core_count=reader.uint(limits.CORES_MAX),
         endpoints=tuple(
@@ -338,13 +443,6 @@ def _write_topic_id(out: Writer, topic_id: TopicId) -> None:
     out.data += topic_id
 
 
-def _read_node_id(reader: Reader) -> NodeId:
-    node = reader.uint(limits.NODE_ID_MAX)
-    if node == 0:
-        raise reader.fault("has the node id 0")
-    return NodeId(node)
-
-
 def _read_create_topic(reader: Reader) -> CreateTopic:
     return CreateTopic(
         name=read_topic_name(reader),
@@ -371,13 +469,31 @@ def _read_removed(reader: Reader) -> tuple[str, ...]:
 
 
 def _read_producer_ids(reader: Reader) -> ProducerIdBlock:
-    node = _read_node_id(reader)
+    node = read_node_id(reader)
     core = CoreId(reader.uint(limits.CORES_MAX))
     first_id = reader.uint(limits.INT64_MAX)
     count = reader.uint(limits.INT32_MAX)
     if count == 0 or first_id + count > limits.INT64_MAX:
         raise reader.fault("grants producer ids that do not exist")
     return ProducerIdBlock(node, core, first_id, count)
+
+
+def _read_reassign(reader: Reader) -> Reassign:
+    topic_id = read_topic_id(reader)
+    count = reader.count(limits.TOPIC_PARTITIONS_MAX)
+    if count == 0:
+        raise reader.fault("reassigns nothing")
+    wishes = tuple(
+        (reader.uint(limits.TOPIC_PARTITIONS_MAX), read_places(reader)) for _ in range(count)
+    )
+    if len({number for number, _ in wishes}) != count:
+        raise reader.fault("reassigns a partition twice")
+    return Reassign(topic_id, wishes)
+
+
+def _read_elect(reader: Reader) -> ElectPreferred:
+    count = reader.count(limits.NODE_GROUPS_MAX)
+    return ElectPreferred(tuple(read_group(reader) for _ in range(count)))
 
 
 _READERS: Final[dict[int, Callable[[Reader], Command]]] = {
@@ -391,4 +507,13 @@ _READERS: Final[dict[int, Callable[[Reader], Command]]] = {
     8: _read_alter_broker,
     9: read_node_with_peer,
     10: read_node_with_features,
+    17: _read_reassign,
+    11: lambda reader: ReassignmentStep(
+        read_group(reader), Index(reader.uint()), bool(reader.uint(1))
+    ),
+    12: _read_elect,
+    13: lambda reader: DrainNode(read_node_id(reader), reader.uint()),
+    14: lambda reader: DecommissionNode(read_node_id(reader), bool(reader.uint(1))),
+    15: lambda reader: DirectoryLost(read_node_id(reader)),
+    16: lambda reader: NodeForgotten(read_node_id(reader)),
 }

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from corelane.cluster import placement, topic_config
-from corelane.cluster.commands import AddPartitions, AlterTopicConfig, CreateTopic, PartitionPlan
-from corelane.cluster.metadata import Cluster, Reservations, Topic, collision_sentence
+from corelane.cluster.changes import Topic
+from corelane.cluster.commands import AddPartitions, AlterTopicConfig, CreateTopic
+from corelane.cluster.metadata import Cluster, Reservations, collision_sentence
+from corelane.cluster.replicas import PartitionPlan
 from corelane.model import limits
 from corelane.model.config import Config
 from corelane.model.errors import ErrorCode
@@ -85,7 +87,7 @@ def plan_partitions(
     if refusal is not None:
         return refusal
     nodes = placement.loads(cluster)
-    replica_count = min(len(topic.partitions[0].replicas), len(nodes))
+    replica_count = min(len(topic.partitions[0].target), len(nodes))
     assert replica_count > 0, "a node that serves this request is registered"
     if assignments is None:
         replicas = placement.place_replicas(partition_count - present, replica_count, nodes)
@@ -246,7 +248,7 @@ def _new_assignments_fault(
     assignments: Sequence[Sequence[BrokerId]],
 ) -> str | None:
     """Return what is wrong with the places a client chose for new partitions, or None."""
-    present, wanted = len(topic.partitions), len(topic.partitions[0].replicas)
+    present, wanted = len(topic.partitions), len(topic.partitions[0].target)
     if len(assignments) != partition_count - present:
         return (
             f"Attempted to add {partition_count - present} additional partition(s), but only"

@@ -4,17 +4,20 @@ For a core that gets the fold whole (a sibling's, or a snapshot): it acts on the
 one that saw every command, without those that came and went between the two.
 """
 
-from corelane.cluster.metadata import (
+from corelane.cluster.changes import (
     BrokerConfigChanged,
     Change,
-    Cluster,
     ClusterNamed,
     NodeChanged,
+    NodeGone,
+    NodeStateChanged,
     PartitionsAdded,
+    ReplicasChanged,
     TopicConfigChanged,
     TopicCreated,
     TopicDeleted,
 )
+from corelane.cluster.metadata import Cluster
 
 
 def difference(before: Cluster, after: Cluster) -> list[Change]:
@@ -32,6 +35,8 @@ def difference(before: Cluster, after: Cluster) -> list[Change]:
         for number, node in after.nodes.items()
         if before.nodes.get(number) != node
     ]
+    changes += [NodeGone(node) for node in before.nodes if node not in after.nodes]
+    changes += [NodeStateChanged(node) for node in before.states.difference(after.states)]
     changes += [
         BrokerConfigChanged(node)
         for node in sorted({*before.broker_configs, *after.broker_configs})
@@ -49,6 +54,15 @@ def difference(before: Cluster, after: Cluster) -> list[Change]:
             continue
         if len(topic.partitions) > len(former.partitions):
             changes.append(PartitionsAdded(topic, len(former.partitions)))
+        numbers = [
+            number
+            for number, (plan, known) in enumerate(
+                zip(topic.partitions, former.partitions, strict=False)
+            )
+            if plan != known
+        ]
+        if numbers:
+            changes.append(ReplicasChanged(topic, tuple(numbers)))
         if topic.configs != former.configs:
             changes.append(TopicConfigChanged(topic))
     return changes

@@ -17,6 +17,23 @@ from dataclasses import replace
 from typing import Final, assert_never
 
 from corelane.cluster.binary import BinaryError, Reader, Writer
+from corelane.cluster.changes import (
+    BrokerConfigChanged,
+    Change,
+    ClusterNamed,
+    NodeChanged,
+    NodeGone,
+    NodeStateChanged,
+    PartitionsAdded,
+    PreferredWanted,
+    ProducerIdsGranted,
+    Refused,
+    ReplicasChanged,
+    Topic,
+    TopicConfigChanged,
+    TopicCreated,
+    TopicDeleted,
+)
 from corelane.cluster.commands import (
     AddPartitions,
     AlterBrokerConfig,
@@ -24,10 +41,16 @@ from corelane.cluster.commands import (
     ClusterCreated,
     Command,
     CreateTopic,
+    DecommissionNode,
     DeleteTopic,
+    DirectoryLost,
+    DrainNode,
+    ElectPreferred,
+    NodeForgotten,
     NodeRegistered,
-    PartitionPlan,
     ProducerIdBlock,
+    Reassign,
+    ReassignmentStep,
     read_cluster_id,
     read_configs,
     read_node,
@@ -38,117 +61,34 @@ from corelane.cluster.commands import (
     read_topic_name,
     write_configs,
     write_node,
-    write_partitions,
     write_peer,
+)
+from corelane.cluster.node_states import NodeStates
+from corelane.cluster.replicas import (
+    PartitionPlan,
+    asked,
+    cancelled,
+    done,
+    read_plan,
+    switches,
+    write_plan,
 )
 from corelane.model import limits
 from corelane.model.errors import ErrorCode
-from corelane.model.ids import CoreId, GroupId, Index, NodeId, TopicId
-from corelane.model.record import record
+from corelane.model.ids import GroupId, Index, MemberId, NodeId, TopicId
 
-_FORMAT: Final = 4
+_FORMAT: Final = 5
 _NODE_READERS: Final = {
     1: read_node,
     2: read_node,
     3: read_node_with_peer,
     4: read_node_with_features,
+    5: read_node_with_features,
 }
 """How each known format has its nodes: 3 says where they are dialed, 4 which features they know;
-2 has settings of brokers at its end."""
+2 has settings of brokers at its end, 5 replicas that change and what is wanted of nodes."""
 ALL_NODES: Final = 0
 """Instead of a node: the settings of all brokers."""
-
-
-@record
-class Topic:
-    """A topic as it is now; `revision` is the index of the command that last changed it."""
-
-    name: str
-    topic_id: TopicId
-    partitions: tuple[PartitionPlan, ...]
-    configs: dict[str, str]
-    revision: Index
-
-
-@record
-class ClusterNamed:
-    """The cluster has its identity."""
-
-    cluster_id: bytes
-
-
-@record
-class NodeChanged:
-    """A node joined, or is found elsewhere."""
-
-    node: NodeRegistered
-
-
-@record
-class TopicCreated:
-    """A topic is there, with all its partitions."""
-
-    topic: Topic
-
-
-@record
-class PartitionsAdded:
-    """A topic has partitions it did not have: those from number `first` on."""
-
-    topic: Topic
-    first: int
-
-
-@record
-class TopicDeleted:
-    """A topic is gone."""
-
-    topic: Topic
-
-
-@record
-class TopicConfigChanged:
-    """A topic has other configurations."""
-
-    topic: Topic
-
-
-@record
-class BrokerConfigChanged:
-    """The brokers of a node, or (`ALL_NODES`) all, have other settings."""
-
-    node: int
-
-
-@record
-class ProducerIdsGranted:
-    """A core may hand out producer ids."""
-
-    node: NodeId
-    core: CoreId
-    first_id: int
-    count: int
-
-
-@record
-class Refused:
-    """The command did not fit any more, and nothing changed; its proposer answers with this."""
-
-    error: ErrorCode
-    sentence: str
-
-
-Change = (
-    TopicCreated
-    | TopicDeleted
-    | PartitionsAdded
-    | TopicConfigChanged
-    | BrokerConfigChanged
-    | ProducerIdsGranted
-    | NodeChanged
-    | ClusterNamed
-    | Refused
-)
 
 
 class SnapshotError(Exception):
@@ -163,11 +103,13 @@ class Cluster:
         "_by_unified_name",
         "applied_index",
         "broker_configs",
+        "changing",
         "cluster_id",
         "next_group",
         "next_producer_id",
         "nodes",
         "revision",
+        "states",
         "topics",
         "topics_by_id",
     )
@@ -182,6 +124,9 @@ class Cluster:
         self.topics_by_id: dict[TopicId, Topic] = {}
         self.broker_configs: dict[int, dict[str, str]] = {}
         """Settings that were changed at run time, by node or `ALL_NODES`; none is empty."""
+        self.states = NodeStates()
+        self.changing: dict[GroupId, None] = {}
+        """The groups whose replicas are being changed."""
         self.next_group = GroupId(1)
         self.next_producer_id = 0
         self._by_group: dict[GroupId, tuple[TopicId, int]] = {}
@@ -196,6 +141,18 @@ class Cluster:
         """Return topic and partition number of a raft group, or None: gone, or not a partition."""
         found = self._by_group.get(group)
         return found and (self.topics_by_id[found[0]], found[1])
+
+    def plan_of(self, group: GroupId) -> PartitionPlan | None:
+        """Return the replicas of a raft group, or None: gone, or not a partition."""
+        found = self.partition_of(group)
+        return found and found[0].partitions[found[1]]
+
+    def member_on(self, plan: PartitionPlan, node: NodeId) -> MemberId | None:
+        """Return which member a node has, or is to have, of what it did not lose; None: none."""
+        member = plan.member_on(node)
+        if member is None or self.states.is_lost(plan.group, member):
+            return None
+        return member
 
     def colliding(self, name: str) -> str | None:
         """Return the topic whose name differs from *name* in dots and underscores only."""
@@ -228,6 +185,14 @@ class Cluster:
                 changes = [self._register(command)]
             case ClusterCreated():
                 changes = [self._name(command)]
+            case ReassignmentStep():
+                changes = [self._step(index, command)]
+            case Reassign():
+                changes = [self._reassign(index, command)]
+            case ElectPreferred():
+                changes = [PreferredWanted(command.groups)]
+            case DrainNode() | DecommissionNode() | DirectoryLost() | NodeForgotten():
+                changes = [self._change_node(index, command)]
             case _:
                 assert_never(command)
         if not isinstance(changes[0], Refused):
@@ -259,12 +224,15 @@ class Cluster:
             out.text(name)
             out.data += topic.topic_id
             out.uint(topic.revision)
-            write_partitions(out, topic.partitions)
+            out.uint(len(topic.partitions))
+            for partition in topic.partitions:
+                write_plan(out, partition)
             write_configs(out, topic.configs)
         out.uint(len(self.broker_configs))
         for number in sorted(self.broker_configs):
             out.uint(number)
             write_configs(out, self.broker_configs[number])
+        self.states.write(out)
         return bytes(out.data)
 
     @property
@@ -306,7 +274,7 @@ class Cluster:
                 name=read_topic_name(reader),
                 topic_id=read_topic_id(reader),
                 revision=Index(reader.uint(self.applied_index)),
-                partitions=read_partitions(reader),
+                partitions=(self._read_plans(reader) if form > 4 else read_partitions(reader)),
                 configs=read_configs(reader),
             )
             fits = topic.name not in self.topics and topic.topic_id not in self.topics_by_id
@@ -322,7 +290,15 @@ class Cluster:
             if configured in self.broker_configs or not configs:
                 raise reader.fault(f"has settings of node {configured} twice, or none")
             self.broker_configs[configured] = configs
+        if form > 4:
+            self.states.read(reader)
         reader.end()
+
+    def _read_plans(self, reader: Reader) -> tuple[PartitionPlan, ...]:
+        count = reader.count(limits.TOPIC_PARTITIONS_MAX)
+        if count == 0:
+            raise reader.fault("has a topic without partitions")
+        return tuple(read_plan(reader, self.applied_index) for _ in range(count))
 
     def _put(self, topic: Topic) -> None:
         """Make *topic* what its name, its id and its raft groups lead to."""
@@ -331,6 +307,8 @@ class Cluster:
         self._by_unified_name[topic.name.replace(".", "_")] = topic.name
         for number, partition in enumerate(topic.partitions):
             self._by_group[partition.group] = (topic.topic_id, number)
+            if partition.change is not None:
+                self.changing[partition.group] = None
             self.next_group = max(self.next_group, GroupId(partition.group + 1))
 
     def _create(self, index: Index, command: CreateTopic) -> Change:
@@ -364,7 +342,94 @@ class Cluster:
         del self._by_unified_name[topic.name.replace(".", "_")]
         for partition in topic.partitions:
             del self._by_group[partition.group]
+            self.changing.pop(partition.group, None)
         return TopicDeleted(topic)
+
+    def _reassign(self, index: Index, command: Reassign) -> Change:
+        topic = self.topics_by_id.get(command.topic_id)
+        if topic is None:
+            return _unknown_topic()
+        plans: dict[int, PartitionPlan] = {}
+        for number, places in command.wishes:
+            if number >= len(topic.partitions) or any(
+                place.node not in self.nodes for place in places
+            ):
+                continue
+            plan = topic.partitions[number]
+            if places:
+                plans[number] = asked(plan, index, places, self.states.is_lost)
+            elif plan.change is not None:
+                plans[number] = cancelled(plan, index)
+        if not plans:
+            return Refused(
+                ErrorCode.NO_REASSIGNMENT_IN_PROGRESS,
+                "Nothing of it is being reassigned, or a node has left: ask again.",
+            )
+        return self._replan(index, topic, plans)
+
+    def _step(self, index: Index, command: ReassignmentStep) -> Change:
+        found = self.partition_of(command.group)
+        if found is None:
+            return _unknown_topic()
+        topic, number = found
+        plan = topic.partitions[number]
+        if command.is_done:
+            after = done(plan, command.revision, index, self.states.is_lost)
+        else:
+            after = switches(plan, command.revision)
+        if after is None:
+            return Refused(ErrorCode.INVALID_REQUEST, "Another change is under way, or none.")
+        return self._replan(index, topic, {number: after})
+
+    def _replan(self, index: Index, topic: Topic, plans: dict[int, PartitionPlan]) -> Change:
+        partitions = [*topic.partitions]
+        for number, plan in plans.items():
+            partitions[number] = plan
+            self.changing.pop(plan.group, None)
+            if plan.change is not None:
+                self.changing[plan.group] = None
+        topic = replace(topic, partitions=tuple(partitions), revision=index)
+        self.topics[topic.name] = self.topics_by_id[topic.topic_id] = topic
+        return ReplicasChanged(topic, tuple(plans))
+
+    def _change_node(
+        self, index: Index, command: DrainNode | DecommissionNode | DirectoryLost | NodeForgotten
+    ) -> Change:
+        states, node = self.states, command.node
+        known = self.nodes.get(node)
+        if known is None:
+            return Refused(ErrorCode.BROKER_ID_NOT_REGISTERED, f"There is no node {node}.")
+        match command:
+            case DrainNode():
+                states.drained.pop(node, None)
+                if command.life:
+                    states.drained[node] = command.life
+            case DecommissionNode():
+                states.leaving.pop(node, None)
+                if command.is_wanted:
+                    states.leaving[node] = index
+            case DirectoryLost():
+                states.lost(node, index, self.next_group, known.directory)
+                self.nodes[node] = replace(known, directory="")
+            case NodeForgotten():
+                return self._forget(index, known)
+            case _:
+                assert_never(command)
+        return NodeStateChanged(node)
+
+    def _forget(self, index: Index, known: NodeRegistered) -> Change:
+        for topic in self.topics.values():
+            for number, plan in enumerate(topic.partitions):
+                if known.node in plan.nodes:
+                    return Refused(
+                        ErrorCode.INVALID_REQUEST,
+                        f"Node {known.node} has a replica of {topic.name}-{number}.",
+                    )
+        self.states.lost(known.node, index, self.next_group, known.directory)
+        self.states.forgotten(known.node)
+        self.broker_configs.pop(known.node, None)
+        del self.nodes[known.node]
+        return NodeGone(known.node)
 
     def _add_partitions(self, index: Index, command: AddPartitions) -> Change:
         topic = self.topics_by_id.get(command.topic_id)
@@ -425,6 +490,8 @@ class Cluster:
             return Refused(
                 ErrorCode.POLICY_VIOLATION, f"The cluster has {limits.NODES_MAX} nodes already."
             )
+        if self.states.is_former(command.node, command.directory):
+            return Refused(ErrorCode.INVALID_REQUEST, former_directory_sentence(command.node))
         known = self.nodes.get(command.node)
         if known is not None and known.directory not in {"", command.directory}:
             return Refused(ErrorCode.INVALID_REQUEST, other_directory_sentence(command.node))
@@ -487,7 +554,16 @@ def other_directory_sentence(node: NodeId) -> str:
     """Say why a node with another data directory cannot be the one that is registered."""
     return (
         f"Node {node} is registered with another data directory: what it acknowledged and voted"
-        " for is there. Start it on that directory, or start this one with a node id of its own."
+        " for is there. Start it on that directory, or start this one with a node id of its own. If"
+        f" that directory is gone for good: `corelane cluster replace-disk {node}`."
+    )
+
+
+def former_directory_sentence(node: NodeId) -> str:
+    """Say why a data directory that was given up cannot be used again."""
+    return (
+        f"This data directory of node {node} was declared lost, or its node taken out of the"
+        " cluster: others have taken its place. Start it with an empty data directory."
     )
 
 

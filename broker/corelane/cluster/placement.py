@@ -42,7 +42,7 @@ def loads(cluster: Cluster) -> list[NodeLoad]:
     if len(cluster.nodes) > 1:  # with one node there is nothing to even out
         for topic in cluster.topics.values():
             for partition in topic.partitions:
-                for position, node in enumerate(partition.replicas):
+                for position, node in enumerate(partition.target):
                     if node in replicas:
                         replicas[node] += 1
                         leaders[node] += position == 0

@@ -86,7 +86,7 @@ def node_of(member: MemberId) -> NodeId:
 
 
 def incarnation_of(member: MemberId) -> int:
-    """Return the how-many-th replica of its group on its node a member is."""
+    """Return how many replicas of a group were made on that node before, or what stands for it."""
     return member >> 32
 
 

@@ -61,7 +61,7 @@ from corelane.raft.messages import (
     VoteAnswer,
 )
 from corelane.raft.progress import ProgressState
-from corelane.raft.state import NEVER_MS, NOTHING
+from corelane.raft.state import NEVER_MS, NOT_HEARD_MS, NOTHING
 from corelane.raft.voting import Voting
 
 IN_SYNC_MS: Final = 10_000
@@ -241,7 +241,7 @@ class RaftGroup(Voting):
         assert leadership is not None, "only a leader appends of its own accord"
         self.membership.appended(index, configuration)
         leadership.is_leaving = False
-        leadership.set_followers(self._others(), index, self._now_ms)
+        leadership.set_followers(self._others(), index, self._now_ms, NOT_HEARD_MS)
         self._watch_quorum(leadership)
         return self.appended(index)
 
@@ -494,8 +494,13 @@ class RaftGroup(Voting):
             leadership.is_leaving = True
             self._effects.append(AppendConfiguration(membership.left(current)))
         elif not current.is_voter(self._config.self_id):
-            # "the leader steps down once it has committed the Cnew log entry" (section 6)
+            # "the leader steps down once it has committed the Cnew log entry" (section 6). Who has
+            # that too need not wait until the leader is missed.
+            last_index, followers = self._log.last_index, leadership.followers
+            heirs = [one for one in current.voters if followers[one].match_index >= last_index]
             self._step_down()
+            if heirs:
+                self._effects.append(Send(heirs[0], TimeoutNow(self.term)))
 
     def _send_appends(self, to: MemberId, appends: list[Append]) -> None:
         """Appends of an established leader leave before its own copy is durable."""

@@ -44,10 +44,17 @@ class Leadership:
         self.transfer_deadline_ms = 0
         self.is_leaving = False  # the entry that ends a joint configuration was asked for
 
-    def set_followers(self, nodes: Iterable[MemberId], next_index: Index, now_ms: int) -> None:
-        """Keep what is known; for new ones *next_index* is the first guess (figure 2)."""
+    def set_followers(
+        self, nodes: Iterable[MemberId], next_index: Index, now_ms: int, caught_up_ms: int
+    ) -> None:
+        """Keep what is known; for new ones *next_index* is the first guess (figure 2).
+
+        *caught_up_ms* is when those are supposed to have had everything.
+        """
         known = self.followers
-        self.followers = {node: known.get(node) or Progress(next_index, now_ms) for node in nodes}
+        self.followers = {
+            node: known.get(node) or Progress(next_index, now_ms, caught_up_ms) for node in nodes
+        }
 
     def committed_by_quorum(
         self, durable_index: Index, configuration: Configuration, self_id: MemberId

@@ -46,7 +46,7 @@ class Progress:
         "state",
     )
 
-    def __init__(self, next_index: Index, now_ms: int) -> None:
+    def __init__(self, next_index: Index, now_ms: int, caught_up_ms: int | None = None) -> None:
         assert next_index > 0
         self.match_index = Index(0)
         self.next_index = next_index
@@ -56,7 +56,7 @@ class Progress:
         self.heard_ms = now_ms
         self.confirmed_ms = -1
         """When the round was sent that it answered last: it followed then, or later."""
-        self.caught_up_ms = now_ms
+        self.caught_up_ms = now_ms if caught_up_ms is None else caught_up_ms
         """When it was last seen to have the whole log; a new leader gives it the benefit."""
         self.inflight_bytes = 0
         self.snapshot_ms = 0

@@ -104,7 +104,8 @@ class Voting(GroupState):
         self._rounds_failed = 0
         self.leader = self._config.self_id
         leadership = Leadership(self.term, self._log, self._settings)
-        leadership.set_followers(self._others(), leadership.term_start_index, self._now_ms)
+        first_index, now_ms = leadership.term_start_index, self._now_ms
+        leadership.set_followers(self._others(), first_index, now_ms, now_ms)
         self._leadership = leadership
         self._watch_quorum(leadership)
 

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from corelane.cluster.changes import Change, Refused
 from corelane.cluster.commands import Command, CommandError, decode, encode
-from corelane.cluster.metadata import Change, Refused
 from corelane.model import limits
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import CoreId

@@ -2,7 +2,7 @@
 
 # performance-critical: see STYLE.md
 
-from corelane.model.ids import GroupId, MemberId, Term, node_of
+from corelane.model.ids import GroupId, MemberId, NodeId, Term, incarnation_of, node_of
 from corelane.shard.peers.peers import Peers
 
 
@@ -14,12 +14,16 @@ class PeerContacts:
 
     def leader_heard_ms(self, group: GroupId, term: Term, leader: MemberId) -> int:
         """Return when a leader last listed the group; a very small number for never."""
-        return self._peers.leader_heard_ms(group, term, node_of(leader), 0)
+        return self._peers.leader_heard_ms(group, term, *_place(leader))
 
     def follower_heard_ms(self, group: GroupId, term: Term, follower: MemberId) -> int:
         """Return when the round was sent in which a follower last listed the group."""
-        return self._peers.follower_heard_ms(group, term, node_of(follower), 0)
+        return self._peers.follower_heard_ms(group, term, *_place(follower))
 
     def confirmed_ms(self, group: GroupId, term: Term, follower: MemberId) -> int:
         """Return the same for reads: what was sent before a pause does not count (W4)."""
-        return self._peers.lease_from_ms(group, term, node_of(follower), 0)
+        return self._peers.lease_from_ms(group, term, *_place(follower))
+
+
+def _place(member: MemberId) -> tuple[NodeId, int]:
+    return node_of(member), incarnation_of(member)

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+from corelane.cluster.changes import Change
 from corelane.cluster.commands import (
     AddPartitions,
     ClusterCreated,
@@ -14,7 +15,7 @@ from corelane.cluster.commands import (
     decode,
     encode,
 )
-from corelane.cluster.metadata import Change, Cluster
+from corelane.cluster.metadata import Cluster
 from corelane.model.ids import Index, RecordKind, Term
 from corelane.model.metrics import ShardCounts
 from corelane.raft.core import RaftGroup

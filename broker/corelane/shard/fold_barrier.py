@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from corelane.cluster.binary import Reader, Writer
-from corelane.cluster.metadata import Change, Refused
+from corelane.cluster.changes import Change, Refused
 from corelane.model.ids import CoreId
 from corelane.shard.inquiries import Question, Reply
 

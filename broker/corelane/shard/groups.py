@@ -5,26 +5,29 @@ from core 0 (siblings.py); this file makes what is on this core agree with both:
 that were created or came here, drops those that were deleted or left.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, assert_never
 
-from corelane.cluster.commands import Command
-from corelane.cluster.metadata import (
+from corelane.cluster.changes import (
     BrokerConfigChanged,
     Change,
-    Cluster,
     ClusterNamed,
     NodeChanged,
+    NodeGone,
+    NodeStateChanged,
     PartitionsAdded,
+    PreferredWanted,
     ProducerIdsGranted,
     Refused,
-    Reservations,
+    ReplicasChanged,
     TopicConfigChanged,
     TopicCreated,
     TopicDeleted,
 )
-from corelane.cluster.metadata import Topic as TopicPlan
+from corelane.cluster.changes import Topic as TopicPlan
+from corelane.cluster.commands import Command
+from corelane.cluster.metadata import Cluster, Reservations
 from corelane.cluster.topic_config import effective
 from corelane.model.config import with_dynamic
 from corelane.model.ids import (
@@ -52,6 +55,7 @@ from corelane.shard.peering import Peering
 from corelane.shard.peers.leads import Lead
 from corelane.shard.reads import Reads
 from corelane.shard.registration import Registration
+from corelane.shard.residence import Residence
 from corelane.shard.siblings import Siblings
 from corelane.shard.transaction_desk import TransactionDesk
 from corelane.shard.verifying import TransactionInquiries
@@ -94,6 +98,7 @@ class Groups:
         self.marker_writer = MarkerWriter(shard, self)
         self.id_blocks = IdBlocks(shard, self)
         self.moves = Moves(shard, self)
+        self.residence = Residence(shard, self)
         self._controller: Controller | None = None
         self.cluster = Cluster()
         self._has_fold = False
@@ -216,28 +221,11 @@ class Groups:
             return
         if self.registration.stands_down():
             return
-        shard = self.shard
         self.is_reconciled = True
         self._apply_dynamic()
-        wanted = set(self.groups_of_node())
-        for group, log in [*shard.store.groups.items()]:
-            if group == CONTROLLER_GROUP:
-                continue
-            if group not in wanted:
-                self.opening.folds.pop(group, None)
-                shard.store.drop_group(log)
-                continue
-            self._release_former(group)
+        self.residence.settle()
         for plan in self.cluster.topics.values():
             self._open_topic(plan)
-
-    def groups_of_node(self) -> Iterator[GroupId]:
-        """Return the raft groups of partitions that have a replica on this node."""
-        node = self.shard.config.node
-        for topic in self.cluster.topics.values():
-            for part in topic.partitions:
-                if node in part.replicas:
-                    yield part.group
 
     def owned(self) -> dict[GroupId, int]:
         """Return the revision of every group in this core's log, but the controller's."""
@@ -296,7 +284,7 @@ class Groups:
         """A node is there, or away: answers that name it are otherwise now."""
         for plan in self.cluster.topics.values():
             topic = self.topics_by_id.get(plan.topic_id)
-            if topic is not None and any(node in part.replicas for part in plan.partitions):
+            if topic is not None and any(node in part.nodes for part in plan.partitions):
                 topic.changed()
 
     def changed(self, change: Change) -> None:
@@ -304,7 +292,7 @@ class Groups:
             self.hosts.topics_changed()
         match change:
             case TopicCreated():
-                self._give_homes(change.topic, 0)
+                self.residence.give_homes(change.topic.partitions)
                 if self.is_reconciled:
                     self._open_topic(change.topic)
             case TopicDeleted():
@@ -318,7 +306,7 @@ class Groups:
                 topic.settings = effective(change.topic.configs, self.shard.config.config)
                 self._apply_settings(topic)
             case PartitionsAdded():
-                self._give_homes(change.topic, change.first)
+                self.residence.give_homes(change.topic.partitions[change.first :])
                 if self.is_reconciled:
                     topic = self.topics_by_id[change.topic.topic_id]
                     self._open_partitions(topic, change.topic, change.first)
@@ -329,11 +317,18 @@ class Groups:
                     self.id_blocks.granted(change.first_id, change.count)
             case BrokerConfigChanged() if self.is_reconciled:
                 self._apply_dynamic()
-            case NodeChanged() if self.peering is not None:
+            case ReplicasChanged():
+                self.residence.changed(change.topic, change.numbers)
+            case NodeChanged() | NodeGone() if self.peering is not None:
                 self.peering.nodes_changed()
+            case PreferredWanted() if self.peering is not None:
+                self.peering.homecoming.wanted(change.groups)
             case (
                 ClusterNamed()
                 | NodeChanged()
+                | NodeGone()
+                | NodeStateChanged()
+                | PreferredWanted()
                 | Refused()
                 | TopicConfigChanged()
                 | BrokerConfigChanged()
@@ -352,13 +347,6 @@ class Groups:
             topic.settings = effective(plan.configs, shard.config.config)
             self._apply_settings(topic)
 
-    def _give_homes(self, plan: TopicPlan, first: int) -> None:
-        """Decide where the partitions from number *first* on live, on core 0."""
-        if self.siblings.is_controller:
-            node = self.shard.config.node
-            new = [part.group for part in plan.partitions[first:] if node in part.replicas]
-            self.siblings.created(new)
-
     def rehomed(self, groups: Iterable[GroupId]) -> None:
         """Open the groups that came here, and give up what is another core's."""
         if not self.is_reconciled:
@@ -368,14 +356,14 @@ class Groups:
                 continue  # one that leaves does so when its parcel was taken
             found = self.cluster.partition_of(group)
             if found is None or not self.is_home(group):
-                self._release_former(group)
+                self.release_former(group)
                 continue
             plan, number = found
             topic = self.topics_by_id[plan.topic_id]
             if topic.partitions[number] is None:
-                self.opening.queue(topic, number, group, plan.partitions[number].replicas)
+                self.opening.queue(topic, number, group)
 
-    def _release_former(self, group: GroupId) -> None:
+    def release_former(self, group: GroupId) -> None:
         """Give up a group in this core's log that another core has at a higher revision (N2)."""
         log, home = self.shard.store.groups.get(group), self.siblings.homes.get(group)
         if log is None or home is None or home.core == self.shard.config.core:
@@ -406,7 +394,7 @@ class Groups:
         for number in range(first, len(plan.partitions)):
             part = plan.partitions[number]
             if self.is_home(part.group):
-                self.opening.queue(topic, number, part.group, part.replicas)
+                self.opening.queue(topic, number, part.group)
 
     def partition_leads(self, partition: Partition) -> None:
         self.opening.opened(partition)
@@ -417,6 +405,12 @@ class Groups:
 
     def release(self, partition: Partition) -> None:
         """Give up a partition that another core has taken over, durably."""
+        self.give_up(partition)
+        self.shard.store.release_group(partition.log)
+        partition.fail_waits()
+
+    def give_up(self, partition: Partition) -> None:
+        """Have a partition no more on this core; what becomes of its log the caller decides."""
         assert not partition.is_dropped
         topic = partition.topic
         assert topic.partitions[partition.number] is partition
@@ -425,8 +419,6 @@ class Groups:
         partition.is_dropped = True
         self.opening.opened(partition)
         self._forget(partition)
-        self.shard.store.release_group(partition.log)
-        partition.fail_waits()
 
     def _forget(self, partition: Partition) -> None:
         del self.members[partition.group]
@@ -458,7 +450,7 @@ class Groups:
         for part in plan.partitions:  # those that are here and were not opened yet
             log = self.shard.store.groups.get(part.group)
             if log is not None and not self.opening.is_queued(part.group):
-                self.opening.folds.pop(part.group, None)
+                self.opening.forget(part.group)
                 self.shard.store.drop_group(log)
 
     def took(self, group: GroupId, fold: tuple[Index, bytes]) -> None:

@@ -54,6 +54,8 @@ class Kind(IntEnum):
     """Which groups I lead, and in which term."""
     ASK_IDS = 6
     """I need a block of producer ids."""
+    PROPOSE = 7
+    """A command for the controller's log; what becomes of it the fold tells."""
     FORWARD = 16
     """A client's request, to be answered by ANSWER with the same number."""
     ANSWER = 17

@@ -1,9 +1,11 @@
 """Members are made of logs that are there already, or were created for them just now."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from corelane.model.ids import GroupId, Index, NodeId, member_id
+from corelane.cluster.replicas import PartitionPlan
+from corelane.model.ids import GroupId, Index, incarnation_of, member_id
 from corelane.raft import membership
 from corelane.raft.config import HardState, RaftConfig
 from corelane.raft.core import RaftGroup
@@ -22,6 +24,23 @@ if TYPE_CHECKING:
     from corelane.shard.shard import Shard
 
 _ERROR = 40
+RETRY_MS = 5
+
+
+class _Later:
+    """A partition that cannot be opened before its former log has ended."""
+
+    __slots__ = ("_again", "is_done")
+
+    def __init__(self, again: Callable[[], None]) -> None:
+        self._again = again
+        self.is_done = False
+
+    def expire(self, now_ms: int) -> None:
+        """Try again."""
+        del now_ms
+        self.is_done = True
+        self._again()
 
 
 class Opening:
@@ -68,36 +87,43 @@ class Opening:
         """Whether a partition is to be opened in a later turn."""
         return group in self._queued
 
-    def queue(
-        self, topic: Topic, number: int, group: GroupId, replicas: tuple[NodeId, ...]
-    ) -> None:
+    def queue(self, topic: Topic, number: int, group: GroupId) -> None:
         """Open a partition in a later turn: thousands of them must not hold up one."""
         if group not in self._queued:
             self._queued.add(group)
             self.count += 1
-            self._shard.todo.append(partial(self._open, topic, number, group, replicas))
+            self._shard.todo.append(partial(self._open, topic, number, group))
 
-    def _open(
-        self, topic: Topic, number: int, group: GroupId, replicas: tuple[NodeId, ...]
-    ) -> None:
+    def forget(self, group: GroupId) -> None:
+        """Keep nothing of what recovery found of a group: it is not of this core any more."""
+        self.folds.pop(group, None)
+        self.damaged.pop(group, None)
+
+    def _open(self, topic: Topic, number: int, group: GroupId) -> None:
         """Open a partition's log, made now or recovered, and stand for election."""
         shard, groups = self._shard, self._groups
-        log = shard.store.groups.get(group)
         assert self.count > 0
         assert group not in groups.members
+        plan = groups.cluster.plan_of(group)
+        member = None if plan is None else groups.residence.member_of(plan)
+        log = shard.store.groups.get(group)
+        is_wanted = not topic.is_deleted and member is not None and groups.is_home(group)
+        incarnation = 0 if member is None else incarnation_of(member)
+        if log is not None and not (is_wanted and incarnation == log.descriptor.incarnation):
+            self.forget(group)
+            shard.store.drop_group(log)
+            log = None
+        if is_wanted and shard.store.dropping.holds(group):
+            # Of two records the one that ends the former must come first (storage/dropping.py).
+            again = partial(self._open, topic, number, group)
+            shard.deadlines.add(shard.now_ms + RETRY_MS, _Later(again))
+            return
         self._queued.discard(group)
-        if topic.is_deleted or not groups.is_home(group):
+        if not is_wanted or plan is None:
             self.count -= 1
-            self.folds.pop(group, None)
-            if log is not None:
-                shard.store.drop_group(log)
             return
         if log is None:
-            revision = groups.siblings.homes[group].revision
-            voters = tuple(member_id(node, 0) for node in replicas)
-            log = shard.store.create_group(
-                Descriptor(group, topic.name, topic.topic_id, number, voters, revision)
-            )
+            log = self._make_log(topic, number, plan, incarnation)
         raft = self.make_raft(log)
         partition = Partition(raft, log, shard.counts, topic, self._fold(topic, log))
         partition.postman = groups.peering
@@ -117,6 +143,15 @@ class Opening:
             groups.peering.came(partition)
         if self.stands_first(partition):
             partition.campaign(shard.now_ms)
+
+    def _make_log(
+        self, topic: Topic, number: int, plan: PartitionPlan, incarnation: int
+    ) -> GroupLog:
+        """Make an empty log: of a founder, who knows the others, or of one who joins (Q2)."""
+        voters = () if incarnation else tuple(member_id(node, 0) for node in plan.first_nodes)
+        revision = self._groups.siblings.homes[plan.group].revision
+        made = (plan.group, topic.name, topic.topic_id, number, voters, revision, incarnation)
+        return self._shard.store.create_group(Descriptor(*made))
 
     def _fold(self, topic: Topic, log: GroupLog) -> PartitionFold:
         """Return the folds of what is committed, with the tail folded on top of them."""

@@ -26,6 +26,7 @@ from corelane.model.ids import (
     MemberId,
     NodeId,
     Term,
+    incarnation_of,
     member_id,
     node_of,
 )
@@ -65,6 +66,7 @@ from corelane.shard.peers.leads import Lead, Leads
 from corelane.shard.peers.passed import decode_passed, encode_passed
 from corelane.shard.peers.peers import Peers, PeersConfig
 from corelane.shard.peers.watch import Watch
+from corelane.shard.reassigning import Reassigning
 from corelane.shard.vigil import ELECTION_TIMEOUT_MS, SWEEP_MS, Vigil, takes_part
 
 if TYPE_CHECKING:
@@ -105,7 +107,8 @@ class Peering:
         self._vigil = Vigil(self.peers)
         self._couriers = Couriers(shard.store, self._put, self._damaged)
         self.duties = Duties(shard, groups, self)
-        self._homecoming = Homecoming(shard, groups, self)
+        self.homecoming = Homecoming(shard, groups, self)
+        self._reassigning = Reassigning(shard, groups, self)
         self.calls = Calls(shard, groups, self)
         self._met: dict[PeerId, tuple[str, int]] = {
             (node, CoreId(0)): (host, port)
@@ -167,9 +170,10 @@ class Peering:
 
     def successor(self, member: Member) -> MemberId | None:
         """Return the most preferred voter that could lead instead at once; None: nobody can."""
-        raft = member.raft
+        raft, drained = member.raft, self._groups.cluster.states.drained
         for voter in raft.configuration.voters:
             is_ready = voter != raft.self_id and raft.is_caught_up(voter)
+            is_ready = is_ready and node_of(voter) not in drained
             if is_ready and self.peers.may_take_over(self.place_of(member.group, voter)):
                 return voter
         return None
@@ -202,7 +206,7 @@ class Peering:
 
     def came(self, member: Member) -> None:
         """A member is here: it answers for its durable term, and looks for its leader."""
-        self.peers.terms.put(member.group, member.raft.term)
+        self.term_durable(member, member.raft.term)
         self._vigil.awake(member)
 
     def left(self, group: GroupId) -> None:
@@ -232,7 +236,7 @@ class Peering:
         self._unsettled[group] = member
         self.peers.terms.follows(group)
         self._vigil.awake(member)
-        self._homecoming.led()
+        self.homecoming.led()
 
     def follow(self, member: Member, leader: MemberId | None) -> None:
         self._forget_led(member.group)
@@ -243,7 +247,7 @@ class Peering:
             self.peers.terms.follows(member.group)
 
     def term_durable(self, member: Member, term: Term) -> None:
-        self.peers.terms.put(member.group, term)
+        self.peers.terms.put(member.group, term, incarnation_of(member.raft.self_id))
 
     def appended(self, member: Member) -> None:
         self._grown[member.group] = member
@@ -309,10 +313,10 @@ class Peering:
                     self._received(news.peer, message)
             case Heard():
                 for group, term, committed in news.rows:
-                    self._told(group, news.peer[0], Heartbeat(term, news.round, committed))
+                    self._told(group, news, Heartbeat(term, news.round, committed))
             case Outdated():
                 for group, term in news.rows:
-                    self._told(group, news.peer[0], HeartbeatAnswer(term, news.round))
+                    self._told(group, news, HeartbeatAnswer(term, news.round))
             case LeadsChanged():
                 for group in news.groups:
                     self._groups.lead_changed(group)
@@ -368,38 +372,27 @@ class Peering:
         self.leads.found(member.group, node_of(MemberId(message.sender)), core)
         self.bring(member, message)
 
-    def _told(self, group: GroupId, node: NodeId, message: Message) -> None:
+    def _told(self, group: GroupId, news: Heard | Outdated, message: Message) -> None:
         member = self._groups.members.get(group)
         if member is not None and takes_part(member):
-            sender = self._member_on(member, node)
+            incarnation, _recipient = news.incarnations.get(group, (0, 0))
+            sender = member_id(news.peer[0], incarnation)
             member.step(self._shard.now_ms, RaftReceived(sender, message))
-
-    def _member_on(self, member: Member, node: NodeId) -> MemberId:
-        """Return which member of a group speaks from a node: rows name groups and no members.
-
-        One that this replica has not heard of yet is that of the plan.
-        """
-        raft = member.raft
-        if raft.leader is not None and node_of(raft.leader) == node:
-            return raft.leader
-        for each in raft.configuration.members:
-            if node_of(each) == node:
-                return each
-        return member_id(node, 0)
 
     def _life_ended(self, news: LifeEnded) -> None:
         now_ms = self._shard.now_ms
-        for group, term, _incarnation in news.led:
+        for group, term, incarnation in news.led:
             member = self._groups.members.get(group)
             if member is not None and takes_part(member):
-                member.step(now_ms, LeaderGone(self._member_on(member, news.peer[0]), term))
+                leader = member_id(news.peer[0], incarnation)
+                member.step(now_ms, LeaderGone(leader, term))
                 self._groups.lead_changed(group)
         self._sweep_at_ms = now_ms
 
     def _judged(self, news: Judged) -> None:
         """A peer is there, or away: the in-sync sets of what is led here may change."""
         node = news.peer[0]
-        self._homecoming.judged(news.peer, news.verdict)
+        self.homecoming.judged(news.peer, news.verdict)
         if not isinstance(news.verdict, Up):
             self._groups.asking.lost(news.peer)
             self.calls.lost(news.peer)
@@ -445,7 +438,8 @@ class Peering:
             self._beat_at_ms = now_ms + limits.PEER_BEAT_MS
             self._catch_up(now_ms)
         self.duties.turn()
-        self._homecoming.turn()
+        self.homecoming.turn()
+        self._reassigning.turn()
         self.calls.turn()
         if now_ms >= self._hurry_at_ms:
             self._hurry_at_ms = NEVER_MS
@@ -526,7 +520,9 @@ class Peering:
         placed = self._placed.setdefault(group, {})
         former = dict(placed)
         placed.clear()
-        for follower in raft.configuration.members:
+        # Of two on one node the newer one lives: the other was lost with its disk.
+        latest = {node_of(each): each for each in sorted(raft.configuration.members)}
+        for follower in latest.values():
             if follower == raft.self_id:
                 continue
             peer = self.place_of(group, follower)
@@ -534,7 +530,9 @@ class Peering:
             if session is None:
                 self._rows[group] = member  # it is not registered yet, or no more
                 continue
-            session.led.put(group, raft.term, raft.heartbeat(follower, 0).committed_index)
+            committed = raft.heartbeat(follower, 0).committed_index
+            incarnations = (incarnation_of(raft.self_id), incarnation_of(follower))
+            session.led.put(group, raft.term, committed, incarnations)
             placed[peer[0]] = peer
         for node, peer in former.items():
             if placed.get(node) != peer:
@@ -575,7 +573,7 @@ class Peering:
     def tell_lead(self, member: Member) -> None:
         """Say that *member* leads, and who is in sync with it."""
         raft, group = member.raft, member.group
-        in_sync = tuple(node_of(each) for each in raft.in_sync(self._shard.now_ms))
+        in_sync = tuple(dict.fromkeys(map(node_of, raft.in_sync(self._shard.now_ms))))
         known = self.leads.of(group)
         revision = 1
         if known is not None and known.term == raft.term:

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from corelane.cluster.changes import Change, Refused
 from corelane.cluster.commands import (
     ClusterCreated,
     Endpoint,
     NodeRegistered,
     ProducerIdBlock,
 )
-from corelane.cluster.metadata import Change, Refused, other_directory_sentence
+from corelane.cluster.metadata import other_directory_sentence
 from corelane.model import limits
 from corelane.model.features import TRANSACTION_VERSION
 from corelane.model.ids import CoreId, MemberId, member_id

@@ -15,7 +15,7 @@ N4. A HELLO is final: it is sent only when no group is being taken over, so that
     what the sender owns and will own.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final, assert_never
 
 from corelane.cluster.binary import Reader, Writer
@@ -141,6 +141,9 @@ class Siblings:
             case Kind.ASK_IDS:  # it is refused
                 self._is_asking_ids = False
                 self._groups.id_blocks.refused()
+            case Kind.PROPOSE:
+                if self.is_controller:
+                    self._groups.propose(decode_command(_body(frame)), _ignored)
             case Kind.RAFT:
                 if self._groups.peering is not None:
                     self._groups.peering.passed(_body(frame))
@@ -196,16 +199,19 @@ class Siblings:
         home = self.homes.get(group)
         return None if home is None else home.core
 
-    def created(self, new: Iterable[GroupId]) -> None:
-        """Give new groups a home (core 0). They are in nobody's log yet: no report is needed."""
+    def created(self, new: Mapping[GroupId, int]) -> None:
+        """Give new groups a home (core 0): the core that was asked for, where there is such a one.
+
+        They are in nobody's log yet: no report is needed.
+        """
         assert self.is_controller
-        given = {group: self._place(group) for group in new}
+        given = {group: self._place(group, core) for group, core in new.items()}
         self.homes |= given
         if self.is_settled:
             self._broadcast_homes(given)
 
     def deleted(self, gone: Iterable[GroupId]) -> None:
-        """Forget the groups of a deleted topic."""
+        """Forget groups of a deleted topic, or that have no replica on this node any more."""
         for group in gone:
             home = self.homes.pop(group, None)
             if home is not None and home.core < len(self._loads):
@@ -248,8 +254,9 @@ class Siblings:
         if home.core < len(self._loads):
             self._loads[home.core] += by
 
-    def _place(self, group: GroupId) -> Home:
-        home = Home(place_core(group, self._loads), 1)
+    def _place(self, group: GroupId, core: int) -> Home:
+        is_there = core < len(self._loads)
+        home = Home(CoreId(core) if is_there else place_core(group, self._loads), 1)
         self._count(home, 1)
         return home
 
@@ -286,13 +293,13 @@ class Siblings:
                 if group not in found or found[group].revision < revision:
                     found[group] = Home(core, revision)
         self._loads = [0] * len(self._loads)
-        wanted = [*groups.groups_of_node()]
+        wanted = [group for group, _member in groups.residence.on_node()]
         self.homes = {group: found[group] for group in wanted if group in found}
         for home in self.homes.values():
             self._count(home, 1)
         for group in wanted:
             if group not in self.homes:
-                self.homes[group] = self._place(group)
+                self.homes[group] = self._place(group, groups.residence.core_wanted(group))
         self.is_settled = True
         for link in self.links.all():
             self._send_homes(link)
@@ -392,6 +399,10 @@ class Siblings:
     def ids_came(self) -> None:
         """The block asked for is here."""
         self._is_asking_ids = False
+
+
+def _ignored(changes: object) -> None:
+    """Who proposed it looks at the fold."""
 
 
 def _body(frame: LinkFrame) -> bytes:

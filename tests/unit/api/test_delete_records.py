@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from corelane.cluster.metadata import TopicDeleted
+from corelane.cluster.changes import TopicDeleted
 from corelane.model.errors import ErrorCode
 from corelane.shard.partition import Partition
 from corelane.storage.effects import Read, SearchRead

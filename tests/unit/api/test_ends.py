@@ -2,7 +2,7 @@
 
 import pytest
 
-from corelane.cluster.metadata import TopicDeleted
+from corelane.cluster.changes import TopicDeleted
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import CONTROLLER_GROUP, ConnId
 from corelane.shard.events import Closed, Event

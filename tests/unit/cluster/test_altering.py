@@ -11,6 +11,15 @@ from corelane.cluster.altering import (
     plan_topic_changes,
 )
 from corelane.cluster.binary import Writer
+from corelane.cluster.changes import (
+    BrokerConfigChanged,
+    NodeChanged,
+    PartitionsAdded,
+    Refused,
+    TopicConfigChanged,
+    TopicCreated,
+    TopicDeleted,
+)
 from corelane.cluster.commands import (
     AddPartitions,
     AlterBrokerConfig,
@@ -20,7 +29,6 @@ from corelane.cluster.commands import (
     CreateTopic,
     DeleteTopic,
     NodeRegistered,
-    PartitionPlan,
     decode,
     encode,
     write_configs,
@@ -28,18 +36,8 @@ from corelane.cluster.commands import (
 )
 from corelane.cluster.creation import Refusal
 from corelane.cluster.difference import difference
-from corelane.cluster.metadata import (
-    ALL_NODES,
-    BrokerConfigChanged,
-    Cluster,
-    NodeChanged,
-    PartitionsAdded,
-    Refused,
-    SnapshotError,
-    TopicConfigChanged,
-    TopicCreated,
-    TopicDeleted,
-)
+from corelane.cluster.metadata import ALL_NODES, Cluster, SnapshotError
+from corelane.cluster.replicas import PartitionPlan
 from corelane.model.config import defaults, parse, with_dynamic
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import GroupId, Index, NodeId, TopicId
@@ -198,11 +196,19 @@ def test_changed_settings_are_kept_in_the_fold_and_its_bytes() -> None:
     assert isinstance(refused, Refused)
 
 
+NO_STATES = b"\0\0\0"
+"""No node is drained, leaves, or has lost its directory."""
+
+
 def test_a_fold_of_the_first_format_is_read() -> None:
     cluster = cluster_with_a_topic()
     (node,) = cluster.nodes.values()
     assert node.peer_port == 0
-    blob = cluster.encode()
+    fifth = cluster.encode()
+    plan, changes = b"\1\1\1", b"\0\0\0"  # group 1 on node 1: no founders, incarnations, change
+    assert (fifth[0], fifth.count(plan + changes), fifth[-4:]) == (5, 1, b"\0" + NO_STATES)
+    blob = b"\x04" + fifth[1:].replace(plan + changes, plan)[: -len(NO_STATES)]
+    assert Cluster.decode(blob) == cluster
     out = Writer()
     write_node(out, node)
     known, peer = bytes(out.data), b"\0\0\0"  # no host, no port, no directory
@@ -256,7 +262,7 @@ def test_a_fold_with_settings_that_no_fold_has_is_not_read(
         out.uint(node)
         write_configs(out, configs)
     with pytest.raises(SnapshotError, match="settings of node 1"):
-        Cluster.decode(blob[:-1] + out.data)
+        Cluster.decode(blob[: -1 - len(NO_STATES)] + out.data + NO_STATES)
 
 
 def test_dynamic_settings_lie_over_the_file() -> None:

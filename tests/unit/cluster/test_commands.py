@@ -14,11 +14,11 @@ from corelane.cluster.commands import (
     DeleteTopic,
     Endpoint,
     NodeRegistered,
-    PartitionPlan,
     ProducerIdBlock,
     decode,
     encode,
 )
+from corelane.cluster.replicas import PartitionPlan
 from corelane.model.ids import CoreId, GroupId, NodeId, TopicId
 
 ID = TopicId(bytes(range(16)))
@@ -69,8 +69,8 @@ def test_every_cut_of_a_command_is_an_error(command: Command, data: str) -> None
         ("01 03 01 20" + ID.hex(), "characters that no topic name has"),
         ("01 03 02 ff fe" + ID.hex(), "is not UTF-8"),
         ("01 04" + ID.hex() + "00", "a topic without partitions"),
-        ("01 04" + ID.hex() + "01 05 00", "no replica, or two on one node"),
-        ("01 04" + ID.hex() + "01 05 02 01 01", "no replica, or two on one node"),
+        ("01 04" + ID.hex() + "01 05 00", "a partition with no replica"),
+        ("01 04" + ID.hex() + "01 05 02 01 01", "two replicas on one node"),
         ("01 04" + ID.hex() + "01 00 01 01", "the controller's raft group"),
         ("01 04" + ID.hex() + "01 05 01 00", "has the node id 0"),
         ("01 04" + ID.hex() + "8f 4e", "announces 9999 things"),

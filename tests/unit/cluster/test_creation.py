@@ -2,13 +2,8 @@
 
 import pytest
 
-from corelane.cluster.commands import (
-    AddPartitions,
-    AlterTopicConfig,
-    CreateTopic,
-    NodeRegistered,
-    PartitionPlan,
-)
+from corelane.cluster.changes import Topic
+from corelane.cluster.commands import AddPartitions, AlterTopicConfig, CreateTopic, NodeRegistered
 from corelane.cluster.creation import (
     Refusal,
     TopicWish,
@@ -17,7 +12,8 @@ from corelane.cluster.creation import (
     plan_topic,
     topic_name_fault,
 )
-from corelane.cluster.metadata import Cluster, Reservations, Topic
+from corelane.cluster.metadata import Cluster, Reservations
+from corelane.cluster.replicas import PartitionPlan
 from corelane.model.config import defaults, parse
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import BrokerId, GroupId, Index, NodeId, TopicId

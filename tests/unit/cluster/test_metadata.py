@@ -4,6 +4,17 @@ from dataclasses import replace
 
 import pytest
 
+from corelane.cluster.changes import (
+    Change,
+    ClusterNamed,
+    NodeChanged,
+    PartitionsAdded,
+    ProducerIdsGranted,
+    Refused,
+    TopicConfigChanged,
+    TopicCreated,
+    TopicDeleted,
+)
 from corelane.cluster.commands import (
     AddPartitions,
     AlterTopicConfig,
@@ -12,23 +23,10 @@ from corelane.cluster.commands import (
     CreateTopic,
     DeleteTopic,
     NodeRegistered,
-    PartitionPlan,
     ProducerIdBlock,
 )
-from corelane.cluster.metadata import (
-    Change,
-    Cluster,
-    ClusterNamed,
-    NodeChanged,
-    PartitionsAdded,
-    ProducerIdsGranted,
-    Refused,
-    Reservations,
-    SnapshotError,
-    TopicConfigChanged,
-    TopicCreated,
-    TopicDeleted,
-)
+from corelane.cluster.metadata import Cluster, Reservations, SnapshotError
+from corelane.cluster.replicas import PartitionPlan
 from corelane.model import limits
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import CoreId, GroupId, Index, NodeId, TopicId
