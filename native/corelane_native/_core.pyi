@@ -202,6 +202,7 @@ class lib:  # noqa: N801 - the name cffi gives it
         address: int,
         size: int,
         offset: int,
+        offset_max: int,
         bytes_max: int,
         first_always: int,
         run: ffi.CData,

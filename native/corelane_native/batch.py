@@ -135,14 +135,15 @@ _run_bytes = ffi.buffer(_run)
 
 
 def batches_run(
-    address: int, size: int, offset: int, bytes_max: int, *, first_always: bool
+    address: int, size: int, offsets: tuple[int, int], bytes_max: int, *, first_always: bool
 ) -> BatchRun:
-    """Find the batches from the one that holds *offset* on that end within *bytes_max*.
+    """Find the batches from the one that holds the first offset on that end within *bytes_max*.
 
-    With *first_always* the first batch of the data counts whatever its size. For one thread.
+    All begin below the second offset. With *first_always* the first batch of the data counts
+    whatever its size. For one thread.
     """
     assert bytes_max >= 0
-    lib.cl_batches_run(address, size, offset, bytes_max, first_always, _run)
+    lib.cl_batches_run(address, size, *offsets, bytes_max, first_always, _run)
     start, end, next_offset, is_cut = _RUN.unpack(_run_bytes)
     return BatchRun(start, end, next_offset, is_cut != 0)
 

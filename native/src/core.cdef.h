@@ -188,10 +188,11 @@ typedef struct {
 } cl_batch_run;
 
 /* Find, in size bytes of batches, the first that holds offset or a later one, and the last that
- * ends within bytes_max, counted from the first byte. first_always: the first batch of the data is
- * taken whatever its size. Headers are trusted as the log's own, but never read past the end. */
-void cl_batches_run(uint64_t address, uint64_t size, int64_t offset, uint64_t bytes_max,
-                    int first_always, cl_batch_run *run);
+ * ends within bytes_max, counted from the first byte, and begins below offset_max. first_always:
+ * the first batch of the data is taken whatever its size. Headers are trusted, never read past
+ * the end. */
+void cl_batches_run(uint64_t address, uint64_t size, int64_t offset, int64_t offset_max,
+                    uint64_t bytes_max, int first_always, cl_batch_run *run);
 
 /* ---- Entries from another replica ------------------------------------------------------------ */
 

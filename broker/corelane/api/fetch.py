@@ -1,6 +1,8 @@
 """Fetch (key 1), versions 4 to 17: batches from the one that holds the wanted offset on.
 
-v4  isolation level (KIP-98).  v5  log_start_offset.  v7  sessions (KIP-227), refused here.
+v4  isolation level (KIP-98): who reads committed transactions sees nothing at or above the last
+stable offset, and is told of the aborted ones below.
+v5  log_start_offset.  v7  sessions (KIP-227), refused here.
 v9  leader epochs (KIP-320).  v11 rack (KIP-392).  v12 flexible, diverging epochs.  v13 topic ids
 (KIP-516).  v15 replica state.  v16 leader hints (KIP-951).  v17 as v16.
 
@@ -33,6 +35,8 @@ from corelane_native import FetchRow
 _FLEXIBLE_FROM = 12
 _TOPIC_IDS_FROM = 13
 _NO_EPOCH = -1
+READ_COMMITTED = 1
+"""The isolation level of who wants nothing of aborted or open transactions."""
 SLICE_ROWS = 32
 """Partitions of one fetch that are looked at before others have their turn: about 50 us."""
 _PARTS_LIKE_ROW = 8
@@ -56,6 +60,7 @@ class FetchWait:
         "chunks_held",
         "deadline_ms",
         "found_bytes",
+        "is_committed",
         "is_done",
         "is_waiting",
         "parts_left",
@@ -77,6 +82,8 @@ class FetchWait:
         self.bytes_min = min(bytes_min, bytes_max)  # more will never be answered, so do not wait
         self.bytes_left = bytes_max
         self.parts_left = FETCH_ANSWER_PARTS_MAX
+        self.is_committed = False
+        """Whether records of transactions are wanted only when these have committed."""
         self.is_done = False
         self.is_waiting = False
         self.deadline_ms = 0
@@ -211,11 +218,12 @@ class FetchWait:
         log = partition.log
         offset = row[4]
         found = 0
-        if offset < log.committed_offset:
+        offset_max = self._offset_max(out)
+        if offset < offset_max:
             if self.bytes_min <= 1 or offset < log.tail_offset:
                 return True
             limit = min(row[7], self.bytes_min)
-            read = log.read(Offset(offset), limit, log.committed_offset, at_least_one=True)
+            read = log.read(Offset(offset), limit, offset_max, at_least_one=True)
             if isinstance(read, MemoryRead):
                 if len(read.parts) >= FETCH_PARTS_MAX:
                     return True  # it will never return more
@@ -223,6 +231,10 @@ class FetchWait:
         self.found_bytes += found - self.available.get(number, 0)
         self.available[number] = found
         return self.found_bytes >= self.bytes_min
+
+    def _offset_max(self, out: FetchedPartition) -> Offset:
+        """Return below which offset the request sees records, of a partition just looked at."""
+        return Offset(out.last_stable_offset if self.is_committed else out.high_watermark)
 
     # --- answering ---
 
@@ -233,7 +245,7 @@ class FetchWait:
         if partition is not None:
             log = partition.log
             out.high_watermark = log.committed_offset
-            out.last_stable_offset = log.committed_offset
+            out.last_stable_offset = partition.last_stable_offset
             out.log_start_offset = log.start_offset
             if error == ErrorCode.NOT_LEADER_OR_FOLLOWER:
                 out.leader = hint_for(self.shard, partition)
@@ -288,7 +300,8 @@ class FetchWait:
                 continue
             log = partition.log
             limit = min(row[7], self.bytes_left)
-            read = log.read(Offset(row[4]), limit, log.committed_offset, at_least_one=is_first)
+            wanted = Wanted(partition, Offset(row[4]), self._offset_max(out), row[7], out)
+            read = log.read(wanted.offset, limit, wanted.offset_max, at_least_one=is_first)
             if isinstance(read, MemoryRead):
                 for chunk in log.chunk_ids(read.parts):
                     self.shard.arena.retain(chunk)
@@ -297,14 +310,27 @@ class FetchWait:
                 self.bytes_left -= read.size_bytes
                 self.parts_left -= len(read.parts)
                 done += len(read.parts) // _PARTS_LIKE_ROW
-                partition.topic.counts.bytes_out += read.size_bytes
-                partition.topic.counts.records_out += read.next_offset - row[4]
+                self.found(wanted, read.next_offset)
                 is_first = False
             elif isinstance(read, ColdRead):
-                wanted = Wanted(partition, Offset(row[4]), row[7], out)
                 read_cold(self, read, wanted, is_first=is_first)
                 is_first = False
         self.read_done()
+
+    def found(self, wanted: Wanted, next_offset: int) -> None:
+        """Count what a partition's share of the answer holds, and tell what of it was aborted.
+
+        The index goes with the very log that was read (multiraft.md D 13), and everything below
+        the last stable offset is decided, whatever has come since.
+        """
+        partition, out = wanted.partition, wanted.out
+        counts = partition.topic.counts
+        counts.bytes_out += out.size_bytes
+        counts.records_out += next_offset - wanted.offset
+        if self.is_committed:
+            upto = min(Offset(next_offset), wanted.offset_max)
+            aborted = partition.transactions.aborted_between(wanted.offset, upto)
+            out.aborted = [(each.producer_id, each.first_offset) for each in aborted]
 
     def read_done(self) -> None:
         """Note that one of the reads is over; after the last one the answer leaves."""
@@ -372,6 +398,7 @@ def handle(shard: Shard, call: Call) -> None:
     bytes_max = min(bytes_max, shard.config.config.fetch.bytes_max)
     bytes_max = min(bytes_max, shard.store.reading.answer_bytes_max)
     wait = FetchWait(shard, call, count, bytes_min, bytes_max)
+    wait.is_committed = decoded[3] == READ_COMMITTED
     begin = partial(wait.begin, max_wait_ms, rows)
     fetches.append(begin)
     if len(fetches) == 1:

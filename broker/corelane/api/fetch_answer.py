@@ -25,6 +25,8 @@ _PARTITION_V4: Final = struct.Struct(">ihqq")
 _PARTITION_V5: Final = struct.Struct(">ihqqq")
 _COUNT: Final = struct.Struct(">i")
 _NAME: Final = struct.Struct(">h")
+_ABORTED: Final = struct.Struct(">qq")
+_ABORTED_FLEXIBLE: Final = struct.Struct(">qqB")
 _PREFERRED_BYTES: Final = 4
 _LEADER: Final = struct.Struct(">BBiiB")  # tag number, size, leader, epoch, no tags
 _TOPIC_ID_BYTES: Final = 16
@@ -149,8 +151,10 @@ def _partition(pieces: _Pieces, version: int) -> FetchedPartition:
     row.error, row.high_watermark, row.last_stable_offset = values[:3]
     if version >= 5:
         row.log_start_offset = values[3]
-    aborted = pieces.uvarint() - 1 if is_flexible else _count(pieces)
-    assert aborted == 0, "aborted transactions are not named yet"
+    form = _ABORTED_FLEXIBLE if is_flexible else _ABORTED
+    for _ in range(pieces.uvarint() - 1 if is_flexible else _count(pieces)):
+        producer_id, first_offset, *_tags = form.unpack(pieces.take(form.size))
+        row.aborted.append((producer_id, first_offset))
     if version >= 11:
         pieces.take(_PREFERRED_BYTES)
     size_bytes = pieces.uvarint() - 1 if is_flexible else _count(pieces)

@@ -29,6 +29,9 @@ class Reader(Protocol):
     def unknown(self) -> ErrorCode:
         """The error of a topic that is not there."""
 
+    def found(self, wanted: "Wanted", next_offset: int) -> None:
+        """Note that the batches for *wanted* are found; they end before *next_offset*."""
+
     def read_done(self) -> None:
         """Note that a read is over."""
 
@@ -39,6 +42,8 @@ class Wanted:
 
     partition: Partition
     offset: Offset
+    offset_max: Offset
+    """Batches begin below it, also where the disk has more."""
     bytes_max: int
     out: FetchedPartition
 
@@ -80,16 +85,15 @@ def _take(reader: Reader, result: ColdResult, wanted: Wanted, bytes_max: int) ->
         shard.damage(partition, f"reading its segment failed with errno {result.error}")
         out.error = ErrorCode.KAFKA_STORAGE_ERROR
         return
-    parts, next_offset = _cut(shard, result, wanted.offset, bytes_max)
+    parts, next_offset = _cut(shard, result, (wanted.offset, wanted.offset_max), bytes_max)
     if parts:
         size_bytes = sum(part[2] if isinstance(part, tuple) else len(part) for part in parts)
         out.found(parts, size_bytes)
-        partition.topic.counts.bytes_out += size_bytes
-        partition.topic.counts.records_out += next_offset - wanted.offset
+        reader.found(wanted, next_offset)
 
 
 def _cut(
-    shard: Shard, result: ColdResult, offset: Offset, bytes_max: int
+    shard: Shard, result: ColdResult, offsets: tuple[Offset, Offset], bytes_max: int
 ) -> tuple[list[Part], int]:
     """Return the wanted batches as parts, and the offset behind them.
 
@@ -98,7 +102,7 @@ def _cut(
     """
     chunk, position = result.chunk, result.position
     address = shard.arena.address(chunk) + position
-    run = native.batches_run(address, result.size_bytes, offset, bytes_max, first_always=True)
+    run = native.batches_run(address, result.size_bytes, offsets, bytes_max, first_always=True)
     parts: list[Part] = []
     next_offset = run.next_offset
     if run.start >= 0:
@@ -108,7 +112,7 @@ def _cut(
         left = max(0, bytes_max - run.end)
         is_first = run.end == 0
         more = native.batches_run(
-            native.address_of(rest), len(rest), offset, left, first_always=is_first
+            native.address_of(rest), len(rest), offsets, left, first_always=is_first
         )
         if more.start >= 0:
             parts.append(rest[more.start : more.end])

@@ -21,6 +21,8 @@ _TOP_V7 = struct.Struct(">ihi")
 _PARTITION_V4 = struct.Struct(">ihqq")
 _PARTITION_V5 = struct.Struct(">ihqqq")
 _COUNT = struct.Struct(">i")
+_ABORTED = struct.Struct(">qq")
+_ABORTED_FLEXIBLE = struct.Struct(">qqB")
 _LEADER_TAG = struct.Struct(">iiB")
 _LEADER_TAG_NUMBER = 1
 _KIP_951_FROM = 16
@@ -38,6 +40,7 @@ class FetchedPartition:
     """One partition's share of the answer; `parts` together are `size_bytes` of whole batches."""
 
     __slots__ = (
+        "aborted",
         "error",
         "high_watermark",
         "last_stable_offset",
@@ -54,6 +57,10 @@ class FetchedPartition:
         self.high_watermark = -1
         self.last_stable_offset = -1
         self.log_start_offset = -1
+        self.aborted: list[tuple[int, int]] = []
+        """Of what is in it, for readers of committed transactions: producer ids and where each
+        begins, in that order.
+        """
         self.parts: list[Part] = []
         self.size_bytes = 0
         self.leader: LeaderHint | None = None
@@ -187,7 +194,14 @@ def _partition_head(out: bytearray, version: int, row: FetchedPartition) -> None
             row.partition, row.error, row.high_watermark, row.last_stable_offset
         )
     flexible = version >= _FLEXIBLE_FROM
-    out += b"\x01" if flexible else b"\0\0\0\0"  # aborted transactions: none
+    if flexible:
+        out += uvarint(len(row.aborted) + 1)
+        for aborted in row.aborted:
+            out += _ABORTED_FLEXIBLE.pack(*aborted, 0)
+    else:
+        out += _COUNT.pack(len(row.aborted))
+        for aborted in row.aborted:
+            out += _ABORTED.pack(*aborted)
     if version >= 11:
         # Anything but -1 sends the consumer away; garbage here broke librdkafka for a rival
         # (protocol.md quirk 29).

@@ -1,6 +1,7 @@
 """ListOffsets (key 2), versions 1 to 7: the offset of a time, or of an end of the log.
 
-v1  one offset per partition.  v2  isolation level.  v4  leader epoch (KIP-320).  v6  flexible.
+v1  one offset per partition.  v2  isolation level: records of transactions count when these have
+committed, so that the end is the last stable offset.  v4  leader epoch (KIP-320).  v6  flexible.
 v7  the record with the largest timestamp (-3, KIP-734). Tiered timestamps (-4 and below, v8) are
 not served, and named in answer with UNSUPPORTED_VERSION.
 
@@ -13,6 +14,7 @@ from collections import Counter
 from functools import partial
 
 from corelane.api.fencing import fault_of
+from corelane.api.fetch import READ_COMMITTED
 from corelane.api.gather import Shape
 from corelane.api.gather_rows import Rows, gather_of
 from corelane.api.leaders import fault_of_absent
@@ -20,6 +22,7 @@ from corelane.api.time_lookup import NewestLookUp, TimeLookUp
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import Offset, Term
 from corelane.model.limits import INT16_MAX
+from corelane.model.record import record
 from corelane.shard.call import Call
 from corelane.shard.partition import Partition
 from corelane.shard.shard import Shard
@@ -35,6 +38,22 @@ FROM_VERSION = {LATEST: 1, EARLIEST: 1, MAX_TIMESTAMP: 7}
 Response = message_type("ListOffsetsResponse")
 TopicRow = message_type("ListOffsetsResponse.ListOffsetsTopicResponse")
 PartitionRow = message_type("ListOffsetsResponse.ListOffsetsPartitionResponse")
+
+
+@record
+class Asked:
+    """What is asked of one partition."""
+
+    partition: Partition
+    wish: Message
+    is_committed: bool
+
+    @property
+    def end(self) -> Offset:
+        """Return where that ends which the client may see."""
+        if self.is_committed:
+            return self.partition.last_stable_offset
+        return self.partition.log.committed_offset
 
 
 class OffsetsWait:
@@ -63,6 +82,7 @@ def handle(shard: Shard, call: Call) -> None:
         (topic.name, wish.partition_index) for topic in request.topics for wish in topic.partitions
     )
     wait = OffsetsWait(shard, call, response)
+    is_committed = request.isolation_level == READ_COMMITTED
     for topic_wish in request.topics:
         rows: list[Message] = []
         response.topics.append(TopicRow(name=topic_wish.name, partitions=rows))
@@ -80,20 +100,19 @@ def handle(shard: Shard, call: Call) -> None:
             row.error_code = row.error_code or fault_of(partition, wish.current_leader_epoch)
             if not row.error_code:
                 wait.rows_open += 1
-                read = partial(_read, wait, partition, wish, row)
+                asked = Asked(partition, wish, is_committed=is_committed)
+                read = partial(_read, wait, asked, row)
                 shard.groups.reads.when_current(partition, read)
     wait.settle()
 
 
-def _read(
-    wait: OffsetsWait, partition: Partition, wish: Message, row: Message, is_current: bool
-) -> None:
+def _read(wait: OffsetsWait, asked: Asked, row: Message, is_current: bool) -> None:
     """Answer a row if this core leads for certain (KIP-207 knows new leaders, not deposed ones)."""
-    row.error_code = fault_of(partition, wish.current_leader_epoch)
+    row.error_code = fault_of(asked.partition, asked.wish.current_leader_epoch)
     if not (is_current or row.error_code):
         row.error_code = ErrorCode.NOT_LEADER_OR_FOLLOWER
     if not row.error_code:
-        _answer_row(wait, partition, wish.timestamp, row)
+        _answer_row(wait, asked, row)
     wait.settle()
 
 
@@ -105,20 +124,29 @@ def _fault(version: int, wish: Message, times_named: int) -> int:
     return 0
 
 
-def _answer_row(wait: OffsetsWait, partition: Partition, timestamp: int, row: Message) -> None:
+def _answer_row(wait: OffsetsWait, asked: Asked, row: Message) -> None:
+    partition, timestamp = asked.partition, asked.wish.timestamp
     log = partition.log
     if timestamp == LATEST:
-        row.offset = log.committed_offset
+        row.offset = asked.end
         row.leader_epoch = partition.raft.term
     elif timestamp == EARLIEST:
         row.offset = log.start_offset
         row.leader_epoch = _epoch_of(partition, log.start_offset)
-    elif log.start_offset < log.committed_offset:
+    elif log.start_offset < asked.end:
         wait.rows_open += 1
+        found = partial(_found, wait, asked, row)
         if timestamp == MAX_TIMESTAMP:
-            NewestLookUp(wait.shard, partition, row, wait.settle).begin()
+            NewestLookUp(wait.shard, partition, row, found).begin()
         else:
-            TimeLookUp(wait.shard, partition, timestamp, row, wait.settle).begin()
+            TimeLookUp(wait.shard, partition, timestamp, row, found).begin()
+
+
+def _found(wait: OffsetsWait, asked: Asked, row: Message) -> None:
+    """Tell of no record that the client may not see, as Kafka does not."""
+    if row.offset >= asked.end:
+        row.offset = row.timestamp = row.leader_epoch = NOTHING
+    wait.settle()
 
 
 def _epoch_of(partition: Partition, offset: int) -> Term:

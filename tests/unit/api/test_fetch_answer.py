@@ -47,6 +47,8 @@ def answer_of(rng: random.Random, arena: Arena, chunk: ChunkId, version: int) ->
             ]
             if parts:
                 row.found(parts, sum(sizes))
+                count = rng.choice([0, 0, 1, 200])
+                row.aborted = [(rng.randrange(2**62), rng.randrange(2**62)) for _ in range(count)]
             if version >= 12 and row.error == 6:
                 row.leader = LeaderHint(rng.randrange(2**31), rng.randrange(2**31))
             rows.append(row)

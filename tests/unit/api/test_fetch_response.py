@@ -24,6 +24,7 @@ Response = message_type("FetchResponse")
 Topic = message_type("FetchResponse.FetchableTopicResponse")
 Partition = message_type("FetchResponse.PartitionData")
 Leader = message_type("FetchResponse.LeaderIdAndEpoch")
+Aborted = message_type("FetchResponse.AbortedTransaction")
 Node = message_type("FetchResponse.NodeEndpoint")
 
 
@@ -50,6 +51,12 @@ def refused(partition: int, error: int, hint: LeaderHint | None = None) -> Fetch
     return row
 
 
+def aborting(partition: int, *sizes: int) -> FetchedPartition:
+    row = fetched(partition, *sizes)
+    row.aborted = TRANSACTIONS
+    return row
+
+
 def by_table(
     version: int, error: int, topics: list[FetchedTopic], endpoints: list[Endpoint]
 ) -> bytes:
@@ -63,7 +70,10 @@ def by_table(
             high_watermark=given.high_watermark,
             last_stable_offset=given.last_stable_offset,
             log_start_offset=given.log_start_offset,
-            aborted_transactions=[],
+            aborted_transactions=[
+                Aborted(producer_id=producer_id, first_offset=first_offset)
+                for producer_id, first_offset in given.aborted
+            ],
             records=joined(given.parts),
             current_leader=Leader()
             if hint is None
@@ -89,6 +99,7 @@ def by_table(
 
 
 A, B = b"0123456789abcdef", b"fedcba9876543210"
+TRANSACTIONS = [(4_711, 0), (2**62, 2**40), (1, 2**41)]
 CASES: dict[str, tuple[int, list[FetchedTopic], list[Endpoint]]] = {
     "nothing": (0, [], []),
     "a session error": (71, [], []),
@@ -96,6 +107,11 @@ CASES: dict[str, tuple[int, list[FetchedTopic], list[Endpoint]]] = {
     "no records": (0, [FetchedTopic(A, [fetched(0)])], []),
     "records": (0, [FetchedTopic(A, [fetched(0, 61)])], []),
     "records in pieces": (0, [FetchedTopic(A, [fetched(0, 100, 1, 28_000)])], []),
+    "records of aborted transactions": (
+        0,
+        [FetchedTopic(A, [aborting(0, 100), fetched(1, 9), aborting(2)])],
+        [],
+    ),
     "an error with hints": (0, [FetchedTopic(A, [refused(3, 6, HINT)])], ENDPOINTS),
     "records and hints": (
         0,

@@ -17,9 +17,17 @@ def log_of(sizes: list[int]) -> bytes:
     return found
 
 
-def run(data: bytes, offset: int, bytes_max: int, *, first_always: bool = True) -> BatchRun:
+def run(
+    data: bytes,
+    offset: int,
+    bytes_max: int,
+    *,
+    first_always: bool = True,
+    offset_max: int = 2**63 - 1,
+) -> BatchRun:
     copy = bytes(bytearray(data)) or b"\0"
-    return batches_run(address_of(copy), len(data), offset, bytes_max, first_always=first_always)
+    offsets = (offset, offset_max)
+    return batches_run(address_of(copy), len(data), offsets, bytes_max, first_always=first_always)
 
 
 @given(
@@ -43,6 +51,19 @@ def test_a_run_is_what_the_walk_finds(
     goes_on = [*whole_batches(log_of(sizes), bytes_max)][len(walked) :]
     if goes_on:
         assert found.is_cut, "with more data there would be more"
+
+
+def test_a_run_ends_before_the_offset_that_a_reader_may_not_see() -> None:
+    """Also where the first batch would count whatever its size, and where the data go on."""
+    data = log_of([5, 6, 7, 8])
+    for offset_max in range(9, 16):
+        found = run(data, 11, 10**6, offset_max=offset_max)
+        visible = [head for _, head in whole_batches(data, 10**6) if head.base_offset < offset_max]
+        assert found.end == sum(head.size_bytes for head in visible)
+        assert (found.start >= 0) == (offset_max > 11)
+        assert not found.is_cut or offset_max > 13
+        if found.start >= 0:
+            assert found.next_offset == min(offset_max, 14)
 
 
 def test_the_first_batch_counts_whatever_its_size_only_where_that_is_wanted() -> None:
