@@ -4,5 +4,5 @@ from typing import Final
 
 GROUP_VERSION: Final = 1
 """group.version: the new consumer protocol (KIP-848)."""
-TRANSACTION_VERSION: Final = 1
-"""transaction.version: 2 is an epoch for each transaction (KIP-890), which Produce 12 needs."""
+TRANSACTION_VERSION: Final = 2
+"""transaction.version: 2 is an epoch for each transaction (KIP-890)."""
