@@ -41,7 +41,7 @@ def gather_rows(rows: Rows, shard: Shard, call: Call) -> None:
         (
             getattr(topic, rows.request.topic_name),
             [
-                getattr(row, rows.request.partition_number)
+                row if isinstance(row, int) else getattr(row, rows.request.partition_number)
                 for row in getattr(topic, rows.request.partitions)
             ],
         )

@@ -19,6 +19,7 @@ from corelane.api import (
     describe_cluster,
     describe_configs,
     describe_log_dirs,
+    describe_producers,
     elect_leaders,
     fetch,
     find_coordinator,
@@ -36,6 +37,7 @@ from corelane.api import (
     transaction_admin,
     transactions,
     txn_offsets,
+    write_txn_markers,
 )
 from corelane.shard.call import ApiRow
 
@@ -77,6 +79,7 @@ _ROWS: Final = (
         gather=transactions.gather_add_offsets,
     ),
     ApiRow(26, "EndTxn", 0, 5, transactions.end, gather=transactions.gather_end),
+    ApiRow(27, "WriteTxnMarkers", 1, 2, write_txn_markers.handle, gather=write_txn_markers.gather),
     ApiRow(28, "TxnOffsetCommit", 0, 5, txn_offsets.handle, gather=txn_offsets.gather),
     ApiRow(32, "DescribeConfigs", 1, 4, describe_configs.handle),
     ApiRow(33, "AlterConfigs", 0, 2, alter_configs.handle_whole, at_controller=True),
@@ -91,6 +94,9 @@ _ROWS: Final = (
     ApiRow(46, "ListPartitionReassignments", 0, 0, reassignments.list_ongoing, at_controller=True),
     ApiRow(47, "OffsetDelete", 0, 0, group_offsets.delete, gather=group_offsets.gather_delete),
     ApiRow(60, "DescribeCluster", 0, 2, describe_cluster.handle),
+    ApiRow(
+        61, "DescribeProducers", 0, 0, describe_producers.handle, gather=describe_producers.gather
+    ),
     ApiRow(
         65,
         "DescribeTransactions",

@@ -23,6 +23,7 @@ Transactions are not here.
 
 import struct
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from typing import Final
 
 from corelane.model import limits
@@ -205,6 +206,11 @@ class ProducerTable:
             if not producer.batches:
                 del self._producers[batch.producer_id]
         self._appended_index = min(self._appended_index, Index(from_index - 1))
+
+    def describe(self) -> Iterator[ProducedBatch]:
+        """Return the last batch of every producer, be it committed or not."""
+        for producer in self._producers.values():
+            yield producer.batches[-1]
 
     def encode(self) -> bytes:
         """Return the committed fold as bytes (little-endian; storage adds the checksum)."""

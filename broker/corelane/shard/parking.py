@@ -86,9 +86,6 @@ class Parked:
         self.asked_count += 1
         verification = partition.transactions.verification
         self.question = verification.ask(writing.producer_id, writing.epoch)
-        if inquiries is None:
-            self._told(Verified(ErrorCode.COORDINATOR_NOT_AVAILABLE))
-            return
         place = Place(partition.topic.name, partition.topic.topic_id, partition.number)
         inquiries.verify(
             VerifyTransaction(

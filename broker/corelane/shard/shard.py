@@ -48,6 +48,7 @@ from corelane.shard.peers.events import (
     PeerEvent,
     PeerFrame,
 )
+from corelane.shard.pushing import Pushing
 from corelane.shard.retention import Retention
 from corelane.storage.effects import DiskDone
 from corelane.storage.news import NOTHING
@@ -109,6 +110,7 @@ class Shard:
         self.groups = Groups(self, recovered)
         self.forwarding = Forwarding(self)
         self.retention = Retention(self)
+        self.pushing = Pushing(self)
         self.checkpoint_timer = CheckpointTimer(self)
 
     # --- the border of the deterministic world ---

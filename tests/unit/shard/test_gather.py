@@ -5,9 +5,13 @@ import pytest
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import ConnId
 from corelane.shard.events import Closed
+from corelane.shard.partition import Batch
+from corelane.shard.transaction_entries import TRANSACTIONAL
 from corelane.wire.compiler import Message, message_type
-from corelane.wire.records import split_batches
-from tests.unit.api.world import batch_of, produce_request
+from corelane.wire.compression import Compression
+from corelane.wire.records import BatchBuilder, Producer, encode_batch, split_batches
+from corelane_native import address_of
+from tests.unit.api.world import WALL_MS, batch_of, produce_request
 from tests.unit.shard.node import BOOTSTRAP, Node
 
 NODE_MODE = '[corelane]\nadvertise = "node"\n'
@@ -263,3 +267,63 @@ def test_batches_of_other_cores_are_sent_from_one_copy_and_given_back(node: Node
     door.send(request, 12, conn=4)
     door.run([Closed(ConnId(4), "gone")])
     assert door.arena.bytes_in_use == before, "and when nobody wanted it"
+
+
+def write_markers(producer_ids: list[int], numbers: list[int]) -> Message:
+    """Return aborts of these producers' transactions in these partitions of t."""
+    topic = message_type("WriteTxnMarkersRequest.WritableTxnMarkerTopic")
+    marker = message_type("WriteTxnMarkersRequest.WritableTxnMarker")
+    return message_type("WriteTxnMarkersRequest")(
+        markers=[
+            marker(
+                producer_id=each,
+                producer_epoch=0,
+                coordinator_epoch=1,
+                topics=[topic(name="t", partition_indexes=numbers)],
+            )
+            for each in producer_ids
+        ]
+    )
+
+
+def test_markers_that_span_cores_and_what_is_described_of_their_producers(node: Node) -> None:
+    every = [*range(PARTITIONS), PARTITIONS + 3]
+    answer = node[1].call(write_markers([5, 6, 5], every), 1)
+    assert [row.producer_id for row in answer.markers] == [5, 6, 5]
+    for row in answer.markers:
+        (topic,) = row.topics
+        assert topic.name == "t"
+        assert [part.partition_index for part in topic.partitions] == every
+        assert [part.error_code for part in topic.partitions] == [0] * PARTITIONS + [3]
+    assert node[1].shard.counts.misrouted[27] == 1
+    topic = message_type("DescribeProducersRequest.TopicRequest")
+    wanted = [topic(name="t", partition_indexes=every)]
+    described = node[2].call(message_type("DescribeProducersRequest")(topics=wanted), 0)
+    rows = described.topics[0].partitions
+    assert [row.partition_index for row in rows] == every
+    for row in rows[:-1]:
+        assert [each.producer_id for each in row.active_producers] == [5, 6]
+    assert rows[-1].error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+
+def test_readers_of_committed_records_through_a_door_hear_of_the_aborted(node: Node) -> None:
+    """Each core tells of its own, and none of it is lost when the answers are put together."""
+    builder = BatchBuilder()
+    builder.append(WALL_MS, b"k", b"v", ())
+    batch = encode_batch(builder.payload(Compression.NONE), Producer(5, 0, 0), TRANSACTIONAL)
+    for core in node.cores.values():
+        for partition in core.shard.groups.topics[b"t"].partitions:
+            if partition is not None:
+                appended = (address_of(batch), len(batch), 1, WALL_MS, -1, 5, 0, 0)
+                partition.append(Batch(*appended, is_transactional=True))
+    request = fetch_all(node)
+    request.isolation_level = 1
+    for version in (4, 11, 12, 17):
+        rows = node[2].call(request, version).responses[0].partitions
+        assert [(row.last_stable_offset, row.records) for row in rows] == [(0, b"")] * PARTITIONS
+    node[0].call(write_markers([5], [*range(PARTITIONS)]), 1)
+    for version in (4, 11, 12, 17):
+        rows = node[2].call(request, version).responses[0].partitions
+        assert [row.last_stable_offset for row in rows] == [2] * PARTITIONS
+        for row in rows:
+            assert [(a.producer_id, a.first_offset) for a in row.aborted_transactions] == [(5, 0)]
