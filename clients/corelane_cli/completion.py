@@ -1,11 +1,15 @@
 """`corelane completion`, and what the shell is told while a command line is written."""
 
 import os
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from corelane_cli.options import BOOTSTRAP_DEFAULT, BOOTSTRAP_VARIABLE, format_option
+
+if TYPE_CHECKING:
+    from corelane_client.admin import Admin
 
 VARIABLE: Final = "_CORELANE_COMPLETE"
 """What the shell's script sets to ask for words; click's name for the program `corelane`."""
@@ -27,7 +31,7 @@ fish, in ~/.config/fish/completions/corelane.fish:
 @format_option
 @click.pass_context
 def completion(ctx: click.Context, shell: str, output_format: str) -> None:
-    """Print the script that lets a SHELL complete commands, options, topics and settings."""
+    """Print the script that lets a SHELL complete commands, options, names and settings."""
     from click.shell_completion import get_completion_class
 
     made = get_completion_class(shell)
@@ -43,6 +47,29 @@ def completion(ctx: click.Context, shell: str, output_format: str) -> None:
 
 def topics(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Return the topics that begin so; none where the broker does not answer at once."""
+
+    async def ask(admin: "Admin") -> list[str]:
+        return [topic.name for topic in await admin.list_topics()]
+
+    return _asked(ctx, param, incomplete, ask)
+
+
+def groups(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the consumer groups that begin so."""
+
+    async def ask(admin: "Admin") -> list[str]:
+        return [group.name for group in await admin.list_groups()]
+
+    return _asked(ctx, param, incomplete, ask)
+
+
+def _asked(
+    ctx: click.Context,
+    param: click.Parameter,
+    incomplete: str,
+    ask: Callable[["Admin"], Awaitable[list[str]]],
+) -> list[str]:
+    """Return what the broker answers and begins so, without what is on the line already."""
     import trio
 
     from corelane_cli.exits import CommandError
@@ -56,7 +83,7 @@ def topics(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
     async def conversation() -> list[str]:
         with trio.move_on_after(WAIT_S_MAX):
             async with Admin(bootstrap) as admin:
-                return [topic.name for topic in await admin.list_topics()]
+                return await ask(admin)
         return []
 
     try:

@@ -42,6 +42,19 @@ Templates (--template): text, and verbs that print the parts of a record, as rpk
 @click.option(
     "-p", "--partition", "partitions", type=click.IntRange(0), multiple=True, help="Default: all."
 )
+@click.option(
+    "-g",
+    "--group",
+    shell_complete=completion.groups,
+    help="Share the topics with the other members of this group, and commit what is printed.",
+)
+@click.option(
+    "--balancer",
+    type=click.Choice(["range", "roundrobin", "cooperative-sticky"]),
+    multiple=True,
+    help="How the group shares partitions, the best first.  [default: range, cooperative-sticky]",
+)
+@click.option("--instance-id", help="A name that makes this member of the --group a static one.")
 @click.option("-n", "--count", type=click.IntRange(1), help="Stop after so many records.")
 @click.option("-f", "--template", help="How a record is printed; see below.")
 @click.option("--meta-only", is_flag=True, help="Leave the values out.")
@@ -54,9 +67,20 @@ def consume(topics: tuple[str, ...], **options: Any) -> None:
     With an --offset that has an end, or a --count, it stops there; otherwise Ctrl-C does. With
     --format json each line is an object; a key or value that is not UTF-8 is in `key_base64` or
     `value_base64`.
+
+    With --group it reads what falls to it, from where the group has got to; --offset (start or end)
+    says where to begin in a partition that the group has not read yet.
     """
     if options["template"] is not None and options["output_format"] == "json":
         raise click.UsageError("--template and --format json exclude each other")
+    if options["group"] is None:
+        for name in ("balancer", "instance_id"):
+            if options[name]:
+                raise click.UsageError(f"--{name.replace('_', '-')} is for members of a --group")
+    elif options["partitions"]:
+        raise click.UsageError("--partition and --group exclude each other: groups share them out")
+    elif options["offset"] not in {"start", "end"}:
+        raise click.UsageError("with --group, --offset is start or end; see `group seek`")
     from corelane_cli.consume_action import Wish, run_consume
 
     run_consume(Wish(topics=topics, **options))

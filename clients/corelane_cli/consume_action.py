@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -18,9 +19,13 @@ from corelane_cli.progress import Progress
 from corelane_cli.session import CONNECTION, run
 from corelane_cli.template import Surroundings, compile_template
 from corelane_client.admin import Admin
+from corelane_client.assignors import Strategy
 from corelane_client.consumer import Consumer
 from corelane_client.fetching import Watermarks
+from corelane_client.group_consumer import GroupConsumer
+from corelane_client.group_settings import GroupSettings
 from corelane_client.offsets import AtTime, Edge
+from corelane_client.reading import Reader
 from corelane_client.settings import ConsumerSettings
 
 
@@ -33,6 +38,9 @@ class Wish:
     output_format: str
     offset: str
     partitions: Sequence[int]
+    group: str | None
+    balancer: Sequence[Strategy]
+    instance_id: str | None
     count: int | None
     template: str | None
     meta_only: bool
@@ -42,7 +50,7 @@ class Wish:
 class _Marks:
     """Knows the ends of the partitions once there is a consumer."""
 
-    consumer: Consumer
+    consumer: Reader
 
     def of(self, topic: str, partition: int) -> Watermarks:
         return self.consumer.watermarks(topic, partition)
@@ -59,17 +67,43 @@ def run_consume(wish: Wish) -> None:
         printed = _printer(wish, marks)
     except FormatError as error:
         raise click.UsageError(f"--template: {error}") from error
-    run(lambda: _consume(wish, wanted, printed, marks))
+    if wish.group is None:
+        run(lambda: _consume(wish, wanted, printed, marks))
+    else:
+        run(lambda: _consume_in_group(wish, printed, marks))
+
+
+def _settings(wish: Wish) -> ConsumerSettings:
+    return ConsumerSettings(
+        isolation="read_committed" if wish.read_committed else "read_uncommitted",
+        connection=CONNECTION,
+    )
+
+
+async def _consume_in_group(wish: Wish, printed: Callable[[Record], bytes], marks: _Marks) -> None:
+    """Print what falls to this member; what was printed is committed."""
+    assert wish.group is not None
+    settings = GroupSettings(
+        start="end" if wish.offset == "end" else "beginning",
+        instance_id=wish.instance_id,
+        consumer=_settings(wish),
+    )
+    if wish.balancer:
+        settings = replace(settings, assignors=tuple(wish.balancer))
+    async with GroupConsumer(wish.bootstrap, wish.group, wish.topics, settings) as consumer:
+        marks.consumer = consumer
+        is_wanted = wish.count is not None and not are_records_seen()
+        progress = Progress(wish.count or 0, is_wanted=is_wanted, unit="records")
+        try:
+            await _print(consumer, printed, wish.count, progress)
+        finally:
+            progress.finish()
 
 
 async def _consume(
     wish: Wish, wanted: Range, printed: Callable[[Record], bytes], marks: _Marks
 ) -> None:
-    settings = ConsumerSettings(
-        isolation="read_committed" if wish.read_committed else "read_uncommitted",
-        connection=CONNECTION,
-    )
-    async with Consumer(wish.bootstrap, settings) as consumer:
+    async with Consumer(wish.bootstrap, _settings(wish)) as consumer:
         marks.consumer = consumer
         total: int | None = 0
         async with Admin(wish.bootstrap, CONNECTION) as admin:
@@ -92,12 +126,12 @@ def are_records_seen() -> bool:
 
 
 async def _print(
-    consumer: Consumer, printed: Callable[[Record], bytes], left: int | None, progress: Progress
+    consumer: Reader, printed: Callable[[Record], bytes], left: int | None, progress: Progress
 ) -> None:
     """Print what comes, *left* records at most."""
     out = sys.stdout.buffer
     count = 0
-    while records := (await consumer.read())[:left]:
+    while records := await consumer.read(left):
         text = b"".join(map(printed, records))
         with blocking():
             out.write(text)

@@ -4,9 +4,13 @@ from typing import Any
 
 import click
 
+from corelane_cli import completion
 from corelane_cli.options import bootstrap_option, format_option
+from corelane_cli.watch_options import interval, watch_options
 
-named_groups = click.argument("names", nargs=-1, required=True, metavar="GROUP...")
+named_groups = click.argument(
+    "names", nargs=-1, required=True, metavar="GROUP...", shell_complete=completion.groups
+)
 
 
 @click.group()
@@ -16,29 +20,40 @@ def group() -> None:
 
 @group.command(name="list")
 @click.option("--state", "states", multiple=True, metavar="STATE", help="Such as Stable or Empty.")
+@click.option(
+    "--lag", "has_lag", is_flag=True, help="With members and lag; asks about every group."
+)
+@watch_options
 @bootstrap_option
 @format_option
-def list_(states: tuple[str, ...], bootstrap: str, output_format: str) -> None:
+def list_(states: tuple[str, ...], bootstrap: str, output_format: str, **options: Any) -> None:
     """List the groups of all brokers."""
-    from corelane_cli import group_actions
+    every_s = interval(is_watch=options["is_watch"], interval_s=options["interval_s"])
+    from corelane_cli import group_views
 
-    group_actions.list_groups(bootstrap, states, output_format)
+    group_views.list_groups(
+        bootstrap, states, output_format, has_lag=options["has_lag"], every_s=every_s
+    )
 
 
 @group.command()
 @named_groups
-@click.option("--summary", is_flag=True, help="Only the state, the members and the total lag.")
+@click.option("--summary", "view", flag_value="summary", help="A line for each group.")
+@click.option("--topics", "view", flag_value="topics", help="A line for each topic, with its lag.")
+@watch_options
 @bootstrap_option
 @format_option
-def describe(names: tuple[str, ...], summary: bool, bootstrap: str, output_format: str) -> None:
+def describe(names: tuple[str, ...], bootstrap: str, output_format: str, **options: Any) -> None:
     """Show members, what each reads, and how far behind the group is."""
-    from corelane_cli import group_actions
+    every_s = interval(is_watch=options["is_watch"], interval_s=options["interval_s"])
+    from corelane_cli import group_views
 
-    group_actions.describe(bootstrap, names, output_format, is_summary=summary)
+    view: Any = options["view"] or "partitions"
+    group_views.describe(bootstrap, names, output_format, view=view, every_s=every_s)
 
 
 @group.command()
-@click.argument("name", metavar="GROUP")
+@click.argument("name", metavar="GROUP", shell_complete=completion.groups)
 @click.option(
     "--to",
     "offset",
@@ -47,7 +62,12 @@ def describe(names: tuple[str, ...], summary: bool, bootstrap: str, output_forma
     help="start, end, N, +N, -N or @TIME, as `consume --offset` has it.",
 )
 @click.option(
-    "--topic", "topics", multiple=True, metavar="NAME", help="Default: all it has committed."
+    "--topic",
+    "topics",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completion.topics,
+    help="Default: all it has committed.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be; change nothing.")
 @bootstrap_option

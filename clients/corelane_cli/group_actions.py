@@ -1,4 +1,4 @@
-"""What the `corelane group` commands do."""
+"""What `corelane group seek` and `corelane group delete` do."""
 
 import time
 from collections.abc import Sequence
@@ -14,7 +14,6 @@ from corelane_cli.output import counted, show_json, table
 from corelane_cli.session import CONNECTION, run
 from corelane_client.admin import Admin
 from corelane_client.errors import KafkaError
-from corelane_client.groups import Group, GroupListing
 from corelane_client.offsets import AtTime, Edge
 
 _EMPTY_STATES = {"Empty", "Dead"}
@@ -28,130 +27,6 @@ class Wish:
     offset: str
     topics: Sequence[str]
     is_trial: bool
-
-
-def list_groups(bootstrap: str, states: Sequence[str], output_format: str) -> None:
-    """Print the groups."""
-
-    async def conversation() -> list[GroupListing]:
-        async with Admin(bootstrap, CONNECTION) as admin:
-            return await admin.list_groups()
-
-    wanted = {state.lower() for state in states}
-    found = [each for each in run(conversation) if not wanted or each.state.lower() in wanted]
-    if output_format == "json":
-        rows = [
-            {
-                "name": each.name,
-                "state": each.state,
-                "type": each.kind,
-                "protocol_type": each.protocol_type,
-            }
-            for each in found
-        ]
-        show_json({"groups": rows})
-    elif found:
-        lines = [(each.name, each.state, each.kind, each.protocol_type) for each in found]
-        click.echo(table(("GROUP", "STATE", "TYPE", "PROTOCOL"), lines))
-
-
-def describe(bootstrap: str, names: Sequence[str], output_format: str, *, is_summary: bool) -> None:
-    """Print all about groups."""
-
-    async def conversation() -> list[dict[str, Any]]:
-        async with Admin(bootstrap, CONNECTION) as admin:
-            return [await _described(admin, name) for name in names]
-
-    described = run(conversation)
-    if output_format == "json":
-        show_json({"groups": described})
-        return
-    click.echo("\n\n".join(_text(each, is_summary=is_summary) for each in described))
-
-
-async def _described(admin: Admin, name: str) -> dict[str, Any]:
-    """Return everything about a group as JSON has it."""
-    group = await admin.describe_group(name)
-    committed = await admin.group_offsets(name)
-    owners = _owners(group)
-    places = sorted(committed.keys() | owners.keys())
-    ends = {}
-    for topic in sorted({topic for topic, _number in places}):
-        for number, end in (await admin.list_offsets(topic, Edge.END)).items():
-            ends[topic, number] = end.offset
-    partitions = []
-    for topic, number in places:
-        known = committed.get((topic, number))
-        end_offset = ends.get((topic, number))
-        lag = None
-        if known is not None and end_offset is not None:
-            lag = max(0, end_offset - known.offset)
-        partitions.append(
-            {
-                "topic": topic,
-                "partition": number,
-                "offset": None if known is None else known.offset,
-                "end": end_offset,
-                "lag": lag,
-                "member": owners.get((topic, number)),
-            }
-        )
-    return {
-        "name": name,
-        "state": group.state,
-        "type": group.kind,
-        "assignor": group.assignor,
-        "coordinator": group.coordinator,
-        "lag": sum(row["lag"] or 0 for row in partitions),
-        "members": [
-            {
-                "member": each.member_id,
-                "instance": each.instance_id,
-                "client": each.client_id,
-                "host": each.host,
-                "partitions": sum(len(numbers) for numbers in each.partitions.values()),
-            }
-            for each in group.members
-        ],
-        "partitions": partitions,
-    }
-
-
-def _owners(group: Group) -> dict[tuple[str, int], str]:
-    """Return which member has each partition."""
-    return {
-        (topic, number): member.member_id
-        for member in group.members
-        for topic, numbers in member.partitions.items()
-        for number in numbers
-    }
-
-
-def _text(described: dict[str, Any], *, is_summary: bool) -> str:
-    members, partitions = described["members"], described["partitions"]
-    head = (
-        f"{described['name']}: {described['state']}, {counted(len(members), 'member')}, "
-        f"lag {described['lag']}, coordinator {described['coordinator']}, {described['type']}"
-    )
-    if described["assignor"]:
-        head += f" ({described['assignor']})"
-    parts = [head]
-    if is_summary:
-        lags: dict[str, int] = {}
-        for row in partitions:
-            lags[row["topic"]] = lags.get(row["topic"], 0) + (row["lag"] or 0)
-        if lags:
-            parts.append(table(("TOPIC", "LAG"), list(lags.items())))
-        return "\n".join(parts)
-    if partitions:
-        keys = ("topic", "partition", "offset", "end", "lag", "member")
-        rows = [["-" if row[key] is None else row[key] for key in keys] for row in partitions]
-        parts.append(table([key.upper() for key in keys], rows))
-    if members:
-        columns = ("member", "instance", "client", "host", "partitions")
-        rows = [["-" if row[key] is None else row[key] for key in columns] for row in members]
-        parts.append(table([key.upper() for key in columns], rows))
-    return "\n".join(parts)
 
 
 def seek(bootstrap: str, wish: Wish, output_format: str) -> None:

@@ -10,6 +10,10 @@
         async for record in consumer:
             print(record.partition, record.offset, record.value)
 
+    async with GroupConsumer("127.0.0.1:9092", "readers", ["greetings"]) as consumer:
+        async for record in consumer:  # shared with all members of the group, and committed
+            print(record.partition, record.offset, record.value)
+
 It speaks to Corelane and to Apache Kafka. Names are imported when they are first used, so a
 program that only administers topics does not load the codecs.
 """
@@ -33,7 +37,10 @@ if TYPE_CHECKING:
         ProtocolError,
     )
     from corelane_client.fetching import Watermarks
-    from corelane_client.groups import CommittedAt, Group, GroupListing, GroupMember
+    from corelane_client.group_consumer import GroupConsumer
+    from corelane_client.group_offsets import CommittedAt
+    from corelane_client.group_settings import GroupSettings, RebalanceListener
+    from corelane_client.groups import Group, GroupListing, GroupMember
     from corelane_client.offsets import AtTime, Edge, Resolved
     from corelane_client.pool import Broker, Partition, Topic
     from corelane_client.producer import Pending, Producer
@@ -59,8 +66,10 @@ __all__ = [
     "Edge",
     "EpochEnd",
     "Group",
+    "GroupConsumer",
     "GroupListing",
     "GroupMember",
+    "GroupSettings",
     "KafkaError",
     "LogDir",
     "Message",
@@ -71,6 +80,7 @@ __all__ = [
     "Producer",
     "ProducerSettings",
     "ProtocolError",
+    "RebalanceListener",
     "Record",
     "Resolved",
     "Topic",
@@ -84,7 +94,10 @@ _HOMES = {
     "consumer": ("Consumer",),
     "errors": tuple(name for name in __all__ if name.endswith("Error")),
     "fetching": ("Watermarks",),
-    "groups": ("CommittedAt", "Group", "GroupListing", "GroupMember"),
+    "group_consumer": ("GroupConsumer",),
+    "group_offsets": ("CommittedAt",),
+    "group_settings": ("GroupSettings", "RebalanceListener"),
+    "groups": ("Group", "GroupListing", "GroupMember"),
     "offsets": ("AtTime", "Edge", "Resolved"),
     "pool": ("Broker", "Partition", "Topic"),
     "producer": ("Pending", "Producer"),

@@ -10,7 +10,8 @@ from corelane_client import changes, groups, protocol
 from corelane_client.changes import ConfigChange, EpochEnd, LogDir
 from corelane_client.connection import Connect, connect_tcp
 from corelane_client.errors import ClientError, KafkaError
-from corelane_client.groups import CommittedAt, Group, GroupListing
+from corelane_client.group_offsets import CommittedAt
+from corelane_client.groups import Group, GroupListing
 from corelane_client.offsets import Place, Resolved, list_offsets
 from corelane_client.pool import Broker, Pool, Topic
 from corelane_client.protocol import Api

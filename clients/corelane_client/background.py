@@ -9,12 +9,17 @@ import trio
 class Background:
     """Runs tasks until its block ends, then cancels them.
 
+    A block that is cancelled ends like any other: until it has, the helpers go on, so that its end
+    may still say good-bye to somebody (in a shielded scope with a limit).
+
     The block's own exception leaves as it is, not inside a group, so that callers can catch
     what they called for. A helper that fails, which is our bug, ends the block with a group.
     """
 
     def __init__(self) -> None:
         self._manager = trio.open_nursery()
+        self._shelter = trio.CancelScope(shield=True)
+        self._has_begun = trio.Event()
         self._nursery: trio.Nursery | None = None
 
     @property
@@ -24,8 +29,17 @@ class Background:
         return self._nursery
 
     async def __aenter__(self) -> Self:
-        self._nursery = await self._manager.__aenter__()
+        outer = await self._manager.__aenter__()
+        outer.start_soon(self._run)
+        with trio.CancelScope(shield=True):
+            await self._has_begun.wait()
         return self
+
+    async def _run(self) -> None:
+        with self._shelter:
+            async with trio.open_nursery() as self._nursery:
+                self._has_begun.set()
+                await trio.sleep_forever()
 
     async def __aexit__(
         self,
@@ -33,7 +47,7 @@ class Background:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.nursery.cancel_scope.cancel()
+        self._shelter.cancel()
         try:
             await self._manager.__aexit__(None, None, None)
         except BaseExceptionGroup as group:

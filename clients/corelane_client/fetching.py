@@ -47,6 +47,7 @@ class Assigned:
         "generation",
         "is_fetching",
         "is_parked",
+        "leader_epoch",
         "partition",
         "position",
         "retry_at_s",
@@ -64,6 +65,8 @@ class Assigned:
         self.waiting_bytes = 0
         self.watermarks = Watermarks(-1, -1, -1)
         self.is_fetching = False
+        self.leader_epoch = -1
+        """Of the batch that is being read."""
         self.move(start)
 
     @property
@@ -125,6 +128,17 @@ class Fetcher:
     def wake(self) -> None:
         """Look again at what is assigned."""
         self._upkeep.wake()
+
+    def drop(self, topic: str, partition: int) -> Assigned | None:
+        """Fetch a partition no more and forget what is here of it; return it if it was assigned."""
+        assigned = self.assigned.pop((topic, partition), None)
+        if assigned is not None:
+            assigned.generation += 1
+        return assigned
+
+    def call(self) -> None:
+        """Have the reader look, though nothing has come."""
+        self._arrived.set()
 
     async def arrival(self) -> None:
         """Wait until there is a chunk, a lost partition, a failure or another reason to look."""

@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 NO_BROKER: Final = -1
 NO_TOPIC_ID: Final = bytes(16)
+SHARED: Final = ""
+"""The lane of everything that a broker answers at once, or that has the connection for itself."""
 RETRY_BACKOFF_S: Final = 0.1
 RETRY_BACKOFF_S_MAX: Final = 1.0
 _UNKNOWN_TOPIC: Final = int(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
@@ -78,8 +80,8 @@ class Pool:
         self._bootstrap = parse_bootstrap(bootstrap)
         self._connect = connect
         self._background = Background()
-        self._connections: dict[Address, Connection] = {}
-        self._locks: dict[Address, trio.Lock] = {}
+        self._connections: dict[tuple[Address, str], Connection] = {}
+        self._locks: dict[tuple[Address, str], trio.Lock] = {}
         self._refresh_lock = trio.Lock()
         self._topic_lock = trio.Lock()
         self._refreshed_s = -math.inf
@@ -127,16 +129,20 @@ class Pool:
     def opened(self, broker_id: int) -> Connection | None:
         """Return the connection to a broker if it is open now."""
         broker = self.brokers.get(broker_id)
-        found = self._connections.get(broker.address) if broker else None
+        found = self._connections.get((broker.address, SHARED)) if broker else None
         return found if found and found.is_open else None
 
-    async def connection(self, broker_id: int) -> Connection:
-        """Return an open connection to a broker of the metadata. Raises ClientError."""
+    async def connection(self, broker_id: int, lane: str = SHARED) -> Connection:
+        """Return an open connection to a broker of the metadata. Raises ClientError.
+
+        Answers come in the order of the requests, so what a broker may hold back for long, such as
+        a JoinGroup, has a *lane* of its own: a connection that nothing else waits on.
+        """
         broker = self.brokers.get(broker_id)
         if broker is None:
             raise ConnectError(f"broker {broker_id} is not known any more", retriable=True)
         try:
-            return await self._connected(broker.address)
+            return await self._connected(broker.address, lane)
         except ConnectError as error:
             if broker.address in self._bootstrap:
                 raise
@@ -223,14 +229,15 @@ class Pool:
             await trio.sleep(backoff_s)
             backoff_s = min(backoff_s * 2, RETRY_BACKOFF_S_MAX)
 
-    async def _connected(self, address: Address) -> Connection:
+    async def _connected(self, address: Address, lane: str = SHARED) -> Connection:
         """Return the open connection to *address*, made by the first who asks."""
-        async with self._locks.setdefault(address, trio.Lock()):
-            found = self._connections.get(address)
+        place = (address, lane)
+        async with self._locks.setdefault(place, trio.Lock()):
+            found = self._connections.get(place)
             if found is None or not found.is_open:
                 found = Connection(address, self.settings, self._connect)
                 await self.nursery.start(found.run)
-                self._connections[address] = found
+                self._connections[place] = found
             return found
 
     def _learn(self, answer: Any, asked: Collection[str] | None) -> None:
@@ -242,8 +249,8 @@ class Pool:
             for row in answer.brokers
         }
         living = {*self._bootstrap, *(broker.address for broker in self.brokers.values())}
-        for address in set(self._connections) - living:
-            self._connections.pop(address).close()
+        for place in [place for place in self._connections if place[0] not in living]:
+            self._connections.pop(place).close()
         if asked is None:
             self.topics = {}
         for row in answer.topics:

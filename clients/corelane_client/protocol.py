@@ -24,6 +24,10 @@ class Api(IntEnum):
     OFFSET_COMMIT = 8
     OFFSET_FETCH = 9
     FIND_COORDINATOR = 10
+    JOIN_GROUP = 11
+    HEARTBEAT = 12
+    LEAVE_GROUP = 13
+    SYNC_GROUP = 14
     DESCRIBE_GROUPS = 15
     LIST_GROUPS = 16
     API_VERSIONS = 18
@@ -32,12 +36,20 @@ class Api(IntEnum):
     DELETE_RECORDS = 21
     INIT_PRODUCER_ID = 22
     OFFSET_FOR_LEADER_EPOCH = 23
+    ADD_PARTITIONS_TO_TXN = 24
+    ADD_OFFSETS_TO_TXN = 25
+    END_TXN = 26
+    WRITE_TXN_MARKERS = 27
+    TXN_OFFSET_COMMIT = 28
     DESCRIBE_CONFIGS = 32
     DESCRIBE_LOG_DIRS = 35
     CREATE_PARTITIONS = 37
     DELETE_GROUPS = 42
     ELECT_LEADERS = 43
     INCREMENTAL_ALTER_CONFIGS = 44
+    DESCRIBE_PRODUCERS = 61
+    DESCRIBE_TRANSACTIONS = 65
+    LIST_TRANSACTIONS = 66
     CONSUMER_GROUP_DESCRIBE = 69
 
     @property
@@ -47,7 +59,8 @@ class Api(IntEnum):
 
 
 # Above these versions the meaning changes in ways this client does not follow: topic ids in
-# Produce 13, transactions v2 in Produce 12, tiered offsets in ListOffsets 8.
+# Produce 13, OffsetCommit and OffsetFetch 10, transactions v2 in Produce 12, TxnOffsetCommit 5 and
+# EndTxn 5, requests of brokers in AddPartitionsToTxn 4, tiered offsets in ListOffsets 8.
 _KNOWN: Final = {
     Api.PRODUCE: (3, 11),
     Api.FETCH: (4, 17),
@@ -56,6 +69,10 @@ _KNOWN: Final = {
     Api.OFFSET_COMMIT: (2, 8),
     Api.OFFSET_FETCH: (2, 8),
     Api.FIND_COORDINATOR: (0, 4),
+    Api.JOIN_GROUP: (2, 9),
+    Api.HEARTBEAT: (0, 4),
+    Api.LEAVE_GROUP: (0, 5),
+    Api.SYNC_GROUP: (0, 5),
     Api.DESCRIBE_GROUPS: (0, 6),
     Api.LIST_GROUPS: (0, 5),
     Api.API_VERSIONS: (0, 4),
@@ -64,12 +81,20 @@ _KNOWN: Final = {
     Api.DELETE_RECORDS: (0, 2),
     Api.INIT_PRODUCER_ID: (0, 4),
     Api.OFFSET_FOR_LEADER_EPOCH: (2, 4),
+    Api.ADD_PARTITIONS_TO_TXN: (0, 3),
+    Api.ADD_OFFSETS_TO_TXN: (0, 4),
+    Api.END_TXN: (0, 4),
+    Api.WRITE_TXN_MARKERS: (1, 1),
+    Api.TXN_OFFSET_COMMIT: (0, 4),
     Api.DESCRIBE_CONFIGS: (1, 4),
     Api.DESCRIBE_LOG_DIRS: (1, 4),
     Api.CREATE_PARTITIONS: (0, 3),
     Api.DELETE_GROUPS: (0, 2),
     Api.ELECT_LEADERS: (1, 2),
     Api.INCREMENTAL_ALTER_CONFIGS: (0, 1),
+    Api.DESCRIBE_PRODUCERS: (0, 0),
+    Api.DESCRIBE_TRANSACTIONS: (0, 0),
+    Api.LIST_TRANSACTIONS: (0, 1),
     Api.CONSUMER_GROUP_DESCRIBE: (0, 1),
 }
 

@@ -1,5 +1,8 @@
 """`corelane group` against a real broker, with stock consumers in the groups."""
 
+import json
+import signal
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -7,7 +10,7 @@ from confluent_kafka import Consumer, Producer
 
 from corelane_cli import exits
 from tests.conformance import brokers
-from tests.integration.test_cli import Shell
+from tests.integration.test_cli import CORELANE, Shell
 
 RECORDS = 10
 
@@ -93,3 +96,50 @@ def test_a_group_begins_to_exist_by_its_first_offsets(shell: Shell) -> None:
     shell.text("group", "seek", "new", "--to", "end", "--topic", "first")
     (described,) = shell.json("group", "describe", "new")["groups"]
     assert described["lag"] == 0
+
+
+def test_consume_shares_with_its_group_and_commits_what_it_printed(shell: Shell) -> None:
+    shell.text("topic", "create", "shared", "--partitions", "2")
+    shell.text("produce", "shared", "--partition", "0", data=b"a\nb\nc\n")
+    words = ("consume", "shared", "--group", "cli")
+    assert shell.text(*words, "--count", "2") == "a\nb\n"
+    assert shell.text(*words, "--count", "1", "--balancer", "cooperative-sticky") == "c\n"
+    (described,) = shell.json("group", "describe", "cli")["groups"]
+    assert (described["state"], described["lag"]) == ("Empty", 0)
+    assert described["topics"] == [{"topic": "shared", "partitions": 2, "assigned": 0, "lag": 0}]
+    listed = {row["name"]: row for row in shell.json("group", "list", "--lag")["groups"]}
+    assert (listed["cli"]["members"], listed["cli"]["lag"]) == (0, 0)
+    assert "cli" in shell.text("group", "describe", "cli", "--summary")
+    assert "shared" in shell.text("group", "describe", "cli", "--topics")
+    assert shell.run(*words, "--partition", "0").returncode == exits.USAGE
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_watching_writes_a_line_each_time_into_a_pipe(shell: Shell, form: str) -> None:
+    shell.text("topic", "create", f"watched-{form}")
+    shell.text("group", "seek", f"w-{form}", "--to", "end", "--topic", f"watched-{form}")
+    words = ("group", "describe", f"w-{form}", "--watch", "--interval", "0.1", "--format", form)
+    with subprocess.Popen(
+        [CORELANE, *words], env=shell.environment, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        try:
+            lines = [process.stdout.readline().decode() for _ in range(3)]
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == exits.INTERRUPTED
+        finally:
+            process.kill()
+    for line in lines:
+        if form == "json":
+            assert json.loads(line)["groups"][0]["name"] == "w-json"
+        else:
+            assert f"  w-{form}: Empty, 0 members, lag 0, coordinator " in line
+
+
+def test_groups_are_completed(shell: Shell) -> None:
+    shell.text("topic", "create", "completed")
+    shell.text("group", "seek", "comp-1", "--to", "end", "--topic", "completed")
+    asked = {"_CORELANE_COMPLETE": "bash_complete", "COMP_CWORD": "3"}
+    environment = {**shell.environment, **asked, "COMP_WORDS": "corelane group describe comp-"}
+    done = subprocess.run([CORELANE], env=environment, capture_output=True, check=True, timeout=20)
+    assert done.stdout == b"plain,comp-1\n"

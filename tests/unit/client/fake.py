@@ -19,6 +19,7 @@ from corelane.wire.records import Batch, split_batches
 from corelane_client.address import Address
 from corelane_client.protocol import Api
 from tests.unit.client import fake_admin
+from tests.unit.client.fake_groups import GROUP_RANGES, Groups
 
 API_VERSIONS_MAX = 4
 RANGES = {
@@ -37,6 +38,7 @@ RANGES = {
     Api.CREATE_PARTITIONS: (0, 3),
     Api.ELECT_LEADERS: (1, 2),
     Api.INCREMENTAL_ALTER_CONFIGS: (0, 1),
+    **GROUP_RANGES,
 }
 
 Script = Callable[[Any], Any]
@@ -125,6 +127,7 @@ class Cluster:
         self.down: set[int] = set()
         self.auto_create = False
         self.configs: dict[str, dict[str, str | None]] = {}
+        self.groups = Groups()
         self.next_producer_id = 1000
         self.changed = trio.Event()
         self.grow(1)
@@ -143,6 +146,11 @@ class Cluster:
         for number in range(partitions):
             self.leaders[name, number] = number % len(self.addresses)
         return self.topics[name]
+
+    def announce(self) -> None:
+        """Let who waits for records look again."""
+        self.changed.set()
+        self.changed = trio.Event()
 
     def script(self, api: Api, *steps: Script) -> None:
         """Let the next requests of *api* meet *steps*, one each."""
@@ -239,6 +247,8 @@ class Cluster:
             case Api.DESCRIBE_CONFIGS:
                 rows = [self._describe(each) for each in request.resources]
                 return new("DescribeConfigsResponse", results=rows)
+            case _ if api in GROUP_RANGES:
+                return await self.groups.answer(broker_id, api, version, request)
             case _:
                 return fake_admin.answer(self, broker_id, api, request)
 
@@ -350,8 +360,7 @@ class Cluster:
                     partition_responses=rows,
                 )
             )
-        self.changed.set()
-        self.changed = trio.Event()
+        self.announce()
         return new("ProduceResponse", responses=topics) if request.acks else None
 
     async def _fetch(self, broker_id: int, version: int, request: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import pytest
 import trio
+import trio.testing
 
 from corelane_client.background import Background
 
@@ -53,5 +54,37 @@ async def test_a_cancellation_passes_through() -> None:
     with trio.move_on_after(0) as scope:
         async with Background() as background:
             background.nursery.start_soon(trio.sleep_forever)
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
+
+
+async def test_helpers_go_on_until_a_cancelled_block_has_ended() -> None:
+    answers: list[str] = []
+    asked = trio.Event()
+
+    async def help_out() -> None:
+        await asked.wait()
+        answers.append("good-bye")
+
+    async def run() -> None:
+        async with Background() as background:
+            background.nursery.start_soon(help_out)
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    asked.set()
+                    await trio.testing.wait_all_tasks_blocked()
+
+    with trio.move_on_after(0) as scope:
+        await run()
+    assert scope.cancelled_caught
+    assert answers == ["good-bye"]
+
+
+async def test_a_block_may_begin_although_it_is_cancelled() -> None:
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        async with Background():
             await trio.sleep_forever()
     assert scope.cancelled_caught
