@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,19 @@ READY_S_MAX = 30.0
 class Node:
     """A node started by a Python *script* of its own; `stop` or `kill` it."""
 
-    def __init__(self, directory: Path, script: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        script: str,
+        env: dict[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
         self.directory = directory
         self.log = directory.parent / f"{directory.name}.log"
         path = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", path + script],
+                [*prefix, sys.executable, "-c", path + script],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

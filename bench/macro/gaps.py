@@ -1,24 +1,24 @@
 """A raw producer that watches every partition: how long was each without an acknowledgement?
 
 `python -m bench.macro.gaps host:port,host:port --topic t --seconds 20` sends one small record to
-each partition every few milliseconds with acks=all, goes to another leader as soon as it hears of
-one, and prints the longest gap between two acknowledgements per partition as JSON. It speaks to
-any Kafka broker, so real Kafka is measured by the very same client.
+each partition every 50 ms with acks=all, goes to another leader as soon as it hears of
+one, and prints each gap between two acknowledgements of a partition as a line: `gap`, partition,
+when it began (seconds of the monotonic clock), how long it was. It speaks to any Kafka broker, so
+real Kafka is measured by the very same client; `bench/macro/deaths.py` has two more clients.
 """
 
 import argparse
-import json
 import struct
-import sys
 import time
 
 import trio
 
 from bench.macro import raw
-from corelane.model.record import record
 from tests.conformance.probe import Address, parse_address
 
 TICK_S = 0.01
+EVERY_S = 0.05
+"""Between two records of a partition: gaps are known to that."""
 ROWS_MAX = 20
 """Partitions in one request: one of them that waits for an election holds up so many."""
 METADATA_EVERY_S = 0.02
@@ -26,16 +26,8 @@ DIAL_S_MAX = 0.3
 ANSWER_S_MAX = 1.0
 """A broker that has not answered for so long is left: it may hang. Clients wait longer."""
 REQUEST_TIMEOUT_MS = 30_000
-
-
-@record
-class Report:
-    """What one partition went through."""
-
-    acknowledged: int
-    longest_gap_s: float
-    gap_began_s: float
-    """After the start of the run."""
+GAP_S_MIN = 0.1
+"""Shorter ones are not told."""
 
 
 class Watched:
@@ -47,8 +39,6 @@ class Watched:
         self.is_asked = False
         self.acknowledged = 0
         self.last_s = now_s
-        self.longest_s = 0.0
-        self.began_s = now_s
 
     def settled(self, now_s: float, *, is_good: bool) -> None:
         """Take note of an answer."""
@@ -56,10 +46,15 @@ class Watched:
         if not is_good:
             self.leader = None
             return
-        if self.acknowledged and now_s - self.last_s > self.longest_s:
-            self.longest_s, self.began_s = now_s - self.last_s, self.last_s
+        if self.acknowledged:
+            self.tell(now_s)
         self.acknowledged += 1
         self.last_s = now_s
+
+    def tell(self, now_s: float) -> None:
+        """Print the gap that ends now, if it is one."""
+        if now_s - self.last_s >= GAP_S_MIN:
+            print(f"gap {self.index} {self.last_s:.3f} {now_s - self.last_s:.3f}", flush=True)
 
 
 class Gaps:
@@ -68,13 +63,13 @@ class Gaps:
     def __init__(self, seeds: list[Address], topic: str, count: int) -> None:
         self.seeds = seeds
         self.topic = topic
-        self.began_s = time.monotonic()
-        self.partitions = [Watched(index, self.began_s) for index in range(count)]
+        now_s = time.monotonic()
+        self.partitions = [Watched(index, now_s) for index in range(count)]
         self._outboxes: dict[tuple[str, int], trio.MemorySendChannel[list[Watched]]] = {}
         self._record = raw.batch([b"x" * 100], int(time.time() * 1000))
 
-    async def run(self, seconds: float) -> list[Report]:
-        """Produce for so long; return a report per partition."""
+    async def run(self, seconds: float) -> None:
+        """Produce for so long, and tell what is open at the end."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._learn)
             nursery.start_soon(self._tick, nursery)
@@ -82,12 +77,7 @@ class Gaps:
             nursery.cancel_scope.cancel()
         now_s = time.monotonic()
         for each in self.partitions:
-            if now_s - each.last_s > each.longest_s:
-                each.longest_s, each.began_s = now_s - each.last_s, each.last_s
-        return [
-            Report(each.acknowledged, each.longest_s, each.began_s - self.began_s)
-            for each in self.partitions
-        ]
+            each.tell(now_s)
 
     async def _learn(self) -> None:
         """Ask one broker after the other who leads, while any leader is unknown."""
@@ -125,7 +115,7 @@ class Gaps:
                     for each in share:
                         each.is_asked = True
                     outbox.send_nowait(share)
-            await trio.sleep(TICK_S)
+            await trio.sleep(EVERY_S)
 
     async def _speak(
         self, leader: tuple[str, int], inbox: trio.MemoryReceiveChannel[list[Watched]]
@@ -206,9 +196,7 @@ def main() -> None:
     options = parser.parse_args()
     seeds = [parse_address(each) for each in options.brokers.split(",")]
     gaps = Gaps(seeds, options.topic, options.partitions)
-    reports = trio.run(gaps.run, options.seconds)
-    rows = [[each.acknowledged, each.longest_gap_s, each.gap_began_s] for each in reports]
-    json.dump(rows, sys.stdout)
+    trio.run(gaps.run, options.seconds)
 
 
 if __name__ == "__main__":

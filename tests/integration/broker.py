@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,16 +34,19 @@ def launch(
     settings: dict[str, object] | None = None,
     before: str = "",
     env: dict[str, str] | None = None,
+    *,
+    prefix: Sequence[str] = (),
 ) -> Broker:
     """Start a broker on *directory* without waiting for it.
 
-    *settings* are configuration keys; *before* is Python that runs first (planted faults).
+    *settings* are configuration keys; *before* is Python that runs first (planted faults); *prefix*
+    is a command that runs it elsewhere.
     """
     overrides = {**QUIET, "corelane.data.dir": str(directory), **(settings or {})}
     script = (
         f"{before}\nfrom corelane_cli.start import start\nsys.exit(start(None, {overrides!r}))\n"
     )
-    return Broker(directory, script, env)
+    return Broker(directory, script, env, prefix)
 
 
 @contextmanager

@@ -3,16 +3,23 @@
 import contextlib
 import os
 import signal
+import socket
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from corelane.wire.compiler import Message, message_type
+from corelane.wire.frame import decode_response, encode_request
+from tests.conformance.probe import read_exactly
 from tests.integration.broker import Broker, launch
 from tests.integration.ports import free_ports
 
 READY_S_MAX = 30.0
+METADATA = 3
+METADATA_VERSION = 9
 
 
 class Cluster:
@@ -30,16 +37,27 @@ class Cluster:
         for number in range(1, node_count + 1):
             self.start(number)
 
+    def host(self, number: int) -> str:
+        """Return the address of a node."""
+        del number
+        return "127.0.0.1"
+
+    def prefix(self, number: int) -> list[str]:
+        """Return the command that starts a program where a node is."""
+        del number
+        return []
+
     @property
     def seeds(self) -> str:
         """Return the peer ports of all nodes."""
-        return ",".join(f"127.0.0.1:{port}" for port in self.peer_ports)
+        ports = enumerate(self.peer_ports, 1)
+        return ",".join(f"{self.host(number)}:{port}" for number, port in ports)
 
     @property
     def bootstrap(self) -> str:
         """Return what clients call `bootstrap.servers`."""
-        count = len(self.peer_ports)
-        return ",".join(f"127.0.0.1:{port}" for port in self.ports[:count])
+        ports = enumerate(self.ports[: len(self.peer_ports)], 1)
+        return ",".join(f"{self.host(number)}:{port}" for number, port in ports)
 
     def start(self, number: int, **settings: object) -> Broker:
         """Start a node, new or again, without waiting for it."""
@@ -53,8 +71,11 @@ class Cluster:
             "corelane.admin.port": 0,
             "corelane.peer.port": self.peer_ports[number - 1],
             "corelane.seeds": self.seeds,
+            "corelane.bind.host": self.host(number),
+            "corelane.advertised.host": self.host(number),
         }
-        self.nodes[number] = launch(directory, {**own, **self.settings, **settings})
+        whole = {**own, **self.settings, **settings}
+        self.nodes[number] = launch(directory, whole, prefix=self.prefix(number))
         return self.nodes[number]
 
     def wait_ready(self) -> None:
@@ -84,6 +105,27 @@ class Cluster:
         """Return the node that leads each partition; 0: none."""
         rows = self.admin().list_topics(topic, timeout=10).topics[topic].partitions
         return {number: max(row.leader, 0) // 1000 for number, row in rows.items()}
+
+    def leaders_at(self, number: int, topic: str) -> dict[int, int]:
+        """Return the same as one node sees it, which is not asked through a stock client."""
+        rows = self._metadata(number, topic)
+        return {row.partition_index: max(row.leader_id, 0) // 1000 for row in rows}
+
+    def leader_epochs(self, topic: str, number: int = 1) -> dict[int, int]:
+        """Return the leader epoch of each partition as a node sees it."""
+        return {row.partition_index: row.leader_epoch for row in self._metadata(number, topic)}
+
+    def _metadata(self, number: int, topic: str) -> list[Message]:
+        wish = message_type("MetadataRequest.MetadataRequestTopic")(name=topic)
+        request = message_type("MetadataRequest")(topics=[wish], allow_auto_topic_creation=False)
+        frame = encode_request(METADATA, METADATA_VERSION, 1, "test", request)
+        address = (self.host(number), self.ports[number - 1])
+        with socket.create_connection(address, timeout=10) as connection:
+            connection.sendall(frame)
+            (size,) = struct.unpack(">i", read_exactly(connection, 4))
+            _, answer = decode_response(METADATA, METADATA_VERSION, read_exactly(connection, size))
+        found: list[Message] = answer.topics[0].partitions
+        return found
 
     def wait_led(self, topic: str, by: set[int]) -> dict[int, int]:
         """Wait until every partition is led by one of these nodes; return by which."""

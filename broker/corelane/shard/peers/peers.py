@@ -298,7 +298,8 @@ class Peers:
             self._cut(peer, f"Core {core} of node {node} has not answered for a second.")
         data = peer.lines[Channel.DATA]
         age_ms = peer.data.age_ms(self._now_ms)
-        open_ms = self._now_ms - data.opened_ms
+        # Since when there was an acknowledgement to be heard: not during a pause of our own (W4).
+        open_ms = self._now_ms - max(data.opened_ms, self.watch.resumed_ms)
         if data.is_open and age_ms is not None and min(age_ms, open_ms) > _DATA_AGE_MS_MAX:
             node, core = peer.peer
             self._end_line(peer, data, f"Data for core {core} of node {node} does not arrive.")

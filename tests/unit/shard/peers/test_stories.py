@@ -7,6 +7,7 @@ import pytest
 
 from corelane.model import limits
 from corelane.model.ids import CoreId, GroupId, NodeId, Term
+from corelane.shard.effects import Close
 from corelane.shard.peers.events import (
     Connecting,
     Gone,
@@ -222,6 +223,23 @@ def test_a_leader_whose_data_does_not_arrive_is_not_heard() -> None:
     net.withheld = set()
     net.run(1_000)
     net.check_all_up()
+
+
+def test_data_that_waits_for_its_acknowledgement_while_this_process_rests_is_not_lost() -> None:
+    """The turn in which a process was stopped ends when it goes on, and has read nothing yet.
+
+    Seen after a SIGSTOP, and on a machine so busy that a core got no turn for two seconds.
+    """
+    net = settled()
+    net.word_rate = 1.0
+    core = net.core(ONE)
+    link = core.peers.data(TWO)
+    assert link is not None
+    while link.age_ms(core.now_ms) is None:
+        net.run(1)
+    core.peers.turn(core.now_ms + limits.PEER_DATA_AGE_MS_MAX + 500, None)
+    closed = [each for each in core.peers.effects if isinstance(each, Close)]
+    assert not any("does not arrive" in each.reason for each in closed)
 
 
 def test_a_pause_is_held_against_nobody_and_no_lease_outlives_it() -> None:
