@@ -18,7 +18,14 @@ from tests.conformance.brokers import Running
 from tests.conformance.matrix import Judgement, Matrix
 from tests.conformance.probe import Address, api_versions
 from tests.conformance.recorder import RECORDED_HOST, Recorder, Recording, recorded
-from tests.conformance.steps import franz_go, java_frameworks, kafka_tools, kcat, python_clients
+from tests.conformance.steps import (
+    franz_go,
+    java_frameworks,
+    kafka_tools,
+    kafka_transactions,
+    kcat,
+    python_clients,
+)
 from tests.conformance.steps.step import Step, StepError
 from tests.conformance.tools import ToolMissingError
 
@@ -26,6 +33,7 @@ MATRIX = Path(__file__).parent / "MATRIX.md"
 SECTIONS: dict[str, Callable[[], list[Step]]] = {
     "kcat": kcat.steps,
     "kafka": kafka_tools.steps,
+    "transactions": kafka_transactions.steps,
     "franz-go": franz_go.steps,
     "frameworks": java_frameworks.steps,
 }

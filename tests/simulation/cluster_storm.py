@@ -106,9 +106,20 @@ class Storm:
         )
 
     def _strike(self, dice: float) -> None:
+        pair = self.chance.sample(NODES, 2)
+        if dice < 0.30:
+            self.strike_nodes(dice, pair)
+        elif dice < 0.36:
+            self._trim(self.chance.randrange(PARTITIONS))
+        elif dice < 0.50:
+            self.commits_of_groups.send()
+        else:
+            self._produce(self.chance.randrange(PARTITIONS))
+
+    def strike_nodes(self, dice: float, pair: list[int]) -> None:
+        """Do something to the nodes, or what is between a pair; nothing from 0.3 on."""
         cluster, chance = self.cluster, self.chance
         up = cluster.up()
-        pair = chance.sample(NODES, 2)
         if dice < 0.04 and len(up) == len(NODES):
             cluster.kill(chance.choice(up).number)
         elif dice < 0.12:
@@ -126,12 +137,6 @@ class Storm:
             chance.choice(up).paused_until_ms = cluster.now_ms + chance.choice((200, 1_500, 4_000))
         elif dice < 0.30:
             self._hand_over(chance.choice(up), pair)
-        elif dice < 0.36:
-            self._trim(chance.randrange(PARTITIONS))
-        elif dice < 0.50:
-            self.commits_of_groups.send()
-        else:
-            self._produce(chance.randrange(PARTITIONS))
 
     def _hand_over(self, node: SimNode, pair: list[int]) -> None:
         led = [member for member in node.members.values() if member.raft.is_leader]
@@ -189,13 +194,17 @@ class Storm:
             self._send(node, former.partition, former.number)
 
     def _heal(self) -> None:
+        self.calm()
+        self.cluster.go(HEAL_MS)
+
+    def calm(self) -> None:
+        """Let every node live, and speak with all others."""
         cluster = self.cluster
         cluster.cut.clear()
         for node in cluster.nodes.values():
             node.paused_until_ms = 0
             if not node.is_up:
                 cluster.revive(node.number)
-        cluster.go(HEAL_MS)
 
     def _compare(self) -> None:
         cluster = self.cluster
@@ -208,19 +217,21 @@ class Storm:
         folds = {node.shard.groups.cluster.encode() for node in cluster.nodes.values()}
         assert len(folds) == 1, "nodes know different clusters"
         for partition in range(PARTITIONS):
-            records = self._read(partition)
+            records = self.read("t", partition + 1, partition)
             start = cluster.leaders(partition + 1)[0].members[partition + 1].log.start_offset
             for at, value, offset in self.acknowledged:
                 if at == partition and offset >= start:
                     assert value in records, f"{value!r} of partition {at} is lost"
                     assert records.count(value) == 1, f"{value!r} of partition {at} is doubled"
 
-    def _read(self, partition: int) -> bytes:
+    def read(self, topic: str, group: int, partition: int) -> bytes:
         """Return all that a partition has; one answer ends where a segment does."""
-        node = self.cluster.leaders(partition + 1)[0]
-        at, found, high_watermark = node.members[partition + 1].log.start_offset, b"", 1 << 62
+        node = self.cluster.leaders(group)[0]
+        at, found, high_watermark = node.members[group].log.start_offset, b"", 1 << 62
         while at < high_watermark:
-            request = node.fetch_request("t", at, partition=partition, partition_max_bytes=1 << 22)
+            request = node.fetch_request(
+                topic, at, partition=partition, partition_max_bytes=1 << 22
+            )
             answer: Message = self.cluster.call(node, request, FETCH, conn=3)
             row = answer.responses[0].partitions[0]
             assert row.error_code == 0

@@ -20,8 +20,10 @@ from tests.simulation import (
     raft_changes,
     raft_cluster,
     simulator,
+    transaction_storm,
     world,
 )
+from tests.simulation.cluster import Cluster
 from tests.simulation.sim_disk import SimDisk
 from tests.unit.storage import replica_script, script
 from tests.unit.storage.machine import SMALL
@@ -123,6 +125,13 @@ def _power(seed: int) -> Tally:
     return Tally(events.n, faults.n + storm.stalls)
 
 
+def _transactions(seed: int) -> Tally:
+    harm = [(Cluster, "kill"), (cluster_storm.Storm, "_hand_over")]
+    with _calls((Shard, "step"), amount=_steps) as events, _calls(*harm) as faults:
+        transaction_storm.TransactionStorm(seed).run()
+    return Tally(events.n, faults.n)
+
+
 def _cores(seed: int, *, has_power_cuts: bool) -> Tally:
     strikes = ("kill", "cut_power", "resize", "pause", "stop_disk", "move")
     harm = [(node_storm.Storm, name) for name in strikes]
@@ -158,6 +167,11 @@ HUNTS: Final = (
     Hunt("raft_cluster", _raft, "tests.simulation.raft_cluster --trace --seed {seed}"),
     Hunt("raft_changes", _members, "tests.simulation.raft_changes --trace --seed {seed}"),
     Hunt("cluster_storm", _cluster, "tests.simulation.cluster_storm --count 1 --seed {seed}"),
+    Hunt(
+        "transaction_storm",
+        _transactions,
+        "tests.simulation.transaction_storm --count 1 --seed {seed}",
+    ),
     Hunt("cluster_power", _power, "tests.simulation.cluster_power --count 1 --seed {seed}"),
     Hunt(
         "node_storm",

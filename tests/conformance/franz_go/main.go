@@ -24,10 +24,12 @@ var steps = map[string]step{
 	"leader-acks": func(c context.Context, b, t string) error {
 		return roundTrip(c, b, t, kgo.RequiredAcks(kgo.LeaderAck()), kgo.DisableIdempotentWrite())
 	},
-	"codecs":  codecs,
-	"offsets": offsets,
-	"group":   group,
-	"tail":    tail,
+	"codecs":       codecs,
+	"offsets":      offsets,
+	"group":        group,
+	"tail":         tail,
+	"transactions": transactions,
+	"transform":    transform,
 }
 
 func main() {

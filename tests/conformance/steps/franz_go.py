@@ -16,6 +16,8 @@ NAMES = {
     "offsets": "offsets of the start, the end, a time",
     "group": "consume in a group, one member after the other",
     "tail": "wait at the end for a record",
+    "transactions": "transactions committed and aborted, an epoch for each (KIP-890)",
+    "transform": "consume, transform and produce exactly once in a group",
 }
 
 
