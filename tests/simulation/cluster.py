@@ -56,7 +56,9 @@ class SimNode(World):
         node = NodeId(self.number)
         broker = Advertised(core_broker_id(node, CoreId(0)), f"h{self.number}", 19092, None)
         # The founder knows nobody: those that join introduce themselves.
-        known = () if self.number == 1 else ((NodeId(1), "n1", 9192),)
+        founds = self.number == 1 and self.directory == "d1"
+        other = 2 if self.number == 1 else 1
+        known = () if founds else ((NodeId(other), f"n{other}", 9192),)
         return ShardConfig(
             node=node,
             core=CoreId(0),
@@ -69,7 +71,7 @@ class SimNode(World):
             peer=PeerPlace(
                 f"n{self.number}", 9192, self.net.now_ms + self.boot, self.directory, known
             ),
-            founds=self.number == 1,
+            founds=founds,
         )
 
     def come_up(self) -> None:

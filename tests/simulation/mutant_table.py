@@ -16,10 +16,10 @@ from corelane.producers.sequences import ProducerTable
 from corelane.raft.core import RaftGroup
 from corelane.raft.state import GroupState
 from corelane.raft.voting import Voting
+from corelane.shard import council
 from corelane.shard.member import Member
 from corelane.shard.partition import Partition
 from corelane.shard.peers.peers import Peers
-from corelane.shard.registration import Registration
 from tests.simulation.raft_change_mutants import CHANGES
 from tests.simulation.raft_mutants import SCRIPTED, SIMULATED, Mutant
 from tests.simulation.sim_disk import SimDisk
@@ -27,6 +27,7 @@ from tests.simulation.suites import (
     CLUSTER,
     CLUSTER_TESTS,
     CORES,
+    COUNCIL_TESTS,
     CRASHES,
     MEMBERS,
     POWER,
@@ -147,10 +148,6 @@ def _kept(self: ProducerTable, from_index: int) -> None:
     self._appended_index = from_index - 1  # type: ignore[assignment]
 
 
-def _never(_self: object) -> bool:
-    return False
-
-
 def _named(mutants: Iterable[Any], *names: str) -> list[Mutant]:
     known = {each.name: each for each in mutants}
     found = [known[name] for name in names]
@@ -223,13 +220,14 @@ ROWS: Final = sorted(
         *_rows(13, SESSION_TESTS, _named(SESSION_MUTANTS, "a member of any incarnation counts")),
         Row(
             13,
-            Mutant(
+            Rewrite(
                 "an empty directory goes on under the id of the lost one",
-                Registration,
-                "is_foreign",
-                property(_never),
+                council,
+                "member_of_directory",
+                'int.from_bytes(digest[:4], "big") >> 1 or 1',
+                "1",
             ),
-            CLUSTER_TESTS,
+            COUNCIL_TESTS,
         ),
         Row(
             13,

@@ -154,6 +154,7 @@ CLUSTER_TESTS: Final = from_files(
     "cluster tests", "tests/simulation", "test_cluster_storm.py", "test_reused_id.py"
 )
 READ_TESTS: Final = from_files("read tests", "tests/simulation", "test_reads.py")
+COUNCIL_TESTS: Final = from_files("council tests", "tests/unit/shard", "test_council.py")
 REASSIGNMENT_TESTS: Final = from_files(
     "reassignment tests", "tests/simulation", "test_reassigning.py"
 )
@@ -173,4 +174,5 @@ SUITES: Final = (
     CLUSTER_TESTS,
     READ_TESTS,
     REASSIGNMENT_TESTS,
+    COUNCIL_TESTS,
 )

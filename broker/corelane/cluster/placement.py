@@ -4,7 +4,7 @@ Two replicas are never on one node, and on one rack only when there are more rep
 Leaders (the first replica of each) are evened out before replicas, because leaders do the work.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from corelane.cluster.metadata import Cluster
 from corelane.model.ids import CoreId, GroupId, NodeId
@@ -35,8 +35,11 @@ class _Place:
         self.replica_count = load.replica_count
 
 
-def loads(cluster: Cluster) -> list[NodeLoad]:
-    """Return every registered node with the leaders and replicas it is preferred for."""
+def loads(cluster: Cluster, is_up: Callable[[NodeId], bool] | None = None) -> list[NodeLoad]:
+    """Return the nodes that take replicas, with the leaders and replicas they are preferred for.
+
+    Where there is a choice, *is_up* leaves out those that cannot be reached.
+    """
     leaders = dict.fromkeys(cluster.nodes, 0)
     replicas = dict.fromkeys(cluster.nodes, 0)
     if len(cluster.nodes) > 1:  # with one node there is nothing to even out
@@ -49,6 +52,7 @@ def loads(cluster: Cluster) -> list[NodeLoad]:
     return [
         NodeLoad(node, registered.rack, leaders[node], replicas[node])
         for node, registered in sorted(cluster.nodes.items())
+        if cluster.states.takes_replicas(node) and (is_up is None or is_up(node))
     ]
 
 
@@ -86,6 +90,30 @@ def _place(number: int, replica_count: int, places: list[_Place]) -> tuple[NodeI
         follower.replica_count += 1
         chosen.append(follower)
     return tuple(place.node for place in chosen)
+
+
+def replacement(
+    target: Sequence[NodeId], leaves: NodeId, nodes: Sequence[NodeLoad]
+) -> NodeId | None:
+    """Return the node that should have the replica of one that *leaves*; None: there is no other.
+
+    Racks first, as for new partitions; then leaders where the replica leads, then replicas.
+    """
+    racks = {load.node: load.rack or f"\0{load.node}" for load in nodes}
+    used = {racks.get(node) for node in target if node != leaves}
+    leads = target[0] == leaves
+    free = [load for load in nodes if load.node not in target]
+    best = min(
+        free,
+        key=lambda load: (
+            racks[load.node] in used,
+            load.leader_count if leads else 0,
+            load.replica_count,
+            load.node,
+        ),
+        default=None,
+    )
+    return None if best is None else best.node
 
 
 def place_core(group: GroupId, group_counts: Sequence[int]) -> CoreId:

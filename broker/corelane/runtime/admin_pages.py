@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 import trio
@@ -19,12 +19,15 @@ from corelane.runtime.scrape import Scraper
 
 MOVE_S_MAX: Final = 55.0
 """A group moves once what its core holds of it is on disk; the command line waits a minute."""
+ACT_S_MAX: Final = 10.0
+"""What is done with a node is decided by one entry of the controller's log."""
 _JSON: Final = "application/json"
 
 _STATUS_OF_ERROR: Final = {
     "": 200,
     "INVALID_REQUEST": 400,
     "UNKNOWN_TOPIC_OR_PARTITION": 404,
+    "BROKER_ID_NOT_REGISTERED": 404,
     "COORDINATOR_NOT_AVAILABLE": 503,
     "REQUEST_TIMED_OUT": 504,
 }
@@ -36,6 +39,13 @@ class Move(msgspec.Struct, forbid_unknown_fields=True):
     topic: str
     partition: int
     core: int
+
+
+class NodeAction(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /v1/nodes."""
+
+    node: int
+    action: str
 
 
 @record
@@ -95,6 +105,8 @@ class AdminPages:
             ("GET", "/metrics"): Route(self._metrics),
             ("GET", "/v1/cluster"): Route(self._cluster),
             ("POST", "/v1/move"): Route(self._move, MOVE_S_MAX + 5.0),
+            ("GET", "/v1/nodes"): Route(self._nodes, ACT_S_MAX + 5.0),
+            ("POST", "/v1/nodes"): Route(self._act, ACT_S_MAX + 5.0),
         }
 
     async def _metrics(self, request: Request) -> Page:
@@ -184,19 +196,61 @@ class AdminPages:
         }
 
     async def _move(self, request: Request) -> Page:
-        # A page of some web site can have a browser post here, but not with this type.
-        if request.headers.get("content-type", "").split(";")[0].strip().lower() != _JSON:
-            return text(415, f"Send the body as {_JSON}.\n")
-        try:
-            move = msgspec.json.decode(request.body, type=Move)
-        except msgspec.DecodeError as fault:
-            return _operated(Operated(0, "INVALID_REQUEST", f"the body is not a move: {fault}", {}))
+        move = _body(request, Move, "a move")
+        if not isinstance(move, Move):
+            return move
         where = {"topic": move.topic, "partition": str(move.partition), "core": str(move.core)}
-        answer = await self._node.operate(0, "move", where, MOVE_S_MAX)
+        return await self._operate("move", where, MOVE_S_MAX)
+
+    async def _act(self, request: Request) -> Page:
+        wish = _body(request, NodeAction, "an action on a node")
+        if not isinstance(wish, NodeAction):
+            return wish
+        wanted = {"node": str(wish.node), "action": wish.action}
+        return await self._operate("node", wanted, ACT_S_MAX)
+
+    async def _nodes(self, request: Request) -> Page:
+        answer = await self._node.operate(0, "nodes", {}, ACT_S_MAX)
+        if answer is None:
+            return _json(504, {"error": "REQUEST_TIMED_OUT", "sentence": "core 0 does not answer"})
+        rows = [
+            {"node": int(name), **dict(_word(word) for word in value.split())}
+            for name, value in answer.values.items()
+            if name.isdecimal()
+        ]
+        stuck = {
+            name.removeprefix("stuck "): why
+            for name, why in answer.values.items()
+            if name.startswith("stuck ")
+        }
+        return _json(200, {"nodes": rows, "stuck": stuck})
+
+    async def _operate(self, verb: str, wanted: dict[str, str], wait_s_max: float) -> Page:
+        answer = await self._node.operate(0, verb, wanted, wait_s_max)
         if answer is None:
             said = "core 0 did not say what became of it: look with `corelane cluster info`"
             answer = Operated(0, "REQUEST_TIMED_OUT", said, {})
         return _operated(answer)
+
+
+Body = TypeVar("Body")
+
+
+def _body(request: Request, kind: type[Body], what: str) -> Body | Page:
+    """Return what was posted, or the answer to what cannot be that."""
+    # A page of some web site can have a browser post here, but not with this type.
+    if request.headers.get("content-type", "").split(";")[0].strip().lower() != _JSON:
+        return text(415, f"Send the body as {_JSON}.\n")
+    try:
+        return msgspec.json.decode(request.body, type=kind)
+    except msgspec.DecodeError as fault:
+        said = f"the body is not {what}: {fault}"
+        return _operated(Operated(0, "INVALID_REQUEST", said, {}))
+
+
+def _word(word: str) -> tuple[str, bool]:
+    name, _, value = word.partition("=")
+    return name, value == "1"
 
 
 def _operated(answer: Operated) -> Page:

@@ -37,10 +37,12 @@ from corelane.model.ids import (
     NodeId,
     Term,
     TopicId,
+    incarnation_of,
     member_id,
     node_of,
 )
 from corelane.raft.events import Tick
+from corelane.shard import council
 from corelane.shard.controller import Applied, Controller
 from corelane.shard.fold_barrier import Barrier
 from corelane.shard.hosts import Hosts
@@ -119,8 +121,7 @@ class Groups:
         shard = self.shard
         log = shard.store.groups.get(CONTROLLER_GROUP)
         if log is None:
-            voters = (member_id(shard.config.node, 0),) if shard.config.founds else ()
-            log = shard.store.create_group(Descriptor(CONTROLLER_GROUP, "", NO_TOPIC_ID, 0, voters))
+            log = shard.store.create_group(self._controller_descriptor())
         applied, blob = self.opening.folds.pop(CONTROLLER_GROUP, (Index(0), b""))
         cluster = Cluster.decode(blob) if blob else Cluster()
         assert cluster.applied_index == applied
@@ -132,6 +133,16 @@ class Groups:
         if self.peering is not None:
             self.peering.came(controller)
         return controller
+
+    def _controller_descriptor(self) -> Descriptor:
+        """Return what an empty directory is in the controller's group: founder, or who joins."""
+        config = self.shard.config
+        if config.founds or config.peer is None:
+            voters = (member_id(config.node, 0),)
+            return Descriptor(CONTROLLER_GROUP, "", NO_TOPIC_ID, 0, voters)
+        own = council.member_of_directory(config.node, config.peer.directory)
+        incarnation = incarnation_of(own)
+        return Descriptor(CONTROLLER_GROUP, "", NO_TOPIC_ID, 0, (), incarnation=incarnation)
 
     def start(self) -> None:
         """Begin: the controller's group campaigns, the rest follows from its log."""

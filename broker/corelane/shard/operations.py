@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from corelane.model.ids import CoreId
+from corelane.model.ids import CoreId, NodeId
+from corelane.shard import node_operations
 from corelane.shard.effects import OperatorAnswer
 from corelane.shard.events import OperatorRequest
 
@@ -53,11 +54,35 @@ def _retired_gone(shard: "Shard", request: OperatorRequest) -> None:
     _answer(shard, request, "", "")
 
 
+def _node(shard: "Shard", request: OperatorRequest) -> None:
+    """Drain a node, take it out, or begin it anew (arguments node, action)."""
+    try:
+        node = NodeId(int(request.arguments["node"]))
+    except (KeyError, ValueError):
+        _answer(shard, request, "INVALID_REQUEST", "node must be a number")
+        return
+
+    def told(error: str, sentence: str) -> None:
+        _answer(shard, request, error, sentence)
+
+    node_operations.act(shard.groups, request.arguments.get("action", ""), node, told)
+
+
+def _nodes(shard: "Shard", request: OperatorRequest) -> None:
+    """Tell what is known of the cluster's nodes, and why those that leave are still there."""
+    values = node_operations.states(shard.groups)
+    stuck = shard.groups.registration.stuck
+    values |= {f"stuck {node}": why for node, why in stuck.items()}
+    shard.effects.append(OperatorAnswer(request.number, "", "", values))
+
+
 def _answer(shard: "Shard", request: OperatorRequest, error: str, sentence: str) -> None:
     shard.effects.append(OperatorAnswer(request.number, error, sentence, {}))
 
 
 VERBS: Final[dict[str, Verb]] = {
     "move": _move,
+    "node": _node,
+    "nodes": _nodes,
     "retired_gone": _retired_gone,
 }

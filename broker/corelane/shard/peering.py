@@ -207,6 +207,7 @@ class Peering:
     def came(self, member: Member) -> None:
         """A member is here: it answers for its durable term, and looks for its leader."""
         self.term_durable(member, member.raft.term)
+        member.raft.may_lead = self.duties.may_lead
         self._vigil.awake(member)
 
     def left(self, group: GroupId) -> None:

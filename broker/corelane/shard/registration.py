@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from corelane.cluster.changes import Change, Refused
 from corelane.cluster.commands import (
     ClusterCreated,
+    DrainNode,
     Endpoint,
     NodeRegistered,
     ProducerIdBlock,
@@ -18,10 +19,12 @@ from corelane.cluster.commands import (
 from corelane.cluster.metadata import other_directory_sentence
 from corelane.model import limits
 from corelane.model.features import TRANSACTION_VERSION
-from corelane.model.ids import CoreId, MemberId, member_id
+from corelane.model.ids import CONTROLLER_GROUP, CoreId, MemberId, NodeId, Term, node_of
 from corelane.raft.events import ChangeMembers
 from corelane.shard import council
 from corelane.shard.controller import Applied
+from corelane.shard.council import Bench
+from corelane.shard.moving_out import MovingOut
 
 if TYPE_CHECKING:
     from corelane.shard.groups import Groups
@@ -39,6 +42,15 @@ class Registration:
         self._groups = groups
         self._ask_at_ms = 0
         self._said = ""
+        self._moving_out = MovingOut(shard, groups)
+        self.patience_ms = council.PATIENCE_MS
+        self._heard_term = Term(0)
+        self._heard_ms: dict[MemberId, int] = {}
+
+    @property
+    def stuck(self) -> dict[NodeId, str]:
+        """Why nodes that leave are not empty yet, where somebody must do something about it."""
+        return self._moving_out.stuck
 
     def took_lead(self) -> None:
         """This core decides now: the cluster has a name, and this node its entry."""
@@ -48,11 +60,13 @@ class Registration:
 
     def tick(self) -> None:
         """Ask for what is missing, now and then."""
+        self._moving_out.turn()
         now_ms = self._shard.now_ms
         if now_ms >= self._ask_at_ms:
             self._ask_at_ms = now_ms + RETRY_MS
             self._register()
             self._council()
+            self._end_drain()
 
     @property
     def is_resized(self) -> bool:
@@ -88,6 +102,13 @@ class Registration:
             applied(None)
         else:
             self._groups.propose(known, applied)
+
+    def _end_drain(self) -> None:
+        """A drain ends with the life of the node that it was asked for."""
+        config = self._shard.config
+        life = self._groups.cluster.states.drained.get(config.node)
+        if life is not None and config.peer is not None and life != config.peer.boot:
+            self._groups.propose(DrainNode(config.node, 0), _ignored)
 
     def _registered(self, changes: Sequence[Change] | None) -> None:
         """Say once why this node is not let in; it asks again all the same."""
@@ -129,12 +150,40 @@ class Registration:
         if not controller.serves or raft.membership.is_changing(raft.committed_index):
             return
         now_ms = self._shard.now_ms
-        members = [member_id(node, 0) for node in self._groups.cluster.nodes]
-        in_sync = set(raft.in_sync(now_ms))
-        ready = [member for member in members if member in in_sync and self._has_all(member)]
-        wanted = council.plan(raft.configuration, members, ready)
+        members = [each for each in map(self._member, self._groups.cluster.nodes.values()) if each]
+        in_sync = {*raft.in_sync(now_ms)}
+        bench = Bench(
+            members,
+            [member for member in members if member in in_sync and self._has_all(member)],
+            [member for member in raft.configuration.voters if self._is_missed(member)],
+            [member for member in members if self._moving_out.is_empty(node_of(member))],
+        )
+        wanted = council.plan(raft.configuration, bench)
         if wanted is not None:
             controller.step(now_ms, ChangeMembers(wanted.voters, wanted.learners))
+
+    def _member(self, node: NodeRegistered) -> MemberId | None:
+        """Return which member of the controller's group a node is, or is to be; None: none yet."""
+        own = council.member_of_directory(node.node, node.directory)
+        if node.node not in self._groups.cluster.states.losses:
+            for member in self._groups.controller.raft.configuration.members:
+                if node_of(member) == node.node:
+                    return member
+        return own if node.directory else None
+
+    def _is_missed(self, member: MemberId) -> bool:
+        """Say whether a member has not been heard for long, by this leader."""
+        raft, now_ms = self._groups.controller.raft, self._shard.now_ms
+        peering = self._groups.peering
+        if member == raft.self_id or peering is None:
+            return False
+        if self._heard_term != raft.term:
+            self._heard_term, self._heard_ms = raft.term, {}
+        asked = (CONTROLLER_GROUP, raft.term, member)
+        heard_ms = peering.contacts.follower_heard_ms(*asked)
+        since_ms = self._heard_ms.setdefault(member, now_ms)
+        self._heard_ms[member] = max(since_ms, heard_ms)
+        return now_ms - self._heard_ms[member] >= self.patience_ms
 
     def _has_all(self, member: MemberId) -> bool:
         raft = self._groups.controller.raft

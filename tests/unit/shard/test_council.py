@@ -2,9 +2,9 @@
 
 import pytest
 
-from corelane.model.ids import MemberId
+from corelane.model.ids import MemberId, NodeId, incarnation_of, node_of
 from corelane.raft.membership import Configuration
-from corelane.shard.council import Wanted, plan
+from corelane.shard.council import Bench, Wanted, member_of_directory, plan
 
 
 def nodes(*numbers: int) -> tuple[MemberId, ...]:
@@ -37,4 +37,50 @@ def test_plan(
 ) -> None:
     current = Configuration(nodes(*voters), (), nodes(*learners))
     expected = None if wanted is None else Wanted(nodes(*wanted[0]), nodes(*wanted[1]))
-    assert plan(current, nodes(*registered), nodes(*ready)) == expected
+    assert plan(current, Bench(nodes(*registered), nodes(*ready))) == expected
+
+
+@pytest.mark.parametrize(
+    ("voters", "learners", "bench", "wanted"),
+    [
+        # A voter of a node that is no more goes, and a learner comes in its place.
+        ((1, 2, 3), (4,), Bench(nodes(1, 2, 4), nodes(1, 2, 4)), ((1, 2, 4), ())),
+        ((1, 2, 3), (), Bench(nodes(1, 2), nodes(1, 2)), ((1, 2), ())),
+        ((1, 2, 3), (4, 5), Bench(nodes(1, 2, 3, 5), nodes(1, 2)), ((1, 2, 3), (5,))),
+        # One that is about to be taken out listens until then.
+        (
+            (1, 2, 3),
+            (4,),
+            Bench(nodes(1, 2, 3, 4), nodes(1, 2, 3, 4), (), nodes(2)),
+            ((1, 4, 3), ()),
+        ),
+        ((1, 4, 3), (2,), Bench(nodes(1, 2, 3, 4), nodes(1, 2, 3, 4), (), nodes(2)), None),
+        # One that was silent for long gives way, but only to another.
+        (
+            (1, 2, 3),
+            (4,),
+            Bench(nodes(1, 2, 3, 4), nodes(1, 2, 4), nodes(3)),
+            ((1, 2, 4), ()),
+        ),
+        ((1, 2, 3), (), Bench(nodes(1, 2, 3), nodes(1, 2), nodes(3)), None),
+        ((1,), (), Bench((), ()), None),
+    ],
+)
+def test_voters_that_go(
+    voters: tuple[int, ...],
+    learners: tuple[int, ...],
+    bench: Bench,
+    wanted: tuple[tuple[int, ...], tuple[int, ...]] | None,
+) -> None:
+    current = Configuration(nodes(*voters), (), nodes(*learners))
+    expected = None if wanted is None else Wanted(nodes(*wanted[0]), nodes(*wanted[1]))
+    assert plan(current, bench) == expected
+
+
+def test_another_directory_is_another_member() -> None:
+    """Bug 13 of the list: member ids are never used again (multiraft A7)."""
+    first = member_of_directory(NodeId(7), "one")
+    assert first == member_of_directory(NodeId(7), "one")
+    assert node_of(first) == 7
+    assert incarnation_of(first) > 0
+    assert first != member_of_directory(NodeId(7), "two")
