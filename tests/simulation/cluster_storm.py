@@ -17,6 +17,7 @@ from corelane.wire.records import Producer
 from tests.simulation import storm_commits
 from tests.simulation.cluster import NODES, Cluster, SimNode
 from tests.simulation.storm_commits import Commits
+from tests.simulation.storm_transactions import COORDINATORS, Transactions
 from tests.unit.api.world import batch_of, produce_request
 
 PARTITIONS = 4
@@ -26,6 +27,8 @@ RECORD_BYTES = 900
 PRODUCE = 9
 FETCH = 12
 HEAL_MS = 14_000
+FIRST_OF_TRANSACTIONS = PARTITIONS + 1 + storm_commits.PARTITIONS
+"""The first raft group of their coordinators' partitions."""
 
 
 @record
@@ -53,6 +56,7 @@ class Storm:
         """Of each group: the newest term that was led, and how much was ever committed."""
         self.commits: dict[tuple[int, int, int], int] = {}
         self.commits_of_groups = Commits(self.cluster, PARTITIONS + 1)
+        self.transactions = Transactions(self.cluster, PARTITIONS, FIRST_OF_TRANSACTIONS)
         self.pending: list[Pending] = []
         self.acknowledged: list[tuple[int, bytes, int]] = []
         """Partition, value and offset."""
@@ -77,6 +81,8 @@ class Storm:
                 key = (node.number, node.boot, group)
                 assert index >= self.commits.get(key, 0), "a commit went back"
                 self.commits[key] = index
+                if isinstance(member, Partition):
+                    self.transactions.check(node, group, member)
                 if index >= log.first_index:
                     term = self.committed.setdefault((group, index), log.term_at(index))
                     assert term == log.term_at(index), f"group {group} committed {index} twice"
@@ -89,6 +95,8 @@ class Storm:
         cluster.create_topic(node, "t", PARTITIONS, segment_bytes=SEGMENT_BYTES)
         self.commits_of_groups = Commits(cluster, PARTITIONS + 1)
         self.commits_of_groups.create(node)
+        self.transactions = Transactions(cluster, PARTITIONS, FIRST_OF_TRANSACTIONS)
+        self.transactions.create(node)
         for _ in range(STEPS):
             cluster.go(self.chance.choice((1, 5, 20, 100, 300)))
             self._strike(self.chance.random())
@@ -101,7 +109,9 @@ class Storm:
         )
         return (
             f"{len(self.acknowledged)} acknowledged, "
-            f"{sum(self.commits_of_groups.acknowledged.values())} commits, highest term {terms}, "
+            f"{sum(self.commits_of_groups.acknowledged.values())} commits, "
+            f"{self.transactions.told_count} of {len(self.transactions.fates)} transactions "
+            f"committed, highest term {terms}, "
             f"{installed} logs begun anew"
         )
 
@@ -174,6 +184,7 @@ class Storm:
 
     def _collect(self) -> None:
         self.commits_of_groups.collect()
+        self.transactions.step()
         waiting, self.pending = self.pending, []
         for each in waiting:
             answer = each.node.receive(0, PRODUCE, each.conn) if each.node.is_up else None
@@ -208,12 +219,13 @@ class Storm:
 
     def _compare(self) -> None:
         cluster = self.cluster
-        for group in range(PARTITIONS + 1 + storm_commits.PARTITIONS):
+        for group in range(FIRST_OF_TRANSACTIONS + COORDINATORS):
             assert len(cluster.leaders(group)) == 1, f"group {group} has no leader"
             members = [node.members[group] for node in cluster.nodes.values()]
             ends = {(member.log.last_index, member.log.committed_index) for member in members}
             assert len(ends) == 1, f"replicas of group {group} end at {ends}"
         self.commits_of_groups.compare()
+        self.transactions.compare()
         folds = {node.shard.groups.cluster.encode() for node in cluster.nodes.values()}
         assert len(folds) == 1, "nodes know different clusters"
         for partition in range(PARTITIONS):

@@ -265,11 +265,13 @@ class OpenTransactions:
     # --- readers ---------------------------------------------------------------------------
 
     def last_stable_offset(self, high_watermark: Offset) -> Offset:
-        """Return the end of what a reader of committed records may see (O2)."""
+        """Return the end of what a reader of committed records may see (O2).
+
+        A checkpoint's or a snapshot's state may be of more than is known as committed again.
+        """
         for standing in self._open.values():
             assert standing.first_offset is not None
-            assert standing.first_offset < high_watermark
-            return max(standing.first_offset, self.start_offset)
+            return min(max(standing.first_offset, self.start_offset), high_watermark)
         return high_watermark
 
     def aborted_between(self, from_offset: Offset, upto_offset: Offset) -> list[Aborted]:

@@ -70,3 +70,12 @@ def test_parts_of_different_entries_are_refused() -> None:
     kept.producers.committed(Index(6))
     with pytest.raises(FoldError, match="same entries"):
         partition_fold.decode(kept.encode(), "orders", HOUR_MS)
+
+
+def test_a_state_that_is_ahead_of_the_high_watermark_is_cut_to_it() -> None:
+    """After a start: a checkpoint may be of more than the leader has said to be committed."""
+    kept = partition_fold.empty("orders", HOUR_MS).transactions
+    kept.appended(TransactionalBatch(Index(3), 5, 0, Offset(4), 1_000))
+    kept.committed(Index(3))
+    assert kept.last_stable_offset(Offset(3)) == 3
+    assert kept.last_stable_offset(Offset(9)) == 4
