@@ -85,6 +85,9 @@ def _node_problems(wish: Wish, cluster_id: str | None) -> list[str]:
         for core in cores
         if core.get("state", "serving") != "serving"
     ]
+    problems += [
+        f"core {core.get('core')}: {said}" for core in cores for said in core.get("damaged", [])
+    ]
     ready = ask(address, "/readyz")
     if ready.status != 200:
         told = ready.value.get("problems") if isinstance(ready.value, dict) else None

@@ -21,12 +21,13 @@ class Sender:
         self._producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True})
         self._count = 0
 
-    def send(self, topic: str, count: int) -> None:
+    def send(self, topic: str, count: int, padding: int = 0) -> None:
         """Send so many records, spread over the partitions."""
         for _ in range(count):
             self._count += 1
-            value = b"record %d" % self._count
-            self._producer.produce(topic, value, key=value, on_delivery=self._delivered)
+            key = b"record %d" % self._count
+            value = key.ljust(padding, b".")
+            self._producer.produce(topic, value, key=key, on_delivery=self._delivered)
             self._producer.poll(0)
 
     def finish(self) -> None:

@@ -54,7 +54,7 @@ class Storm:
         self.committed: dict[tuple[int, int], int] = {}
         self.highest: dict[int, tuple[int, int]] = {}
         """Of each group: the newest term that was led, and how much was ever committed."""
-        self.commits: dict[tuple[int, int, int], int] = {}
+        self.commits: dict[tuple[int, int, int, int], int] = {}
         self.commits_of_groups = Commits(self.cluster, PARTITIONS + 1)
         self.transactions = Transactions(self.cluster, PARTITIONS, FIRST_OF_TRANSACTIONS)
         self.pending: list[Pending] = []
@@ -78,7 +78,7 @@ class Storm:
                 self.highest[group] = (term, max(index, committed))
                 known = max(raft.durable_index, log.first_index - 1)
                 assert index <= known, "committed before it is durable here"
-                key = (node.number, node.boot, group)
+                key = (node.number, node.boot, group, log.renewed_lsn)  # repairs go back
                 assert index >= self.commits.get(key, 0), "a commit went back"
                 self.commits[key] = index
                 if isinstance(member, Partition):

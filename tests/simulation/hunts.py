@@ -15,10 +15,12 @@ from corelane.model.record import record
 from corelane.shard.shard import Shard
 from tests.simulation import (
     cluster_power,
+    cluster_rot,
     cluster_storm,
     node_storm,
     raft_changes,
     raft_cluster,
+    raft_losses,
     simulator,
     transaction_storm,
     world,
@@ -91,6 +93,19 @@ def _members(seed: int) -> Tally:
     with _calls((raft_cluster.Cluster, "_trouble")) as faults:
         run = raft_changes.run_seed(seed)
     return Tally(run.event_count, faults.n + run.changes + run.transfers)
+
+
+def _losses(seed: int) -> Tally:
+    with _calls((raft_cluster.Cluster, "_trouble")) as faults:
+        run = raft_losses.run_seed(seed)
+    return Tally(run.event_count, faults.n + run.losses)
+
+
+def _rot(seed: int) -> Tally:
+    with _calls((Shard, "step"), amount=_steps) as events:
+        storm = cluster_rot.RotStorm(seed)
+        storm.run()
+    return Tally(events.n, storm.flips_in_logs + storm.flips_in_segments)
 
 
 class _Struck(cluster_storm.Storm):
@@ -166,12 +181,14 @@ _STORAGE = f"tests.unit.storage.hunt --seeds 1 --actions {STORAGE_ACTIONS}"
 HUNTS: Final = (
     Hunt("raft_cluster", _raft, "tests.simulation.raft_cluster --trace --seed {seed}"),
     Hunt("raft_changes", _members, "tests.simulation.raft_changes --trace --seed {seed}"),
+    Hunt("raft_losses", _losses, "tests.simulation.raft_losses --trace --seed {seed}"),
     Hunt("cluster_storm", _cluster, "tests.simulation.cluster_storm --count 1 --seed {seed}"),
     Hunt(
         "transaction_storm",
         _transactions,
         "tests.simulation.transaction_storm --count 1 --seed {seed}",
     ),
+    Hunt("cluster_rot", _rot, "tests.simulation.cluster_rot --count 1 --seed {seed}"),
     Hunt("cluster_power", _power, "tests.simulation.cluster_power --count 1 --seed {seed}"),
     Hunt(
         "node_storm",

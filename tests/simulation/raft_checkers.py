@@ -91,6 +91,9 @@ class Checkers:
         node, disk = replica.node, replica.disk
         if message.term != disk.vote.term:
             raise ViolationError(f"{node} speaks, {disk.vote} is durable: {message}")
+        if isinstance(message, VoteAnswer | Vote | Appended):
+            spoken = self.spoken_terms.get(node, NO_TERM)
+            _check(message.term >= spoken, f"{node} spoke in term {spoken}, and now: {message}")
         self.spoken_terms[node] = max(self.spoken_terms.get(node, NO_TERM), message.term)
         match message:
             case Vote():
@@ -207,11 +210,13 @@ class Checkers:
     def after_start(self, replica: Replica) -> None:
         """A replica that comes back has not forgotten what it said (term and vote)."""
         node, group = replica.node, replica.group
+        self._last_seen[node] = (group.term, group.committed_index)
+        if replica.loss is not None:
+            return  # what it forgot it must not speak of; `_sent` and `MadeGood` look at that
         spoken = self.spoken_terms.get(node, NO_TERM)
         _check(group.term >= spoken, f"{node} spoke in term {spoken}, is back in {group.term}")
         voted = self.votes.get((group.term, node), group.voted_for)
         _check(voted == group.voted_for, f"{node} forgot its vote for {voted} in {group.term}")
-        self._last_seen[node] = (group.term, group.committed_index)
 
     def converged(self, replicas: Mapping[MemberId, Replica]) -> None:
         """At the end: the healed have one leader, equal logs, and everything committed."""
@@ -234,6 +239,8 @@ def _is_quorum(replica: Replica, members: Sequence[MemberId]) -> bool:
 
 def _holds(replica: Replica, index: int, entry: Entry) -> bool:
     log = replica.disk.log
+    if (index, entry) in replica.lost:
+        return True  # it was, and is yet to be had again
     if index < log.first_index:
         return True  # it was committed, or it would not have been trimmed
     return log.last_index >= index and log.entry_at(Index(index)) == entry

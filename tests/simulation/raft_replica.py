@@ -23,6 +23,7 @@ from corelane.raft.effects import (
     Committed,
     Effect,
     InstallSnapshot,
+    MadeGood,
     PersistVote,
     Send,
     SendSnapshot,
@@ -30,6 +31,7 @@ from corelane.raft.effects import (
     Truncate,
 )
 from corelane.raft.events import Campaign, Event, Received, Tick, VotePersisted
+from corelane.raft.loss import Loss
 from corelane.raft.membership import Configuration
 from corelane.raft.messages import Append, Message, Snapshot
 
@@ -226,6 +228,9 @@ class Replica:
         self.log = MemoryLog()
         self.writes: deque[Write] = deque()
         self.committed_kept = Index(0)
+        self.loss: Loss | None = None
+        self.lost: list[tuple[Index, Entry]] = []
+        """Entries that were durable here once, and rotted."""
         self._group: RaftGroup | None = None
         self._votes_unwritten: list[VoteNote] = []
         self._is_unwritten = False
@@ -245,7 +250,7 @@ class Replica:
         assert not self.is_up
         self.log = self.disk.log.copy()
         vote = self.disk.vote
-        hard = HardState(vote.term, vote.voted_for, self.committed_kept)
+        hard = HardState(vote.term, vote.voted_for, self.committed_kept, self.loss)
         config, base = self.config, self.log.base
         if base is not None:
             config = replace(
@@ -256,6 +261,8 @@ class Replica:
     def crash(self, survivors: int) -> None:
         """Lose everything that is not durable."""
         self.disk.crash(survivors)
+        if self._group is not None and self._group.recollection is None and not survivors % 2:
+            self.loss = None  # that it was made good was known to a checkpoint, too
         self._group = None
         self.writes.clear()
         self._votes_unwritten.clear()
@@ -346,6 +353,7 @@ class Replica:
                     self._install(effect.message)
                 case (
                     Committed()
+                    | MadeGood()
                     | BecameFollower()
                     | BecameCandidate()
                     | ChangeRefused()

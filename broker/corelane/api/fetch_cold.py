@@ -15,6 +15,7 @@ from corelane.shard.partition import Partition
 from corelane.shard.shard import Shard
 from corelane.storage.log_reads import ColdRead
 from corelane.storage.reading import ColdResult
+from corelane.storage.segments import Segment
 
 
 class Reader(Protocol):
@@ -57,7 +58,7 @@ def read_cold(reader: Reader, read: ColdRead, wanted: Wanted, *, is_first: bool)
     shard = reader.shard
 
     def answered(result: ColdResult) -> None:
-        _take(reader, result, wanted, limit)
+        _take(reader, read.segment, result, wanted, limit)
         reader.read_done()
 
     reader.reads_open += 1
@@ -68,7 +69,9 @@ def read_cold(reader: Reader, read: ColdRead, wanted: Wanted, *, is_first: bool)
         reader.reads_open -= 1  # answered empty: the client asks again
 
 
-def _take(reader: Reader, result: ColdResult, wanted: Wanted, bytes_max: int) -> None:
+def _take(
+    reader: Reader, segment: Segment, result: ColdResult, wanted: Wanted, bytes_max: int
+) -> None:
     """Cut what the disk returned to whole batches, from the one that holds the offset."""
     shard, partition, out = reader.shard, wanted.partition, wanted.out
     shard.counts.reads_cold_bytes += result.size_bytes
@@ -82,7 +85,7 @@ def _take(reader: Reader, result: ColdResult, wanted: Wanted, bytes_max: int) ->
         out.error = reader.unknown if gone else ErrorCode.NOT_LEADER_OR_FOLLOWER
         return
     if result.error:
-        shard.damage(partition, f"reading its segment failed with errno {result.error}")
+        shard.damage(partition, segment, f"reading its segment failed with errno {result.error}")
         out.error = ErrorCode.KAFKA_STORAGE_ERROR
         return
     parts, next_offset = _cut(shard, result, (wanted.offset, wanted.offset_max), bytes_max)

@@ -85,12 +85,12 @@ class TimeLookUp:
     def _read(self, cold: ColdRead, then: Callable[[bytes], None]) -> None:
         try:
             reading = self.shard.store.reading
-            reading.read_cold(self.partition.log, cold, partial(self._was_read, then))
+            reading.read_cold(self.partition.log, cold, partial(self._was_read, cold, then))
         except MemoryError:
             self.row.error_code = ErrorCode.REQUEST_TIMED_OUT
             self.done()
 
-    def _was_read(self, then: Callable[[bytes], None], result: ColdResult) -> None:
+    def _was_read(self, cold: ColdRead, then: Callable[[bytes], None], result: ColdResult) -> None:
         arena, partition = self.shard.arena, self.partition
         view = arena.view(result.chunk, result.position, 0 if result.error else result.size_bytes)
         data = bytes(view) + result.suffix
@@ -101,7 +101,7 @@ class TimeLookUp:
             self.begin()  # its file went meanwhile
         else:
             why = f"reading its segment failed with errno {result.error}"
-            self.shard.damage(partition, why)
+            self.shard.damage(partition, cold.segment, why)
             self.row.error_code = ErrorCode.KAFKA_STORAGE_ERROR
             self.done()
 

@@ -107,6 +107,13 @@ class LogConfig:
 
 
 @record
+class ReplicationConfig:
+    """Replicas that lag, and damage."""
+
+    scrub_bytes_per_second: int
+
+
+@record
 class FetchConfig:
     """Reading."""
 
@@ -157,6 +164,7 @@ class Config:
     storage: StorageConfig
     topics: TopicsConfig
     log: LogConfig
+    replication: ReplicationConfig
     fetch: FetchConfig
     producers: ProducersConfig
     groups: GroupsConfig
@@ -193,6 +201,7 @@ _SECTIONS: Final[dict[str, type[Any]]] = {
     "storage": StorageConfig,
     "topics": TopicsConfig,
     "log": LogConfig,
+    "replication": ReplicationConfig,
     "fetch": FetchConfig,
     "producers": ProducersConfig,
     "groups": GroupsConfig,

@@ -216,6 +216,14 @@ _LOG: Final = (
         "Also decompresses batches to check every record; costs CPU on compressed topics."),
 )
 
+_REPLICATION: Final = (
+    Key("corelane.scrub.bytes.per.second", "replication.scrub_bytes_per_second", 2 * limits.MIB,
+        "bytes/s", _LIVE,
+        "How fast each core reads its old segments again, to find damage before somebody needs"
+        " them; 0: never.",
+        0, limits.INT64_MAX),
+)
+
 _CLIENTS: Final = (
     Key("fetch.max.bytes", "fetch.bytes_max", 55 * limits.MIB, "bytes", _LIVE,
         "The most one Fetch is answered with (one whole batch is always allowed); as Kafka.",
@@ -296,7 +304,9 @@ _TRANSACTIONS: Final = (
 )
 # fmt: on
 
-KEYS: Final = _NODE + _NETWORK + _STORAGE + _TOPICS + _LOG + _CLIENTS + _GROUPS + _TRANSACTIONS
+KEYS: Final = (
+    _NODE + _NETWORK + _STORAGE + _TOPICS + _LOG + _REPLICATION + _CLIENTS + _GROUPS + _TRANSACTIONS
+)
 KEYS_BY_NAME: Final = {key.name: key for key in KEYS}
 HEADINGS: Final = {
     "node": "This machine",
@@ -304,6 +314,7 @@ HEADINGS: Final = {
     "storage": "Memory and the write-ahead log",
     "topics": "New topics",
     "log": "What a topic does unless its own configuration says other",
+    "replication": "Replicas that lag, and damage",
     "fetch": "Reading",
     "producers": "Idempotent producers",
     "groups": "Consumer groups",

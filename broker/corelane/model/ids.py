@@ -69,6 +69,7 @@ class RecordKind(IntEnum):
     MOVED = 37
     IMPORT = 38
     INSTALL = 39
+    RENEW = 40
 
 
 ENTRY_KIND_MAX: Final = 31

@@ -85,12 +85,15 @@ class ShardCounts:
         "produce_held",
         "reads_cold",
         "reads_cold_bytes",
+        "repairs_done",
         "request_us",
         "requests",
         "requests_malformed",
         "requests_timed_out",
+        "scrubbed_bytes",
         "segment_bytes",
         "segment_writes",
+        "segments_rotten",
         "sibling_bytes",
         "sibling_frames",
         "topic_bytes_in",
@@ -145,6 +148,9 @@ class ShardCounts:
         self.segment_bytes = 0
         self.reads_cold = 0
         self.reads_cold_bytes = 0
+        self.scrubbed_bytes = 0
+        self.segments_rotten = 0
+        self.repairs_done = 0
         self.checkpoints = 0
         self.trims = 0
         self.trimmed_bytes = 0
@@ -319,7 +325,13 @@ _LOG: Final = (
     Metric("corelane_partitions", _GAUGE, "partitions",
            "Partitions of the cluster.", merge=Merge.MAX),
     Metric("corelane_damaged_partitions", _GAUGE, "damaged",
-           "Partitions here that are not served because their files are damaged."),
+           "Replicas here that are damaged: being repaired from others, or offline."),
+    Metric("corelane_repairs_total", _COUNTER, "repairs_done",
+           "Damaged replicas here that have all again that they had lost."),
+    Metric("corelane_scrubbed_bytes_total", _COUNTER, "scrubbed_bytes",
+           "Bytes of old segments that were read again to see whether they are whole."),
+    Metric("corelane_scrub_damaged_total", _COUNTER, "segments_rotten",
+           "Damaged segments found that no other replica can repair."),
     Metric("corelane_raft_groups", _GAUGE, "groups",
            "Raft groups with a replica on this core.", _SHARD),
     Metric("corelane_raft_leaders", _GAUGE, "partitions_led",

@@ -55,7 +55,7 @@ _APPEND: Final = struct.Struct("<BIIQIQQHB")
 _CONFIGURATION: Final = struct.Struct("<QH")  # index, size
 _RUN: Final = struct.Struct("<QI")
 _APPENDED: Final = struct.Struct("<BIQQ")
-_REJECTED: Final = struct.Struct("<BIIQQI")
+_REJECTED: Final = struct.Struct("<BIIQQIB")
 _BEAT: Final = struct.Struct("<BIIQ")
 _BEAT_ANSWER: Final = struct.Struct("<BII")
 _BEAT_ROW: Final = struct.Struct("<QIQ")
@@ -79,7 +79,7 @@ def encode(message: Message) -> bytes:
             return _BEAT_ANSWER.pack(4, message.term, message.round)
         case AppendRejected():
             conflict = (message.prev_index, message.conflict_index, message.conflict_term)
-            return _REJECTED.pack(5, message.term, message.round, *conflict)
+            return _REJECTED.pack(5, message.term, message.round, *conflict, message.has_lost)
         case PreVote():
             last = (message.last_index, message.last_term)
             return _REQUEST.pack(6, message.term, message.round, *last)
@@ -227,13 +227,15 @@ def _decode_appended(data: bytes) -> Appended:
 
 
 def _decode_rejected(data: bytes) -> AppendRejected:
-    _, term, round_number, prev_index, conflict_index, conflict_term = _REJECTED.unpack(data)
+    _, term, round_number, prev_index, *conflict, has_lost = _REJECTED.unpack(data)
+    conflict_index, conflict_term = conflict
     _check(0 < term <= TERM_MAX, "term out of range")
     _check(prev_index <= INDEX_MAX, "index out of range")
     _check(conflict_index <= prev_index, "a conflict behind the entry asked for")
     _check(conflict_term <= term, "a conflict of a later term")
+    _check(has_lost <= 1, "neither lost nor kept")
     rejected = (Index(prev_index), Index(conflict_index), Term(conflict_term))
-    return AppendRejected(Term(term), round_number, *rejected)
+    return AppendRejected(Term(term), round_number, *rejected, has_lost == 1)
 
 
 def _decode_heartbeat(data: bytes) -> Heartbeat:

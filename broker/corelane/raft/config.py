@@ -6,6 +6,7 @@ from typing import Final, Protocol
 from corelane.model.ids import NO_MEMBER, NO_TERM, GroupId, Index, MemberId, Term
 from corelane.model.limits import MIB
 from corelane.model.record import record
+from corelane.raft.loss import Loss
 
 
 class Jitter(Protocol):
@@ -88,6 +89,8 @@ class HardState:
     term: Term = NO_TERM
     voted_for: MemberId = NO_MEMBER
     committed_index: Index = Index(0)
+    loss: Loss | None = None
+    """What of this and of the log was lost, and is not made good yet."""
 
 
 def check(config: RaftConfig) -> None:

@@ -18,6 +18,7 @@ Numbered invariants, cited by the tests and checked by the simulation after ever
 # performance-critical: see STYLE.md
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, assert_never
 
 from corelane.model.ids import Index, MemberId, Term
@@ -29,6 +30,7 @@ from corelane.raft.effects import (
     Committed,
     Effect,
     InstallSnapshot,
+    MadeGood,
     Send,
     SendSnapshot,
     Truncate,
@@ -277,6 +279,7 @@ class RaftGroup(Voting):
         if self.leader is not None:
             self._acknowledge(self.leader)
             self._commit_as_follower()
+            self._look_for_losses()
             return self._take_effects()
         return NOTHING
 
@@ -284,7 +287,7 @@ class RaftGroup(Voting):
         if self._leadership is not None:
             self._check_quorum(self._leadership)
             return
-        if self.leader is not None and self._contacts is not None:
+        if self.recollection is None and self.leader is not None and self._contacts is not None:
             deadline_ms = self._leader_seen_ms() + self._delay_ms
             if deadline_ms > self._now_ms:
                 self.deadline_ms = deadline_ms
@@ -294,6 +297,10 @@ class RaftGroup(Voting):
     # -- Messages -------------------------------------------------------------------------------
 
     def _receive(self, sender: MemberId, message: Message) -> None:
+        if self.recollection is not None and self.recollection.is_asking:
+            if isinstance(message, PreVoteAnswer):
+                self._on_term_told(sender, message)
+            return
         # Neither kind of request for a vote moves the term by itself.
         if message.term > self.term and not isinstance(message, PreVote | Vote):
             self._adopt(message.term)
@@ -327,9 +334,12 @@ class RaftGroup(Voting):
         if beat.term == self.term:
             self._follow(sender)
             # This replica acknowledged so much in this term, so it is the leader's log.
-            self._verified_index = Index(max(self._verified_index, beat.committed_index))
+            known = min(beat.committed_index, self._log.last_index)  # some of it may be lost
+            self._verified_index = Index(max(self._verified_index, known))
             self._leader_committed = Index(max(self._leader_committed, beat.committed_index))
             self._commit_as_follower()
+            if self.recollection is not None:
+                self._recollect()
         self._answer(sender, HeartbeatAnswer(self.term, beat.round))
 
     def _on_append(self, sender: MemberId, message: Append) -> None:
@@ -345,7 +355,9 @@ class RaftGroup(Voting):
         if prev_index > committed and (
             prev_index > log.last_index or log.term_at(prev_index) != message.prev_term
         ):
-            self._answer(sender, replication.rejection(log, self.term, message, committed))
+            rejected = replication.rejection(log, self.term, message, committed)
+            has_lost = self.recollection is not None and rejected.conflict_term == 0
+            self._answer(sender, replace(rejected, has_lost=has_lost))
             return
         if prev_index <= committed:
             agrees = replication.agrees_on_committed(log, message, committed)
@@ -406,6 +418,20 @@ class RaftGroup(Voting):
             self.committed_index = Index(committed)
             self.membership.committed(self.committed_index)
             self._effects.append(Committed(self.committed_index))
+            self._look_for_losses()
+
+    def _look_for_losses(self) -> None:
+        """End a loss that is made good (L2, L4)."""
+        lost = self.recollection
+        if lost is None or lost.is_asking:
+            return
+        if lost.are_votes_lost:
+            is_good = self.leader_committed_here
+        else:
+            is_good = lost.covers(self.durable_index, self._log.term_at(self.durable_index))
+        if is_good:
+            self.recollection = None
+            self._effects.append(MadeGood())
 
     # -- Leader ---------------------------------------------------------------------------------
 

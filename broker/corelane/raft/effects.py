@@ -120,6 +120,11 @@ class AppendConfiguration:
 
 
 @record
+class MadeGood:
+    """What this replica had lost it has again: it is as good as any (loss.py)."""
+
+
+@record
 class ChangeRefused:
     """The members stay as they are."""
 
@@ -148,4 +153,5 @@ Effect = (
     | TransferEnded
     | SendSnapshot
     | InstallSnapshot
+    | MadeGood
 )

@@ -87,7 +87,12 @@ class Leadership:
         """Take in that a follower's log differs from ours, unless that is long settled."""
         progress = self.followers[sender]
         progress.heard_ms = now_ms
-        if not progress.is_stale(answer.round, answer.prev_index):
+        if answer.has_lost and progress.match_index >= answer.conflict_index:
+            progress.forget()  # L5: whatever was counted stays so, and is there as L2 and L3 say
+            progress.back_up(answer.conflict_index)
+        elif answer.prev_index < progress.next_index and not progress.is_stale(
+            answer.round, answer.prev_index
+        ):  # what it has beyond that it does not say by itself
             progress.back_up(replication.next_after_rejection(self._log, answer))
         return progress
 

@@ -91,6 +91,7 @@ class AppendRejected:
 
     `conflict_term` is the term of its entry there and `conflict_index` the first entry it has of
     that term; 0 and the end of its log + 1 when it is too short (end of section 5.3).
+    `has_lost`: what it has acknowledged from `conflict_index` on it has no more (loss.py, L5).
     """
 
     term: Term
@@ -98,6 +99,7 @@ class AppendRejected:
     prev_index: Index
     conflict_index: Index
     conflict_term: Term
+    has_lost: bool = False
 
 
 @record

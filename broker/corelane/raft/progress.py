@@ -122,6 +122,10 @@ class Progress:
         self._inflight.clear()
         self.inflight_bytes = 0
 
+    def forget(self) -> None:
+        """The follower has lost what it acknowledged; `back_up` says from where on."""
+        self.match_index = Index(0)
+
     def begin_anew(self, now_ms: int) -> None:
         """A snapshot is sent: wait for its acknowledgement."""
         assert self.state is ProgressState.PROBE

@@ -24,6 +24,7 @@ from corelane.raft.effects import (
 from corelane.raft.election import Role, Round
 from corelane.raft.leadership import Leadership
 from corelane.raft.log_view import LogView
+from corelane.raft.loss import Recollection
 from corelane.raft.membership import Configuration, Membership
 from corelane.raft.messages import Message
 from corelane.raft.progress import ROUND_LIMIT
@@ -72,6 +73,7 @@ class GroupState:
         "leader",
         "may_lead",
         "membership",
+        "recollection",
         "role",
         "term",
         "truncations",
@@ -116,6 +118,9 @@ class GroupState:
         self._round: Round | None = None
         # Answers to a round begun before a crash must not fit one begun after it.
         self._round_number = jitter.randrange(ROUND_LIMIT)
+        self.recollection: Recollection | None = None
+        if hard.loss is not None:
+            self.recollection = Recollection(hard.loss, self._round_number)
         self._rounds_failed = 0
         self._is_transfer = False  # the round is one that the leader asked for
         self._held: dict[tuple[MemberId, type[Message]], Message] = {}
@@ -133,6 +138,11 @@ class GroupState:
     def configuration(self) -> Configuration:
         """Return the members of the group, by the latest configuration in the log."""
         return self.membership.current
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether this replica does not know yet which term it is in (loss.py, L3)."""
+        return self.recollection is not None and self.recollection.is_asking
 
     @property
     def self_id(self) -> MemberId:

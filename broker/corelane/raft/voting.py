@@ -7,13 +7,14 @@ Sections and figures: the extended Raft paper; the numbered invariants are at th
 
 from typing import Final
 
-from corelane.model.ids import NO_MEMBER, MemberId, Term
+from corelane.model.ids import NO_MEMBER, Index, MemberId, Term
 from corelane.raft import election
 from corelane.raft.effects import Send, TransferEnded
 from corelane.raft.election import Role, Round
 from corelane.raft.events import LeaderGone, VotePersisted
 from corelane.raft.leadership import Leadership
 from corelane.raft.messages import (
+    AppendRejected,
     PreVote,
     PreVoteAnswer,
     TimeoutNow,
@@ -40,6 +41,9 @@ class Voting(GroupState):
             self._settings, self._rank, self._rounds_failed, random_ms
         )
         if self.role is Role.CANDIDATE and not self.is_vote_durable:
+            return
+        if self.recollection is not None:
+            self._recollect()  # L1
             return
         if self._is_promised:
             return
@@ -112,10 +116,7 @@ class Voting(GroupState):
     def _on_pre_vote(self, sender: MemberId, request: PreVote) -> None:
         """Answer at once: a pre-vote binds nobody and restarts no timer (redpanda PR 11726)."""
         granted = (
-            request.term > self.term
-            and self._may_vote
-            and not self._hears_leader()
-            and election.is_up_to_date(request.last_index, request.last_term, self._log)
+            request.term > self.term and not self._hears_leader() and self._may_vote_for(request)
         )
         answer = PreVoteAnswer(self.term, request.round, granted)
         self._effects.append(Send(sender, answer))
@@ -128,10 +129,9 @@ class Voting(GroupState):
             self._adopt(request.term)
         granted = (
             request.term == self.term
-            and self._may_vote
             and (request.is_transfer or not self._is_promised)
             and self.voted_for in (NO_MEMBER, sender)
-            and election.is_up_to_date(request.last_index, request.last_term, self._log)
+            and self._may_vote_for(request)
         )
         if granted and self.voted_for == NO_MEMBER:
             self._enter(Role.FOLLOWER)
@@ -139,10 +139,39 @@ class Voting(GroupState):
             self._draw_delay()
         self._answer(sender, VoteAnswer(self.term, request.round, granted))
 
-    @property
-    def _may_vote(self) -> bool:
-        """Whether this replica knows any members: else it is new, or has lost what it promised."""
-        return bool(self.configuration.voters)
+    def _may_vote_for(self, request: PreVote | Vote) -> bool:
+        """Whether a candidate's log is good enough; who knows no members is new, and cannot say."""
+        if not self.configuration.voters:
+            return False
+        if not election.is_up_to_date(request.last_index, request.last_term, self._log):
+            return False
+        lost = self.recollection
+        return lost is None or lost.admits(request.last_index, request.last_term)
+
+    # -- A loss and what makes it good (loss.py) ------------------------------------------------
+
+    def _recollect(self) -> None:
+        """Ask the others for their terms (L3), or tell the leader what is missing (L5)."""
+        lost = self.recollection
+        assert lost is not None
+        if lost.is_asking:
+            question = PreVote(Term(self.term + 1), lost.round, Index(0), Term(0))
+            for node in lost.silent(self.configuration.members, self.self_id):
+                self._effects.append(Send(node, question))
+        elif self.leader is not None:
+            end = Index(self._log.last_index + 1)
+            missing = AppendRejected(self.term, 0, end, end, Term(0), has_lost=True)
+            self._answer(self.leader, missing)
+
+    def _on_term_told(self, sender: MemberId, answer: PreVoteAnswer) -> None:
+        """A pre-vote binds nobody, so the same question serves to hear of a term (L3)."""
+        lost = self.recollection
+        assert lost is not None
+        if answer.round != lost.round:
+            return
+        lost.told(sender, answer.term)
+        if not lost.silent(self.configuration.members, self.self_id):
+            self._adopt(lost.all_told(self.term))
 
     def _on_round_answer(self, sender: MemberId, answer: PreVoteAnswer | VoteAnswer) -> None:
         expected = Role.PRE_CANDIDATE if isinstance(answer, PreVoteAnswer) else Role.CANDIDATE
@@ -253,7 +282,7 @@ class Voting(GroupState):
         is_current = message.term == self.term and self.leader == sender
         if not is_current or self.role is not Role.FOLLOWER or not self.is_vote_durable:
             return
-        if not self.configuration.is_voter(self._config.self_id):
+        if not self.configuration.is_voter(self._config.self_id) or self.recollection is not None:
             return
         self._release()
         random_ms = self._jitter.randrange(self._settings.election_jitter_ms + 1)

@@ -191,6 +191,7 @@ class AdminPages:
             "partitions_led": round(numbers.get("partitions_led", 0)),
             "misrouted": round(misrouted),
             "loop_lag_ms": float(life.heartbeat.loop_lag_ms) if life else 0.0,
+            "damaged": list(life.heartbeat.damaged) if life else [],
             "restarts": core.restarts,
             "is_stale": not self._scraper.of(core).is_fresh,
         }
@@ -282,5 +283,6 @@ def _core_health(core: Core) -> dict[str, object]:
         "pid": life.pid if life else None,
         "restarts": core.restarts,
         "connections": life.connections if life else 0,
+        "damaged": list(life.heartbeat.damaged) if life else [],
         "up_s": None if ready_s is None else round(trio.current_time() - ready_s, 3),
     }

@@ -104,7 +104,8 @@ class CoreControl:
             self._loop.shard.counts.loop_lag_us.observe(lag_ns // 1000)
             offline, opening = self._stats.groups_offline(), self._stats.groups_opening()
             lag_ms = lag_ns // 1_000_000
-            self._send(Heartbeat(self._loop.connections, lag_ms, offline, opening))
+            damaged = self._stats.damaged_names()
+            self._send(Heartbeat(self._loop.connections, lag_ms, offline, opening, damaged))
             began_s = time.monotonic()
             await trio.sleep(HEARTBEAT_S)
             late_ns = int((time.monotonic() - began_s - HEARTBEAT_S) * 1e9)

@@ -180,7 +180,7 @@ class _Core:
                 "Raise corelane.arena.bytes, or give it a machine with more memory.",
                 failures.EXIT_CONFIG,
             ) from shortage
-        if CONTROLLER_GROUP in recovered.damaged:
+        if CONTROLLER_GROUP in recovered.damaged and config.peer is None:
             raise StartError(
                 f"cannot start core {spawn.core}",
                 f"the controller's log is damaged: {recovered.damaged[CONTROLLER_GROUP]}",

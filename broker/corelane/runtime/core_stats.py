@@ -62,6 +62,10 @@ class CoreStats:
         self._look()
         return self._offline
 
+    def damaged_names(self) -> tuple[str, ...]:
+        """Return what is said of replicas here that are being repaired."""
+        return self._shard.groups.repairs.names()
+
     def groups_opening(self) -> int:
         """Return how many groups here have had no leader for some heartbeats."""
         return self._opening_long
@@ -70,7 +74,10 @@ class CoreStats:
         """Look at every group now and then: there may be many."""
         if self._beats % LOOK_EVERY_BEATS == 0:
             members = self._shard.groups.members
-            self._offline = sum(member.is_damaged for member in members.values())
+            repairs = self._shard.groups.repairs.open
+            self._offline = sum(
+                member.is_damaged and group not in repairs for group, member in members.items()
+            )
             opening = {
                 int(group)
                 for group, member in members.items()
@@ -95,7 +102,9 @@ class CoreStats:
         gauges.partitions = sum(len(topic.partitions) for topic in topics)
         gauges.groups = len(shard.groups.members)
         gauges.partitions_led = sum(member.serves for member in members)
-        gauges.damaged = sum(member.is_damaged for member in members)
+        repairs = shard.groups.repairs.open
+        offline = sum(member.is_damaged and member.group not in repairs for member in members)
+        gauges.damaged = offline + len(repairs)
         gauges.producers = sum(len(member.producers) for member in members)
         gauges.segments = sum(len(member.log.segments.items) for member in members)
         gauges.arena_bytes = self._arena.bytes_in_use

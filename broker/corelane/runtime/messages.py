@@ -98,6 +98,8 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
     groups_offline: int
     groups_opening: int = 0
     """Without a leader for some heartbeats."""
+    damaged: tuple[str, ...] = ()
+    """Replicas that are being repaired, or cannot be: some of them, by name."""
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):

@@ -131,6 +131,10 @@ class Controller(Member):
             self._led_term = raft.term
             self.follower.took_lead()
 
+    def renewed(self, fold: bytes) -> None:
+        del fold  # it is this one
+        self._start_index = min(self._start_index, self.log.last_index)
+
     def truncated(self, from_index: Index) -> None:
         self._start_index = min(self._start_index, Index(from_index - 1))
 

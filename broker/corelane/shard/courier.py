@@ -24,6 +24,7 @@ from corelane.raft.replication import term_in
 from corelane.shard.effects import Part
 from corelane.shard.member import Member
 from corelane.storage.entries import ColdEntries, MemoryEntries
+from corelane.storage.segments import Segment
 from corelane.storage.shipping import EntriesRead
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
 _ALL_BYTES: Final = 1 << 62
 
-Damaged = Callable[[Member, int], None]
-"""Told that a segment of a group cannot be read, and the errno."""
+Damaged = Callable[[Member, Segment, int], None]
+"""Told which segment of a group cannot be read, and the errno."""
 
 
 class Put(Protocol):
@@ -104,11 +105,13 @@ class Couriers:
             waiting[0] = message
         limited = replace(cold, bytes_max=1 << 20)
         try:
-            self._store.shipping.read(member.log, limited, partial(self._arrived, member, to))
+            self._store.shipping.read(
+                member.log, limited, partial(self._arrived, member, to, cold.segment)
+            )
         except MemoryError:
             del self._waiting[key]  # raft asks again with the next heartbeat
 
-    def _arrived(self, member: Member, to: MemberId, read: EntriesRead) -> None:
+    def _arrived(self, member: Member, to: MemberId, segment: Segment, read: EntriesRead) -> None:
         """Send what was read, then what waits behind it."""
         key = (member.group, to)
         waiting = self._waiting.get(key)
@@ -123,7 +126,7 @@ class Couriers:
             self._store.arena.release(read.chunk)
             self._waiting.pop(key, None)
             if read.error:
-                self._damaged(member, read.error)
+                self._damaged(member, segment, read.error)
             return
         assert message is not None
         assert waiting is not None

@@ -57,6 +57,7 @@ from corelane.shard.peering import Peering
 from corelane.shard.peers.leads import Lead
 from corelane.shard.reads import Reads
 from corelane.shard.registration import Registration
+from corelane.shard.repairs import Repairs
 from corelane.shard.residence import Residence
 from corelane.shard.siblings import Siblings
 from corelane.shard.transaction_desk import TransactionDesk
@@ -101,6 +102,7 @@ class Groups:
         self.id_blocks = IdBlocks(shard, self)
         self.moves = Moves(shard, self)
         self.residence = Residence(shard, self)
+        self.repairs = Repairs(shard, self)
         self._controller: Controller | None = None
         self.cluster = Cluster()
         self._has_fold = False
@@ -152,9 +154,14 @@ class Groups:
             return  # the fold comes from core 0
         if CONTROLLER_GROUP in self.opening.damaged:
             # What topics there are is not known: to lead would be to drop those that are missing.
+            if self.repairs.found_in_log(self.controller, self.opening.damaged[CONTROLLER_GROUP]):
+                return
             self.controller.is_damaged = True
             why = self.opening.damaged[CONTROLLER_GROUP]
             self.shard.log(40, f"the controller's log is damaged, offline: {why}")
+            return
+        if self.controller.log.loss is not None and self.repairs.may_repair(self.controller):
+            self.repairs.resumed(self.controller)
             return
         if self.opening.stands_first(self.controller):
             self.controller.campaign(self.shard.now_ms)

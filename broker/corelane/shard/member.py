@@ -19,6 +19,7 @@ from corelane.raft.effects import (
     Committed,
     Effect,
     InstallSnapshot,
+    MadeGood,
     PersistVote,
     Send,
     SendSnapshot,
@@ -191,6 +192,9 @@ class Member:
                     self._send_snapshot(effect)
                 case InstallSnapshot():
                     self._install(effect.message)
+                case MadeGood():
+                    self.log.loss = None
+                    self.log.store.checkpointing.wanted = True  # or a start would not know it
                 case ChangeRefused() | TransferEnded():
                     self.refused(effect)
                 case _:
@@ -279,6 +283,9 @@ class Member:
     def prepared(self, snapshot: PrefixSnapshot) -> Callable[[], None]:
         """Return what takes over the fold of *snapshot*; raises LayoutError where it is none."""
         raise LayoutError("this group has no snapshots")
+
+    def renewed(self, fold: bytes) -> None:
+        """The log went back, damaged; *fold* is of what was committed, and may be ahead of it."""
 
     def truncated(self, from_index: Index) -> None:
         """Forget the uncommitted entries from *from_index* on."""

@@ -73,7 +73,9 @@ class Opening:
                 settings=settings_of(shard.config.config),
                 contacts=None if peering is None else peering.contacts,
             ),
-            HardState(log.term, log.voted_for, log.committed_index),
+            HardState(
+                log.term, log.voted_for, log.committed_index, self._groups.repairs.loss_of(log)
+            ),
             log,
             shard.config.random,
             shard.now_ms,
@@ -137,7 +139,11 @@ class Opening:
         if not partition.is_opening:
             self.count -= 1  # whoever leads it, this replica does its part
         if group in self.damaged:
-            self._is_damaged(partition)
+            if not groups.repairs.found_in_log(partition, self.damaged[group]):
+                self._is_damaged(partition)
+            return
+        if log.loss is not None and groups.repairs.may_repair(partition):
+            groups.repairs.resumed(partition)
             return
         if groups.peering is not None:
             groups.peering.came(partition)

@@ -368,6 +368,10 @@ class Partition(Member):
         self.transactions = kept.transactions
         self.trim_index, self.trim_offset = Index(0), self.log.start_offset
 
+    def renewed(self, fold: bytes) -> None:
+        expiration_ms = self.producers.id_expiration_ms
+        self._begin_anew(partition_fold.decode(fold, self.topic.name, expiration_ms))
+
     def truncated(self, from_index: Index) -> None:
         self.producers.truncated(from_index)
         self.transactions.truncated(from_index)

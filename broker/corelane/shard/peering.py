@@ -43,7 +43,6 @@ from corelane.shard.effects import Part
 from corelane.shard.homecoming import Homecoming
 from corelane.shard.inquiries import is_answer, is_inquiry
 from corelane.shard.member import Member
-from corelane.shard.partition import Partition
 from corelane.shard.peers.data_link import Address
 from corelane.shard.peers.events import (
     Called,
@@ -68,6 +67,7 @@ from corelane.shard.peers.peers import Peers, PeersConfig
 from corelane.shard.peers.watch import Watch
 from corelane.shard.reassigning import Reassigning
 from corelane.shard.vigil import ELECTION_TIMEOUT_MS, SWEEP_MS, Vigil, takes_part
+from corelane.storage.segments import Segment
 
 if TYPE_CHECKING:
     from corelane.shard.groups import Groups
@@ -206,9 +206,10 @@ class Peering:
 
     def came(self, member: Member) -> None:
         """A member is here: it answers for its durable term, and looks for its leader."""
-        self.term_durable(member, member.raft.term)
         member.raft.may_lead = self.duties.may_lead
         self._vigil.awake(member)
+        if not member.raft.is_asking:
+            self.term_durable(member, member.raft.term)
 
     def left(self, group: GroupId) -> None:
         """A member is here no more."""
@@ -283,12 +284,11 @@ class Peering:
         address = Address(member.group, member.raft.self_id, to)
         link.put(self._shard.now_ms, address, message, payload, chunks)
 
-    def _damaged(self, member: Member, error: int) -> None:
-        """A leader cannot read what it committed: it leads no more, and says so."""
-        if isinstance(member, Partition):
-            self._shard.damage(member, f"a segment cannot be read (errno {error})")
-        if member.raft.is_leader:
-            member.perform(member.raft.step_down())
+    def _damaged(self, member: Member, segment: Segment, error: int) -> None:
+        """A leader cannot read what it committed: it is to lead no more."""
+        self._groups.repairs.found_in_segment(
+            member, segment, f"{segment.path(segment.log)} cannot be read (errno {error})"
+        )
 
     # --- what members hear ---
 
@@ -441,6 +441,7 @@ class Peering:
         self.duties.turn()
         self.homecoming.turn()
         self._reassigning.turn()
+        self._groups.repairs.turn()
         self.calls.turn()
         if now_ms >= self._hurry_at_ms:
             self._hurry_at_ms = NEVER_MS

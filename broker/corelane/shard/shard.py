@@ -50,9 +50,11 @@ from corelane.shard.peers.events import (
 )
 from corelane.shard.pushing import Pushing
 from corelane.shard.retention import Retention
+from corelane.shard.scrub import Scrub
 from corelane.storage.effects import DiskDone
 from corelane.storage.news import NOTHING
 from corelane.storage.recovery import Recovered
+from corelane.storage.segments import Segment
 from corelane.wire.errors import DecodeError
 from corelane_native import Arena
 
@@ -112,6 +114,7 @@ class Shard:
         self.retention = Retention(self)
         self.pushing = Pushing(self)
         self.checkpoint_timer = CheckpointTimer(self)
+        self.scrub = Scrub(self)
 
     # --- the border of the deterministic world ---
 
@@ -217,8 +220,10 @@ class Shard:
         else:
             self.effects.append(Close(connection.conn, reason))
 
-    def damage(self, partition: Partition, why: str) -> None:
-        """Take a partition offline whose files cannot be read; everything else is served."""
+    def damage(self, partition: Partition, segment: Segment, why: str) -> None:
+        """Have a partition repaired whose file cannot be read; offline where nobody can."""
+        if self.groups.repairs.found_in_segment(partition, segment, why):
+            return
         if not partition.is_damaged and not partition.is_dropped:
             partition.is_damaged = True
             partition.topic.changed()

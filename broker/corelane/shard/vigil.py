@@ -90,6 +90,8 @@ class Vigil:
         raft = member.raft
         if self._awake.get(member.group) is not member or raft.leader is None:
             return
+        if raft.recollection is not None:
+            return  # it has something to say (raft/loss.py, L5)
         if not raft.is_leader:
             heard = [each.heard for each in self._peers.sessions(node_of(raft.leader))]
             roll = _listing(heard, member.group, raft.term, raft.leader)

@@ -8,10 +8,12 @@ C4. Of two slots the valid one with the higher sequence counts; the other one is
 """
 
 import struct
+from dataclasses import replace
 from typing import Final
 
 from corelane.model.ids import Index, Lsn, MemberId, Offset, Term
 from corelane.model.record import record
+from corelane.raft.loss import Loss
 from corelane.storage.group_log import GroupLog, LogState
 from corelane.storage.layout import (
     Descriptor,
@@ -23,7 +25,8 @@ from corelane.storage.layout import (
 from corelane.storage.segments import Segment, Segments, Stream
 from corelane_native import crc32c
 
-MAGIC: Final = b"CLCKPT02"
+MAGIC: Final = b"CLCKPT03"
+MAGIC_WITHOUT_LOSS: Final = b"CLCKPT02"
 MAGIC_WITHOUT_CONFIGURATIONS: Final = b"CLCKPT01"
 _HEAD: Final = struct.Struct("<8sQQII")
 _BODY: Final = struct.Struct("<QQII")
@@ -31,6 +34,8 @@ _ROW: Final = struct.Struct("<IqqQqqQqqqQQIIII")
 _START: Final = struct.Struct("<qQq")
 _CONFIGURATIONS: Final = struct.Struct("<I")
 _CONFIGURATION: Final = struct.Struct("<QI")
+_LOSS: Final = struct.Struct("<QQqB7x")
+_NO_LOSS, _ENTRIES_LOST, _VOTES_LOST = 0, 1, 2
 _SEGMENT: Final = struct.Struct("<QqQQQqqQqQqB7x")
 SLOTS: Final = ("checkpoint.0", "checkpoint.1")
 
@@ -63,6 +68,9 @@ class GroupImage:
     segments: list[SegmentImage]
     damage: str
     """Why the group is offline; empty for a healthy one."""
+    loss: Loss | None = None
+    renewed_lsn: Lsn = Lsn(0)
+    """Of the last RENEW record that is in this row (D3)."""
 
 
 @record
@@ -95,10 +103,11 @@ def image_of(log: GroupLog, applied_index: Index, blob: bytes) -> GroupImage:
         log.first_index, log.first_term, log.start_offset, log.max_timestamp, starts,
         log.configured.upto(log.flushed_index),
     )  # fmt: skip
-    segments = [_image(segment) for segment in log.segments.items]
+    segments = [segment_image(segment) for segment in log.segments.items]
     return GroupImage(
-        log.descriptor, state, log.tail_lsn, applied_index, blob, segments, log.damage
-    )
+        log.descriptor, state, log.tail_lsn, applied_index, blob, segments, log.damage, log.loss,
+        log.renewed_lsn,
+    )  # fmt: skip
 
 
 def segments_of(image: GroupImage, tail: Tail) -> Segments:
@@ -120,7 +129,8 @@ def segments_of(image: GroupImage, tail: Tail) -> Segments:
     return segments
 
 
-def _image(segment: Segment) -> SegmentImage:
+def segment_image(segment: Segment) -> SegmentImage:
+    """Return what a row says of a segment."""
     return SegmentImage(
         segment.base_index, segment.base_offset, segment.log.frontier, segment.rows.frontier,
         segment.control.frontier, segment.max_timestamp, segment.first_timestamp,
@@ -144,7 +154,16 @@ def encode_image(image: GroupImage) -> bytes:
     configured = [_CONFIGURATIONS.pack(len(state.configurations))]
     for index, payload in state.configurations:
         configured += (_CONFIGURATION.pack(index, len(payload)), payload)
-    return b"".join((head, descriptor, image.blob, *starts, *rows, damage, *configured))
+    lost = _encode_loss(image)
+    return b"".join((head, descriptor, image.blob, *starts, *rows, damage, *configured, lost))
+
+
+def _encode_loss(image: GroupImage) -> bytes:
+    loss = image.loss
+    if loss is None:
+        return _LOSS.pack(image.renewed_lsn, 0, 0, _NO_LOSS)
+    kind = _VOTES_LOST if loss.are_votes_lost else _ENTRIES_LOST
+    return _LOSS.pack(image.renewed_lsn, loss.last_index, loss.last_term, kind)
 
 
 def _encode_segment(segment: SegmentImage) -> bytes:
@@ -171,7 +190,7 @@ def decode(data: bytes) -> Checkpoint:
     if len(data) < _HEAD.size:
         raise LayoutError("shorter than its header")
     magic, sequence, body_bytes, body_crc, head_crc = _HEAD.unpack_from(data)
-    if magic not in {MAGIC, MAGIC_WITHOUT_CONFIGURATIONS}:
+    if magic not in {MAGIC, MAGIC_WITHOUT_LOSS, MAGIC_WITHOUT_CONFIGURATIONS}:
         raise LayoutError(f"starts with {magic!r}, not {MAGIC!r}")
     if crc32c(data[:28]) != head_crc:
         raise LayoutError("the header's checksum is wrong")
@@ -183,8 +202,10 @@ def decode(data: bytes) -> Checkpoint:
     groups = []
     for _ in range(count):
         image, at = decode_image(body, at)
-        if magic == MAGIC:
+        if magic != MAGIC_WITHOUT_CONFIGURATIONS:
             at = decode_configurations(body, at, image)
+        if magic == MAGIC:
+            image, at = decode_loss(body, at, image)
         groups.append(image)
     return Checkpoint(sequence, Lsn(replay_lsn), Lsn(durable_lsn), generation, groups)
 
@@ -238,3 +259,12 @@ def decode_configurations(body: bytes, at: int, image: GroupImage) -> int:
         image.state.configurations.append((Index(index), body[at : at + size]))
         at += size
     return at
+
+
+def decode_loss(body: bytes, at: int, image: GroupImage) -> tuple[GroupImage, int]:
+    """Return *image* with the loss that is told of at *at*, and where that ends."""
+    renewed_lsn, last_index, last_term, kind = _LOSS.unpack_from(body, at)
+    loss = None
+    if kind != _NO_LOSS:
+        loss = Loss(Index(last_index), Term(last_term), kind == _VOTES_LOST)
+    return replace(image, loss=loss, renewed_lsn=Lsn(renewed_lsn)), at + _LOSS.size

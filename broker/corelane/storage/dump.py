@@ -220,10 +220,17 @@ def _installed(payload: bytes) -> str:
     return f"{_owned(encode_descriptor(image.descriptor))}, anew behind {image.state.flushed_index}"
 
 
+def _renewed(payload: bytes) -> str:
+    image = Parcel.decode(payload).image
+    owned = _owned(encode_descriptor(image.descriptor))
+    return f"{owned}, back to {image.state.flushed_index}: {image.loss}"
+
+
 _NOTES: Final[dict[int, Callable[[bytes], str]]] = {
     RecordKind.OWN: _owned,
     RecordKind.IMPORT: _imported,
     RecordKind.INSTALL: _installed,
+    RecordKind.RENEW: _renewed,
     RecordKind.DROP: lambda payload: f"revision {decode_revision(payload)}",
     RecordKind.MOVED: lambda payload: f"revision {decode_revision(payload)}",
 }

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from corelane.model.ids import Index, Lsn, MemberId, Offset, Position, RecordKind, Term
 from corelane.model.record import record
 from corelane.raft import membership
+from corelane.raft.loss import Loss
 from corelane.storage import receiving
 from corelane.storage.chunks import Chunk
 from corelane.storage.configurations import Configurations, Configured
@@ -84,6 +85,8 @@ class GroupLog(LogReads):
         self.is_leaving = False  # for another core: nothing is appended, the last segment closed
         self.tail_lsn = Lsn(0)
         self.last_lsn = Lsn(0)  # of anything this group put
+        self.renewed_lsn = Lsn(0)  # of the last RENEW record
+        self.loss: Loss | None = None  # what it says is not made good yet
         self._begin(state)
 
     def _begin(self, state: LogState) -> None:

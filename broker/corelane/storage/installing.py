@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Final
 
 from corelane.model.ids import Index, Lsn, Offset, RecordKind, Term
 from corelane.model.record import record
-from corelane.storage.checkpoint import GroupImage
+from corelane.raft.loss import Loss
+from corelane.storage.checkpoint import GroupImage, segment_image
 from corelane.storage.configurations import CONFIGURATION_BYTES_MAX, Configured
 from corelane.storage.group_log import GroupLog, LogState
 from corelane.storage.layout import BLOCK_BYTES, NO_TIMESTAMP, Descriptor, LayoutError, Tail
 from corelane.storage.parcel import Parcel
+from corelane.storage.segments import Segment
 from corelane.storage.wal import WalFullError
 from corelane_native import address_of
 
@@ -115,6 +117,20 @@ def state_of(snapshot: PrefixSnapshot, log: GroupLog) -> LogState:
     )  # fmt: skip
 
 
+@record
+class Beginning:
+    """What a log begins anew with."""
+
+    kind: RecordKind
+    descriptor: Descriptor
+    state: LogState
+    applied: Index
+    fold: bytes
+    segments: list[Segment]
+    tail: Tail
+    loss: Loss | None
+
+
 class Installing:
     """The logs of a core that have begun anew, while files of what they were are still there."""
 
@@ -127,32 +143,45 @@ class Installing:
         assert snapshot.last_index > log.committed_index, "N2"
         assert snapshot.last_term <= log.term, "raft has the term on disk first"
         state = state_of(snapshot, log)
-        return self.begin_anew(log, log.descriptor, state, snapshot.applied_index, snapshot.fold)
+        nothing = Tail(b"", b"", b"")
+        beginning = Beginning(
+            RecordKind.INSTALL, log.descriptor, state, snapshot.applied_index, snapshot.fold,
+            [], nothing, log.loss,
+        )  # fmt: skip
+        return self.begin_anew(log, beginning)
 
-    def begin_anew(
-        self, log: GroupLog, descriptor: Descriptor, state: LogState, applied: Index, fold: bytes
-    ) -> Lsn:
-        """Put the INSTALL record, and make *log* what it says."""
-        store, wal = self._store, self._store.wal
+    def begin_anew(self, log: GroupLog, beginning: Beginning) -> Lsn:
+        """Put the record, and make *log* what it says."""
+        store, wal, state = self._store, self._store.wal, beginning.state
         assert store.groups[log.group] is log
         assert not log.is_leaving, "the other core would not know"
-        image = GroupImage(descriptor, state, Lsn(0), applied, fold, [], "")
-        payload = Parcel(image, Tail(b"", b"", b"")).encode()
+        kept = beginning.segments
+        image = GroupImage(
+            beginning.descriptor, state, Lsn(0), beginning.applied, beginning.fold,
+            [segment_image(each) for each in kept], "", beginning.loss, log.renewed_lsn,
+        )  # fmt: skip
+        payload = Parcel(image, beginning.tail).encode()
         if len(payload) > store.settings.wal_file_bytes - 2 * BLOCK_BYTES:
             raise LayoutError("the group's state does not fit a file of the write-ahead log")
         if not wal.has_room(len(payload)):
             raise WalFullError
         lsn, _chunk, _position = wal.put(
-            RecordKind.INSTALL, state.flushed_term, log.group, state.flushed_index,
+            beginning.kind, state.flushed_term, log.group, state.flushed_index,
             state.flushed_offset, (address_of(payload), len(payload)),
         )  # fmt: skip
-        paths = [path for segment in log.segments.items for path in segment.paths]
-        if log.is_flushing:  # it makes files, perhaps
-            last = log.segments.items[-1]
-            paths += [last.path(s) for s in last.streams if not s.frontier]
-        log.descriptor = descriptor
-        log.begin_anew(replace(state, term_starts=[*state.term_starts]), applied, lsn)
-        wal.note_entry(log, log.last_index, log.truncations)
+        gone = [segment for segment in log.segments.items if segment not in kept]
+        paths = [path for segment in gone for path in segment.paths]
+        if log.is_flushing and gone:  # it makes files, perhaps
+            paths += [gone[-1].path(s) for s in gone[-1].streams if not s.frontier]
+        log.descriptor = beginning.descriptor
+        log.begin_anew(replace(state, term_starts=[*state.term_starts]), beginning.applied, lsn)
+        for segment in kept:
+            log.segments.append(segment)
+        log.loss = beginning.loss
+        if beginning.kind == RecordKind.RENEW:
+            log.renewed_lsn = lsn
+        if log.last_index:
+            wal.note_entry(log, log.last_index, log.truncations)
         store.checkpointing.touched(log)
         self._put.append((lsn, log, paths))
         return lsn
@@ -172,7 +201,8 @@ class Installing:
 
     def _delete(self, log: GroupLog, paths: list[str]) -> None:
         """No row that counts names any file of the group now: the new log has written none."""
-        assert all(not segment.paths for segment in log.segments.items) or log.is_dropped
+        there = {path for segment in log.segments.items for path in segment.paths}
+        assert not there.intersection(paths) or log.is_dropped
         more = self._store.take_unlinks(log.descriptor.directory + "/")
         if paths or more:
             self._store.unlink([*paths, *more])

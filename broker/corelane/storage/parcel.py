@@ -15,6 +15,7 @@ from corelane.storage.checkpoint import (
     SegmentImage,
     decode_configurations,
     decode_image,
+    decode_loss,
     encode_image,
     image_of,
 )
@@ -62,6 +63,8 @@ class Parcel:
             image, end = decode_image(data, _ROW_BYTES.size)
             if end < _ROW_BYTES.size + row_bytes:  # else from before there were any
                 end = decode_configurations(data, end, image)
+            if end < _ROW_BYTES.size + row_bytes:
+                image, end = decode_loss(data, end, image)
         except (struct.error, UnicodeDecodeError) as fault:
             raise LayoutError(f"a parcel is malformed: {fault}") from fault
         if end != _ROW_BYTES.size + row_bytes:

@@ -205,6 +205,8 @@ class Replay:
         builder = self.builders.get(found.group)
         if builder is None or found.kind in _MAKERS:
             return False
+        if found.lsn < builder.image.renewed_lsn:
+            return True  # of what the row's log is not any more (D1)
         is_next = found.index <= builder.last_index + 1
         return not is_entry(found.kind) or is_next or bool(builder.damage)
 
@@ -217,7 +219,9 @@ class Replay:
             is_needed = found.lsn == builder.image.tail_lsn
         elif found.kind == RecordKind.INSTALL:
             is_needed = found.index > builder.image.state.flushed_index
-        elif found.kind in _ENDERS:
+        elif found.kind == RecordKind.RENEW:
+            is_needed = found.lsn > builder.image.renewed_lsn or found.lsn == builder.image.tail_lsn
+        elif found.kind in _ENDERS or found.lsn < builder.image.renewed_lsn:
             is_needed = False  # who ended the group does so again when it is found here
         if is_needed and not builder.damage:
             builder.damage = f"record {found.lsn} at {path}:{found.payload_at} is damaged"
@@ -272,6 +276,8 @@ class Replay:
                 builder.tail = decode_tail(bytes(payload))
         elif kind == RecordKind.INSTALL:
             self._install(found, bytes(payload))
+        elif kind == RecordKind.RENEW:
+            self._renew(found, bytes(payload))
         elif kind in _ENDERS:
             if builder.image.descriptor.revision <= decode_revision(bytes(payload)):  # M4
                 del self.builders[found.group]
@@ -299,10 +305,23 @@ class Replay:
         """Begin a group anew, or, where its row is newer, void what came before (N1)."""
         image = Parcel.decode(payload).image
         builder = self.builders[found.group]
-        if image.state.flushed_index > builder.image.state.flushed_index:
+        is_older = found.lsn <= builder.image.renewed_lsn
+        if image.state.flushed_index > builder.image.state.flushed_index and not is_older:
             self.builders[found.group] = GroupBuilder(replace(image, tail_lsn=found.lsn))
         else:
             builder.begin_anew()
+
+    def _renew(self, found: WalRecord, payload: bytes) -> None:
+        """Have a group go back, unless its row was made after that (D3)."""
+        parcel = Parcel.decode(payload)
+        builder = self.builders[found.group]
+        if found.lsn > builder.image.renewed_lsn:
+            image = replace(parcel.image, tail_lsn=found.lsn, renewed_lsn=found.lsn)
+            builder = self.builders[found.group] = GroupBuilder(image)
+        else:
+            builder.begin_anew()
+        if builder.image.tail_lsn == found.lsn:
+            builder.tail = parcel.tail
 
     def _entry(self, found: WalRecord, payload: memoryview, builder: GroupBuilder) -> Entry:
         """Copy a payload into the arena, unless the segments have the entry already."""
@@ -483,6 +502,7 @@ def _build(store: CoreStore, builder: GroupBuilder) -> GroupLog:
     log.voted_for = builder.voted_for if log.term == builder.term else MemberId(-1)
     log.is_dirty = bool(entries)
     log.damage = builder.damage
+    log.loss, log.renewed_lsn = image.loss, image.renewed_lsn
     is_controller = (
         log.group == CONTROLLER_GROUP
     )  # a core whose controller is damaged serves nobody

@@ -5,10 +5,12 @@ entries from that one on, and no other group loses anything. Every file is copie
 `repair-<n>/` before its first change. May be run again after a crash.
 """
 
+from dataclasses import replace
 from typing import Final
 
-from corelane.model.ids import CONTROLLER_GROUP, GroupId, Lsn, RecordKind
+from corelane.model.ids import CONTROLLER_GROUP, GroupId, Index, Lsn, RecordKind, Term
 from corelane.model.record import record
+from corelane.raft.loss import Loss
 from corelane.storage import checkpoint
 from corelane.storage.checkpoint import Checkpoint, GroupImage
 from corelane.storage.disk import Disk
@@ -31,6 +33,8 @@ from corelane_native import crc32c
 
 SOMEBODY: Final = 2**31 - 1
 """Who a lost vote may have been for: in that term nobody else gets it."""
+
+EVERYTHING: Final = Loss(Index(0), Term(0), are_votes_lost=True)
 
 EMPTY_LOG: Final = f"{WAL_DIRECTORY}/00000001.wal"
 
@@ -131,9 +135,11 @@ def repair(disk: Disk) -> RepairReport:
     copies = Copies(disk)
     cut: list[str] = []
     found = newest_checkpoint(disk)
+    is_log_cut = False
     try:
         _check(disk, found)
     except CorruptWalError:
+        is_log_cut = True
         cut += [*_cut_log(copies, found), TOPICS_MAY_GO]
     start = _without_claims(found)
     damaged = _damaged(_check(disk, start))
@@ -145,8 +151,11 @@ def repair(disk: Disk) -> RepairReport:
             cut.append(TOPICS_MAY_GO)
     had_damage = any(image.damage for image in found.groups)
     left = _damaged(_check(disk, start))
+    lossy = set(damaged)
+    if is_log_cut:
+        lossy |= {image.descriptor.group for image in start.groups}
     if cut or damaged or had_damage or any(slot.error for slot in checkpoints(disk)):
-        _write_checkpoint(copies, start, left)
+        _write_checkpoint(copies, start, left, lossy)
     return RepairReport(copies.directory, cut, copies.paths, list(left.values()))
 
 
@@ -166,13 +175,7 @@ def _damaged(inspector: Inspector) -> dict[GroupId, str]:
 
 
 def _without_claims(found: Checkpoint) -> Checkpoint:
-    groups = [
-        GroupImage(
-            image.descriptor, image.state, image.tail_lsn, image.applied_index, image.blob,
-            image.segments, "",
-        )
-        for image in found.groups
-    ]  # fmt: skip
+    groups = [replace(image, damage="") for image in found.groups]
     nothing = Lsn(found.replay_lsn - 1)  # of what follows needs to be there
     return Checkpoint(found.sequence, found.replay_lsn, nothing, found.generation, groups)
 
@@ -206,21 +209,23 @@ def _zero(copies: Copies, head: FileHead, position: int) -> None:
         copies.disk.overwrite(head.path, position, bytes(rest))
 
 
-def _write_checkpoint(copies: Copies, start: Checkpoint, left: dict[GroupId, str]) -> None:
+def _is_replicated(image: GroupImage) -> bool:
+    return len(image.descriptor.voters) != 1 or bool(image.state.configurations)
+
+
+def _write_checkpoint(
+    copies: Copies, start: Checkpoint, left: dict[GroupId, str], lossy: set[GroupId]
+) -> None:
     """Write a checkpoint that asks no more of the log than there is."""
     disk = copies.disk
     sequence = start.sequence + 1
     rows = []
     for image in start.groups:
+        loss = image.loss
+        if image.descriptor.group in lossy and _is_replicated(image):
+            loss = EVERYTHING  # what it had promised its peers it does not know any more
         damage = left.get(image.descriptor.group, "")
-        rows.append(
-            checkpoint.encode_image(
-                GroupImage(
-                    image.descriptor, image.state, image.tail_lsn, image.applied_index,
-                    image.blob, image.segments, damage,
-                )
-            )
-        )  # fmt: skip
+        rows.append(checkpoint.encode_image(replace(image, damage=damage, loss=loss)))
     data = checkpoint.encode(sequence, start.replay_lsn, start.durable_lsn, start.generation, rows)
     for slot in checkpoint.SLOTS:
         if disk.read(slot, 0, 1):

@@ -9,6 +9,7 @@ slowly must not keep a returning node from catching up, nor catching up slow dow
 # performance-critical: see STYLE.md
 
 import errno
+import struct
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
@@ -33,6 +34,9 @@ CONTROL_MARK_BYTES: Final = 64 * 1024
 """Between places of a `.control` file that are remembered, so that it is not read from its start
 for each message."""
 _CRC_BYTES: Final = 4
+_BATCH: Final = struct.Struct(">qiixI")
+"""How a record batch begins: base offset, size of what follows it, epoch, CRC of the rest."""
+_SIZE_END: Final = 12
 
 
 @record
@@ -148,6 +152,7 @@ class _Shipment:
         self.done = done
         self.start = 0  # of the first entry in `.log`
         self.rows: list[tuple[int, int]] = []  # (kind, end position) of each entry
+        self.expected: list[tuple[int, int]] = []  # (base offset, term) of each entry
         self.payloads: dict[int, bytes] = {}  # of control entries, by index
         self.wanted: deque[int] = deque()  # control entries that are not found yet
         self.control_at = 0  # where the next byte of `.control` comes from
@@ -162,12 +167,12 @@ class _Shipment:
         self._read(self.segment.rows, start, end, self._rows_read)
 
     def _rows_read(self, data: bytes) -> None:
-        position = 0
+        position, offset = 0, int(self.segment.base_offset)
         if self.first_index > self.segment.base_index:  # else row 0 is the header
-            position = ROW.unpack_from(data, 0)[1]
+            offset, position = ROW.unpack_from(data, 0)[:2]
         self.start = position
         total = 0
-        for _next_offset, end, _newest, _term, kind in ROW.iter_unpack(data[ROW_BYTES:]):
+        for next_offset, end, _newest, term, kind in ROW.iter_unpack(data[ROW_BYTES:]):
             size = end - position
             is_batch = kind == RecordKind.BATCH
             if not 0 < kind <= ENTRY_KIND_MAX or size < 0 or is_batch != (size > 0):
@@ -178,7 +183,8 @@ class _Shipment:
             if not is_batch:
                 self.wanted.append(self.first_index + len(self.rows))
             self.rows.append((kind, end))
-            position = end
+            self.expected.append((offset, term))
+            position, offset = end, next_offset
         if position - self.start > self.capacity:
             raise _DamagedError  # no batch of this segment is so large
         if self.wanted:
@@ -251,6 +257,12 @@ class _Shipment:
                 parts.append(ENTRY_HEAD.pack(kind, len(payload)) + payload)
                 total += ENTRY_HEAD_BYTES + len(payload)
                 continue
+            batch: bytes | memoryview = rest[max(0, at - in_chunk) : max(0, end - in_chunk)]
+            if at < in_chunk:
+                view = self.store.arena.view(self.chunk, at, min(end, in_chunk) - at)
+                batch = bytes(view) + batch if batch else view
+            if not is_batch(batch, *self.expected[number]):
+                raise _DamagedError
             parts.append(ENTRY_HEAD.pack(kind, end - at))
             if at < in_chunk:
                 parts.append((self.chunk, Position(at), min(end, in_chunk) - at))
@@ -306,6 +318,16 @@ class _Shipment:
         is_gone = not self._is_there()
         last = Index(self.first_index - 1)
         self.done(EntriesRead(last, 0, [], self.chunk, 0 if is_gone else error, is_gone))
+
+
+def is_batch(data: bytes | memoryview, base_offset: int, term: int) -> bool:
+    """Whether *data* is the batch that the leader of *term* put at *base_offset*, bit by bit."""
+    if len(data) <= _BATCH.size:
+        return False
+    offset, size, epoch, crc = _BATCH.unpack_from(data)
+    if (offset, size, epoch) != (base_offset, len(data) - _SIZE_END, term):
+        return False
+    return bool(crc32c(data[_BATCH.size :]) == crc)
 
 
 def _control_near(marks: list[tuple[int, int]], index: int) -> int:

@@ -25,8 +25,9 @@ from corelane.model.ids import (
 )
 from corelane.model.limits import SEGMENT_WRITE_BYTES_MAX
 from corelane.model.record import record
+from corelane.raft.loss import Loss
 from corelane.storage import flush as flushing
-from corelane.storage import installing
+from corelane.storage import installing, renewing
 from corelane.storage.checkpointing import Checkpointing
 from corelane.storage.chunks import Chunks
 from corelane.storage.dropping import Dropping
@@ -52,6 +53,7 @@ from corelane.storage.news import (
 )
 from corelane.storage.parcel import Parcel
 from corelane.storage.reading import Reading
+from corelane.storage.segments import Segment
 from corelane.storage.shipping import Shipping
 from corelane.storage.wal import Wal, WalFile
 from corelane_native import Arena, Received, address_of
@@ -185,6 +187,15 @@ class CoreStore:
         changed then.
         """
         return self.installing.install(log, snapshot)
+
+    def renew(self, log: GroupLog, loss: Loss, damaged: Segment | None = None) -> None:
+        """Cut damage off a log: it goes back to where it is whole, and says that it lost the rest.
+
+        *damaged* is the segment that cannot be read; none: the damage is in the write-ahead log.
+        All that the group said before must be durable. Raises WalFullError or MemoryError when
+        there is no room now, LayoutError when it can never be put; nothing has changed then.
+        """
+        renewing.renew(self, log, loss, damaged)
 
     def _end(self, log: GroupLog, kind: RecordKind) -> None:
         assert self.groups[log.group] is log

@@ -3,6 +3,8 @@
 import pytest
 
 from corelane.api import metadata_encoding
+from corelane.model.ids import Index, Offset
+from corelane.storage.segments import Segment
 from corelane.wire.compiler import message_type, response_codec
 from tests.unit.api.world import World, delete_topic
 
@@ -58,7 +60,7 @@ def test_what_changes_is_told_at_once() -> None:
     assert leader() == (1, -1, 5)
     partition.stay()
     assert leader() == (1, 1000, 0)
-    world.shard.damage(partition, "a test")
+    world.shard.damage(partition, Segment("gone", Index(1), Offset(0)), "a test")
     assert leader() == (1, -1, 5)
     delete_topic(world, "t")
     assert leader()[0] == 3

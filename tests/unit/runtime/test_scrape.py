@@ -168,6 +168,7 @@ async def test_the_cluster_page_says_what_the_command_line_shows(tmp_path: Path)
             "partitions_led": 4,
             "misrouted": 3,
             "loop_lag_ms": 7.0,
+            "damaged": [],
             "restarts": 0,
             "is_stale": False,
         }

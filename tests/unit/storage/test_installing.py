@@ -304,8 +304,8 @@ def test_rows_from_before_there_were_configurations_are_read() -> None:
     core.fill(log, 20 * KIB)
     image = checkpoint.image_of(log, log.flushed_index, b"fold")
     row = checkpoint.encode_image(image)
-    assert row.endswith(bytes(4)), "the count of configurations"
-    old = row[:-4]
+    assert row.endswith(bytes(4 + 32)), "the count of configurations, and no loss"
+    old = row[:-36]
     data = checkpoint.encode(3, Lsn(5), Lsn(9), 2, [old, old])
     head = bytearray(data[:32])
     head[:8] = b"CLCKPT01"

@@ -1,0 +1,148 @@
+"""Replicas that rot among three nodes: repaired, and never believed meanwhile."""
+
+import pytest
+
+from corelane.model.ids import GroupId, RecordKind
+from corelane.shard.member import Member
+from corelane.shard.repairs import Repairs
+from tests.simulation.cluster_rot import is_whole, wal_payloads
+from tests.simulation.cluster_storm import Storm
+
+GROUP = 2
+"""The raft group of partition 1."""
+
+
+class Story(Storm):
+    """Three nodes with a topic in segments, and no bad weather."""
+
+    def __init__(self) -> None:
+        super().__init__(3)
+        self.cluster.form()
+        self.cluster.create_topic(self.cluster.nodes[1], "t", 4, segment_bytes=4096)
+        self.produce(60)
+
+    def produce(self, count: int) -> None:
+        for number in range(count):
+            self._produce(number % 4)
+            self.cluster.go(5)
+            self._collect()
+
+    def repaired(self, number: int) -> int:
+        return self.cluster.nodes[number].shard.counts.repairs_done
+
+    def replica(self, number: int) -> Member:
+        """Wait until a node has opened its replica, and return that."""
+        for _ in range(5_000):
+            if GROUP in self.cluster.nodes[number].members:
+                return self.cluster.nodes[number].members[GROUP]
+            self.cluster.go(1)
+        raise AssertionError("not opened")
+
+    def go_until_repaired(self, number: int, ms_max: int = 60_000) -> None:
+        for _ in range(ms_max // 100):
+            if self.repaired(number):
+                return
+            self.cluster.go(100)
+        raise AssertionError(f"node {number} was not repaired")
+
+    def end(self) -> None:
+        """Nothing is lost, and all replicas are the same."""
+        self.cluster.go(3_000)
+        self._collect()
+        members = [node.members[GROUP] for node in self.cluster.nodes.values()]
+        assert len({(each.log.last_index, each.log.committed_index) for each in members}) == 1
+        assert all(each.log.loss is None and each.raft.recollection is None for each in members)
+        for partition in range(4):
+            records = self.read("t", partition + 1, partition)
+            values = [value for at, value, _offset in self.acknowledged if at == partition]
+            assert all(records.count(value) == 1 for value in values)
+            assert values
+
+
+def rot_log(story: Story, number: int) -> None:
+    disk = story.cluster.nodes[number].disk
+    found = [each for each in wal_payloads(disk) if each.group == GROUP]
+    batches = [each for each in found if each.kind == RecordKind.BATCH]
+    place = batches[len(batches) // 2]
+    disk.flip(place.path, place.position + 70)
+
+
+def test_a_record_of_the_log_that_rots_is_fetched_again() -> None:
+    story = Story()
+    story.cluster.kill(2)
+    rot_log(story, 2)
+    story.produce(40)
+    story.cluster.revive(2)
+    member = story.replica(2)
+    assert member.is_damaged or member.raft.is_asking
+    story.go_until_repaired(2)
+    story.produce(20)
+    story.end()
+
+
+def test_a_repair_that_dies_goes_on_with_the_next_life() -> None:
+    story = Story()
+    story.cluster.kill(2)
+    rot_log(story, 2)
+    story.cluster.revive(2)
+    for _ in range(100):
+        repair = story.cluster.nodes[2].shard.groups.repairs.open.get(GroupId(GROUP))
+        if repair is not None and repair.is_begun:
+            break
+        story.cluster.go(20)
+    story.cluster.go(20)
+    story.cluster.kill(2)
+    story.cluster.revive(2)
+    assert story.replica(2).raft.recollection is not None
+    story.go_until_repaired(2)
+    story.produce(20)
+    story.end()
+
+
+def test_a_segment_that_rots_is_found_and_fetched_again() -> None:
+    """The leader hands over first: nobody leads over what is damaged."""
+    story = Story()
+    node = story.cluster.leader(GROUP)
+    number = node.number
+    log = node.members[GROUP].log
+    story.produce(60)
+    node.shard.store.checkpointing.wanted = True
+    story.cluster.go(50)
+    segment = next(each for each in log.segments.items if each.log.frontier)
+    path = segment.path(segment.log)
+    node.disk.flip(path, 100)
+    assert not is_whole(node.disk.read(path, 0, 1 << 20))
+    story.go_until_repaired(number)
+    story.produce(20)
+    story.end()
+    for each in node.members[GROUP].log.segments.items:
+        if each.log.frontier:
+            assert is_whole(node.disk.read(each.path(each.log), 0, 1 << 20))
+
+
+def test_nothing_whole_is_thrown_away_while_nobody_else_leads() -> None:
+    """Q1: two nodes are away, so the third keeps what it has."""
+    story = Story()
+    for number in (1, 2, 3):
+        story.cluster.kill(number)
+    rot_log(story, 2)
+    story.cluster.revive(2)
+    story.cluster.go(5_000)
+    repair = story.cluster.nodes[2].shard.groups.repairs.open
+    assert not any(each.is_begun for each in repair.values())
+    story.cluster.revive(1)
+    story.cluster.revive(3)
+    story.go_until_repaired(2)
+    story.produce(20)
+    story.end()
+
+
+def test_the_test_finds_a_replica_that_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted: damage is noted, and nothing is done about it."""
+    monkeypatch.setattr(Repairs, "found_in_log", lambda *_: True)
+    story = Story()
+    story.cluster.kill(2)
+    rot_log(story, 2)
+    story.cluster.revive(2)
+    with pytest.raises(AssertionError):
+        story.go_until_repaired(2, 10_000)
