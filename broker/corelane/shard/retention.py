@@ -1,7 +1,8 @@
 """Looking, now and then, for partitions that have lost the right to their oldest records.
 
 A pass goes over all partitions of this core, a few of them per slice, so that no turn is long
-however many there are. Compacted topics are left alone unless `delete` is named too.
+however many there are. Compacted topics are left alone unless `delete` is named too. Only
+DeleteRecords takes away what an open transaction wrote, as in Kafka.
 """
 
 from collections import deque
@@ -80,5 +81,8 @@ class Retention:
             start = max(start, start_by_time(log, before_ms))
             if start < log.committed_offset and gains_by_flush(log, before_ms):
                 log.want_flush()  # the next pass may find more
+        # An open transaction keeps its records: they count only when it is decided. That it is
+        # decided its coordinator sees to, and pushing.py.
+        start = min(start, partition.last_stable_offset)
         if start > log.start_offset:
             trim(partition, start)  # without room now: the next pass tries again

@@ -7,6 +7,7 @@ import pytest
 from corelane.shard import retention
 from corelane.shard.partition import Partition
 from corelane.storage.wal import Wal
+from tests.unit.api.transactions import TransactionWorld, Writer
 from tests.unit.api.world import WALL_MS, World, batch_of
 
 INTERVAL_MS = 1000
@@ -162,3 +163,19 @@ def test_limits_of_the_broker_count_where_a_topic_has_none() -> None:
     passes(world)
     assert start(world) == 1
     assert world.wall_ms > WALL_MS
+
+
+def test_records_of_an_open_transaction_are_kept_until_it_is_decided() -> None:
+    """A trim is never above the last stable offset (multiraft.md E)."""
+    world = TransactionWorld(SETTINGS)
+    world.create_topic("t", internal_segment_bytes="35000", retention_bytes="50000")
+    produce(world, 5)
+    Writer(world, 7).write(value=bytes(VALUE_BYTES))
+    produce(world, 20)
+    flush(world)
+    passes(world)
+    assert 0 < start(world) <= 5
+    assert world.ends[0] == 5
+    world.marker(7)
+    passes(world)
+    assert start(world) > 5

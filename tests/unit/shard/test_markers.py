@@ -3,7 +3,7 @@
 import pytest
 
 from corelane.model.errors import ErrorCode
-from corelane.model.ids import Offset, Term
+from corelane.model.ids import Index, Offset, Term
 from corelane.producers.open_transactions import Marker
 from corelane.shard import markers
 from corelane.shard.groups import NO_TOPIC_ID
@@ -199,6 +199,25 @@ def test_a_start_behind_the_first_record_of_an_open_transaction_is_its_first_off
     assert story.ends == (2, 3)
     story.world.crash()
     assert story.ends == (2, 3)
+
+
+def test_what_the_log_loses_is_forgotten(story: Story) -> None:
+    """A leader that was replaced may have appended what the next one truncates."""
+    story.append(7)
+    story.world.holds_disk = True
+    first = Index(story.partition.log.last_index + 1)
+    story.append(8)
+    story.marker(7)
+    transactions = story.partition.transactions
+    ended = transactions.standing(7)
+    assert ended is not None
+    assert ended.first_offset is None
+    assert transactions.standing(8) is not None
+    story.partition.truncated(first)
+    back = transactions.standing(7)
+    assert back is not None
+    assert back.first_offset == 0
+    assert transactions.standing(8) is None
 
 
 def test_a_coordinators_partition_tells_of_each_marker_once(story: Story) -> None:
