@@ -19,6 +19,7 @@ from corelane_cli.group import group
 from corelane_cli.node import dev, start
 from corelane_cli.produce import produce
 from corelane_cli.topic import topic
+from corelane_cli.transaction import transaction
 
 _EPILOG = f"""\
 \b
@@ -46,7 +47,19 @@ def cli() -> None:
     """
 
 
-COMMANDS = (start, dev, topic, produce, consume, group, cluster, config, dump_log, completion)
+COMMANDS = (
+    start,
+    dev,
+    topic,
+    produce,
+    consume,
+    group,
+    transaction,
+    cluster,
+    config,
+    dump_log,
+    completion,
+)
 
 for command in COMMANDS:
     cli.add_command(command)

@@ -63,6 +63,15 @@ def groups(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
     return _asked(ctx, param, incomplete, ask)
 
 
+def transactional_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the transactional ids that begin so."""
+
+    async def ask(admin: "Admin") -> list[str]:
+        return [each.transactional_id for each in await admin.list_transactions()]
+
+    return _asked(ctx, param, incomplete, ask)
+
+
 def _asked(
     ctx: click.Context,
     param: click.Parameter,

@@ -72,6 +72,11 @@ A text without a size ends where the text after its verb begins: '%k=%v\\n'.
     show_default=True,
     help="How batches are compressed.",
 )
+@click.option(
+    "--transactional-id",
+    metavar="ID",
+    help="Send all of it as one transaction: readers of committed ones see everything or nothing.",
+)
 @click.option("--create", is_flag=True, help="Let the broker make the topic if it may.")
 @bootstrap_option
 @format_option
@@ -88,6 +93,8 @@ def produce(topic: str | None, **options: Any) -> None:
             raise click.UsageError(f"{names[0]} and {names[1]} exclude each other")
     if options["output_template"] is not None and options["output_format"] == "json":
         raise click.UsageError("--output-template and --format json exclude each other")
+    if options["transactional_id"] is not None and options["acks"] != "all":
+        raise click.UsageError("--transactional-id needs --acks all")
     if options["key_separator"] == "":
         raise click.UsageError("--key-separator is empty")
     for header in options["headers"]:

@@ -49,6 +49,11 @@ class Tally:
         elif self.failure is None:
             self.failure = outcome
 
+    def forget(self) -> None:
+        """Nothing of it counts."""
+        self.records = 0
+        self.partitions.clear()
+
 
 def run_produce(wish: Wish) -> None:
     """Send what *wish* says and print where it is."""
@@ -86,27 +91,45 @@ async def _produce(
         compression=wish.compression,
         create_topics=wish.create,
         delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
+        transactional_id=wish.transactional_id,
         connection=CONNECTION,
     )
     async with Producer(wish.bootstrap, settings) as producer:
-        with messages(wish, form) as (source, progress):
+        if wish.transactional_id is None:
+            await _send(producer, wish, tally, form, printed)
+        else:
             try:
-                async for message, read_bytes in source:
-                    tally.value_bytes += len(message.value or b"")
-                    told = tally.count if printed is None else _told(wish, tally, message, printed)
-                    await producer.enqueue(message, told)
-                    if tally.failure is not None:
-                        break
-                    progress.show(read_bytes, tally.records)
-            except InputError as error:
-                # What came before is whole, and is sent.
-                tally.failure = tally.failure or error
-            await producer.flush()
+                async with producer.transaction():
+                    await _send(producer, wish, tally, form, printed)
+            except BaseException:
+                tally.forget()  # what was acknowledged is aborted
+                raise
+
+
+async def _send(
+    producer: Producer, wish: Wish, tally: Tally, form: InputFormat | None, printed: Part | None
+) -> None:
+    """Send the input until its end or the first failure. Raises CommandError, ClientError."""
+    with messages(wish, form) as (source, progress):
+        try:
+            async for message, read_bytes in source:
+                tally.value_bytes += len(message.value or b"")
+                told = tally.count if printed is None else _told(wish, tally, message, printed)
+                await producer.enqueue(message, told)
+                if tally.failure is not None:
+                    break
+                progress.show(read_bytes, tally.records)
+        except InputError as error:
+            # What came before is whole, and is sent.
+            tally.failure = tally.failure or error
+        await producer.flush()
     match tally.failure:
         case None:
             pass
         case InputError():
             next_step = "Correct the input or --template; the records before it were sent."
+            if wish.transactional_id is not None:
+                next_step = "Correct the input or --template; the transaction was aborted."
             raise CommandError(exits.FAILED, str(tally.failure), next_step)
         case _:
             raise tally.failure

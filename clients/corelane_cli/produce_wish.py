@@ -26,3 +26,4 @@ class Wish:
     acks: Acks
     compression: Codec
     create: bool
+    transactional_id: str | None

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         ConnectError,
         CorruptRecordsError,
         DeliveryTimeoutError,
+        FencedError,
         KafkaError,
         ProtocolError,
     )
@@ -45,8 +46,15 @@ if TYPE_CHECKING:
     from corelane_client.pool import Broker, Partition, Topic
     from corelane_client.producer import Pending, Producer
     from corelane_client.settings import ConnectionSettings, ConsumerSettings, ProducerSettings
+    from corelane_client.transaction import Transaction
+    from corelane_client.transaction_admin import (
+        ActiveProducer,
+        TransactionDescription,
+        TransactionListing,
+    )
 
 __all__ = [
+    "ActiveProducer",
     "Admin",
     "AnswerTimeoutError",
     "AtTime",
@@ -65,6 +73,7 @@ __all__ = [
     "DeliveryTimeoutError",
     "Edge",
     "EpochEnd",
+    "FencedError",
     "Group",
     "GroupConsumer",
     "GroupListing",
@@ -84,6 +93,9 @@ __all__ = [
     "Record",
     "Resolved",
     "Topic",
+    "Transaction",
+    "TransactionDescription",
+    "TransactionListing",
     "Watermarks",
 ]
 
@@ -102,6 +114,8 @@ _HOMES = {
     "pool": ("Broker", "Partition", "Topic"),
     "producer": ("Pending", "Producer"),
     "corelane.wire.records": ("Record",),
+    "transaction": ("Transaction",),
+    "transaction_admin": ("ActiveProducer", "TransactionDescription", "TransactionListing"),
     "settings": ("ConnectionSettings", "ConsumerSettings", "ProducerSettings"),
 }
 _HOME = {

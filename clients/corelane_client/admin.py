@@ -6,7 +6,7 @@ from typing import Any, Final, Self
 
 from corelane.model.errors import ErrorCode
 from corelane.model.record import record
-from corelane_client import changes, groups, protocol
+from corelane_client import changes, groups, protocol, transaction_admin
 from corelane_client.changes import ConfigChange, EpochEnd, LogDir
 from corelane_client.connection import Connect, connect_tcp
 from corelane_client.errors import ClientError, KafkaError
@@ -16,6 +16,12 @@ from corelane_client.offsets import Place, Resolved, list_offsets
 from corelane_client.pool import Broker, Pool, Topic
 from corelane_client.protocol import Api
 from corelane_client.settings import CONNECTION, ConnectionSettings
+from corelane_client.transaction_admin import (
+    ActiveProducer,
+    Filter,
+    TransactionDescription,
+    TransactionListing,
+)
 
 BROKER_DEFAULT: Final = -1
 """As partition count or replication factor: what the broker is configured to."""
@@ -229,6 +235,32 @@ class Admin:
     async def delete_groups(self, names: Collection[str]) -> dict[str, KafkaError | None]:
         """Delete groups that nobody is in; return for each None, or why it is still there."""
         return await groups.delete_groups(self._pool, names)
+
+    async def list_transactions(self, wanted: Filter | None = None) -> list[TransactionListing]:
+        """Return the transactional ids of all coordinators, by name."""
+        return await transaction_admin.list_transactions(self._pool, wanted or Filter())
+
+    async def describe_transaction(self, name: str) -> TransactionDescription:
+        """Return what the coordinator of a transactional id knows."""
+        return await transaction_admin.describe_transaction(self._pool, name)
+
+    async def describe_producers(
+        self, topic: str, partitions: Collection[int] | None = None
+    ) -> dict[int, list[ActiveProducer]]:
+        """Return the producers that each partition of *topic* remembers."""
+        return await transaction_admin.describe_producers(self._pool, topic, partitions)
+
+    async def is_coordinated(self, place: tuple[str, int], producer_id: int) -> bool:
+        """Return whether some coordinator still means to end a producer's transaction there."""
+        return await transaction_admin.is_coordinated(self._pool, place, producer_id)
+
+    async def abort_transaction(self, name: str) -> int:
+        """Abort what is open under a transactional id and fence its producer; the new epoch."""
+        return await transaction_admin.abort_of(self._pool, name)
+
+    async def abort_in_partition(self, place: tuple[str, int], producer: ActiveProducer) -> None:
+        """End a producer's transaction in one partition, whatever its coordinator says."""
+        await transaction_admin.abort_in_partition(self._pool, place, producer)
 
     @property
     def _timeout_ms(self) -> int:

@@ -160,10 +160,10 @@ class Batch:
             self.payload = self.builder.payload(codec)
             self.builder = None
 
-    def encode(self) -> bytes:
-        """Return the bytes of this attempt."""
+    def encode(self, attributes: int = 0) -> bytes:
+        """Return the bytes of this attempt; *attributes* are the bits beside the codec."""
         assert self.payload is not None
-        return encode_batch(self.payload, self.producer)
+        return encode_batch(self.payload, self.producer, attributes)
 
 
 class PartitionQueue:

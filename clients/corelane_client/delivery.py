@@ -13,6 +13,7 @@ import trio
 from corelane.model.errors import ErrorCode
 from corelane.model.limits import PRODUCER_WINDOW_BATCHES
 from corelane.wire.compression import Compression
+from corelane.wire.records import TRANSACTIONAL
 from corelane_client import protocol
 from corelane_client.batching import (
     NO_OFFSET,
@@ -33,6 +34,7 @@ from corelane_client.errors import (
 from corelane_client.pool import NO_BROKER, RETRY_BACKOFF_S, RETRY_BACKOFF_S_MAX, Pool
 from corelane_client.protocol import Api
 from corelane_client.settings import ProducerSettings
+from corelane_client.transactor import Transactor
 from corelane_client.upkeep import Upkeep
 
 _ACKS: Final = {"all": -1, "1": 1, "0": 0}
@@ -53,6 +55,10 @@ class Deliverer:
         self._queues: dict[tuple[str, int], PartitionQueue] = {}
         self._busy: dict[tuple[str, int], PartitionQueue] = {}
         self._in_flight: dict[int, int] = {}
+        self.transactor: Transactor | None = None
+        if settings.transactional_id is not None:
+            self.transactor = Transactor(pool, settings, self._wake)
+        self._attributes = TRANSACTIONAL if self.transactor is not None else 0
         self._identity: tuple[int, int] | None = None
         self._is_identifying = False
         self.buffered_bytes = 0
@@ -105,6 +111,12 @@ class Deliverer:
         if barrier.left:
             await is_done.wait()
 
+    def forget(self) -> None:
+        """Number the batches of every partition from 0 again: there is a new epoch, and nothing is
+        on its way.
+        """
+        self._queues = dict(self._busy)
+
     def close(self) -> None:
         """Tell everyone who still waits that nothing more is sent."""
         sentence = "the producer was closed before this was acknowledged"
@@ -117,6 +129,9 @@ class Deliverer:
     def _turn(self, now_s: float) -> float:
         """Do all that can be done now; return when there may be more."""
         self._expire(now_s)
+        transactor = self.transactor
+        if transactor is not None and transactor.failure is not None:
+            self._fail(self._busy.values(), transactor.failure)
         linger_s = self._settings.linger_ms / 1000
         next_s = now_s + self._settings.delivery_timeout_ms / 1000
         ready: dict[int, list[PartitionQueue]] = {}
@@ -125,6 +140,8 @@ class Deliverer:
             ready_s = queue.ready_s(linger_s)
             if ready_s > now_s:
                 next_s = min(next_s, ready_s)
+                continue
+            if transactor is not None and not transactor.admits((queue.topic, queue.partition)):
                 continue
             leader = self._pool.leader_of(queue.topic, queue.partition)
             if leader == NO_BROKER:
@@ -181,7 +198,7 @@ class Deliverer:
             row = protocol.message(
                 "ProduceRequest.PartitionProduceData",
                 index=queue.partition,
-                records=batch.encode(),
+                records=batch.encode(self._attributes),
             )
             topics.setdefault(queue.topic, []).append(row)
         rows = [
@@ -190,6 +207,7 @@ class Deliverer:
         ]
         body = protocol.message(
             "ProduceRequest",
+            transactional_id=self._settings.transactional_id,
             acks=_ACKS[self._settings.acks],
             timeout_ms=self._pool.settings.request_timeout_ms,
             topic_data=rows,
@@ -244,7 +262,9 @@ class Deliverer:
         if error.code in _TOO_LARGE and queue.split(batch, now_s):
             return
         is_forgotten = error.code in _FORGOTTEN
-        if is_forgotten or error.code == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER:
+        if is_forgotten and self.transactor is not None:
+            pass  # a new epoch would be another transaction: this one is aborted
+        elif is_forgotten or error.code == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER:
             if queue.refused_sequence(batch, retry_at_s, is_lost=is_forgotten):
                 return
         elif error.retriable:
@@ -256,7 +276,8 @@ class Deliverer:
     ) -> None:
         """The attempt failed; *batch* is tried again if that may help."""
         batch.last_error = error
-        if error.retriable:
+        transactor = self.transactor
+        if error.retriable and (transactor is None or transactor.failure is None):
             queue.again(batch, now_s + _backoff_s(batch))
         else:
             queue.give_up(batch)
@@ -270,6 +291,8 @@ class Deliverer:
         append_time_ms: int = -1,
     ) -> None:
         """Tell the listeners of *batch* its base offset or why there is none; free its room."""
+        if self.transactor is not None and isinstance(outcome, ClientError):
+            self.transactor.failed(outcome)
         self.buffered_bytes -= batch.reserved_bytes
         assert self.buffered_bytes >= 0
         self._room.unpark_all()
@@ -301,6 +324,10 @@ class Deliverer:
         """Give *queue* a producer id if it needs one: the common one, after trouble a new one."""
         if not queue.wants_identity:
             return
+        if self.transactor is not None:
+            if self.transactor.identity is not None:
+                queue.adopt(self.transactor.identity)
+            return
         if self._identity is not None and self._identity != queue.former_identity:
             queue.adopt(self._identity)
         elif not self._is_identifying:
@@ -328,6 +355,9 @@ class Deliverer:
                 self._identity = (answer.producer_id, answer.producer_epoch)
                 break
         self._is_identifying = False
+        self._upkeep.wake()
+
+    def _wake(self) -> None:
         self._upkeep.wake()
 
     def _topics(self) -> set[str]:

@@ -35,6 +35,13 @@ class KafkaError(ClientError):
         )
 
 
+class FencedError(KafkaError):
+    """A newer producer with the same transactional id has taken over; this one cannot go on."""
+
+    def __init__(self, transactional_id: str) -> None:
+        super().__init__(ErrorCode.PRODUCER_FENCED, f"transactional id {transactional_id!r}")
+
+
 class ConnectError(ClientError):
     """No connection to a broker: nobody listens, the network failed, or it was cut."""
 

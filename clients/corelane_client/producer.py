@@ -15,6 +15,7 @@ from corelane_client.errors import ClientError, no_partition
 from corelane_client.partitioner import StickyChoice, partition_of_key
 from corelane_client.pool import Pool
 from corelane_client.settings import ProducerSettings
+from corelane_client.transaction import Transaction
 
 
 class Pending:
@@ -59,6 +60,17 @@ class Producer:
     everything that was sent; leaving it with an exception does not wait, and what became of
     records without an acknowledgement is then not known.
 
+    With a `transactional_id` records are sent in transactions: all of a block's are there in the
+    end, or none. Entering waits until what a former producer of that name left open is ended; that
+    one is fenced. Whoever must not see what is aborted reads with isolation `read_committed`.
+
+        settings = ProducerSettings(transactional_id="transfers")
+        async with Producer("127.0.0.1:9092", settings) as producer:
+            async with producer.transaction() as transaction:
+                await producer.enqueue(Message("debits", b"-5", key=b"alice"))
+                await producer.enqueue(Message("credits", b"5", key=b"bob"))
+                await transaction.send_offsets(consumer)  # what all this was made from
+
     Many tasks may share a producer. Records that one task hands over one after the other keep
     their order within a partition. After the block it raises trio.ClosedResourceError.
     """
@@ -70,6 +82,8 @@ class Producer:
         connect: Connect = connect_tcp,
     ) -> None:
         self._settings = settings or ProducerSettings()
+        if self._settings.transactional_id is not None and not self._settings.is_idempotent:
+            raise ValueError("a transactional producer needs acks 'all' and idempotence")
         self._pool = Pool(bootstrap, self._settings.connection, connect)
         self._sticky = StickyChoice(random.Random())  # noqa: S311  (spreads load, keeps no secret)
         self._deliverer = Deliverer(self._pool, self._settings)
@@ -77,6 +91,12 @@ class Producer:
 
     async def __aenter__(self) -> Self:
         await self._pool.__aenter__()
+        try:
+            if self._deliverer.transactor is not None:
+                await self._deliverer.transactor.renew()
+        except BaseException as error:
+            await self._pool.__aexit__(type(error), error, error.__traceback__)
+            raise
         self._pool.nursery.start_soon(self._deliverer.run)
         return self
 
@@ -125,6 +145,19 @@ class Producer:
         """
         return await self._enqueue(message, listener)
 
+    def transaction(self) -> Transaction:
+        """Return a transaction for an `async with` block; needs a `transactional_id`.
+
+        Leaving the block waits for everything that was sent in it and commits. An exception, also
+        a cancellation, aborts instead and leaves as it is. If something could not be written it is
+        aborted, too, and that error raised: KafkaError, FencedError where a newer producer of that
+        name has taken over, AnswerTimeoutError and ConnectError where the outcome is not known.
+        """
+        transactor = self._deliverer.transactor
+        if transactor is None:
+            raise ValueError("transactions need a transactional_id in ProducerSettings")
+        return Transaction(self._pool, self._deliverer, transactor)
+
     @property
     def buffered_bytes(self) -> int:
         """What waits for acknowledgement now."""
@@ -143,6 +176,7 @@ class Producer:
             # Nothing of this holds while we wait: topics go, and others take the room.
             if self._is_closed:
                 raise trio.ClosedResourceError("the producer is closed")
+            self._check_transaction()
             if message.topic not in self._pool.topics:
                 await self._find(message.topic)
             elif not deliverer.has_room(size_bytes):
@@ -160,6 +194,19 @@ class Producer:
             # Once per batch is often enough to let others run, and 100 times cheaper.
             await trio.lowlevel.checkpoint()
         return pending
+
+    def _check_transaction(self) -> None:
+        """Raise unless records may be sent now."""
+        transactor = self._deliverer.transactor
+        if transactor is None:
+            return
+        if not transactor.is_open:
+            raise ClientError(
+                f"transactional id {transactor.transactional_id!r} has no transaction open",
+                "Send inside of `async with producer.transaction()`.",
+            )
+        if transactor.failure is not None:
+            raise transactor.failure
 
     async def _find(self, topic: str) -> None:
         """Learn the partitions of a topic."""

@@ -43,6 +43,11 @@ class ProducerSettings:
     """What may wait for acknowledgement; beyond it `send` and `enqueue` wait."""
     delivery_timeout_ms: int = 120_000
     """A record without an acknowledgement fails after this long with DeliveryTimeoutError."""
+    transactional_id: str | None = None
+    """The name under which transactions are written; of two producers of one name the newer one
+    goes on. Records are sent inside of `Producer.transaction` only."""
+    transaction_timeout_ms: int = 60_000
+    """A transaction that is open for longer is aborted by its coordinator."""
     create_topics: bool = False
     """Let the broker make a topic that is missing, if its configuration agrees."""
     connection: ConnectionSettings = field(default_factory=ConnectionSettings)

@@ -33,7 +33,7 @@ _LENGTH_END: Final = 12
 _COVERED_AT: Final = 21
 _CODEC_MASK: Final = 0x07
 _LOG_APPEND_TIME: Final = 0x08
-_TRANSACTIONAL: Final = 0x10
+TRANSACTIONAL: Final = 0x10
 _CONTROL: Final = 0x20
 _NULL: Final = b"\x01"  # the varint of -1, which stands for null
 
@@ -201,7 +201,7 @@ class Batch:
     @property
     def is_transactional(self) -> bool:
         """Its records count only if their transaction committed."""
-        return bool(self.attributes & _TRANSACTIONAL)
+        return bool(self.attributes & TRANSACTIONAL)
 
     @property
     def codec(self) -> Compression:

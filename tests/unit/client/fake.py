@@ -20,6 +20,7 @@ from corelane_client.address import Address
 from corelane_client.protocol import Api
 from tests.unit.client import fake_admin
 from tests.unit.client.fake_groups import GROUP_RANGES, Groups
+from tests.unit.client.fake_transactions import TRANSACTION_RANGES, Transactions
 
 API_VERSIONS_MAX = 4
 RANGES = {
@@ -39,6 +40,7 @@ RANGES = {
     Api.ELECT_LEADERS: (1, 2),
     Api.INCREMENTAL_ALTER_CONFIGS: (0, 1),
     **GROUP_RANGES,
+    **TRANSACTION_RANGES,
 }
 
 Script = Callable[[Any], Any]
@@ -63,7 +65,7 @@ class Log:
     batches: list[bytes] = field(default_factory=list)
     end: int = 0
     start: int = 0
-    last_sequences: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    last_sequences: dict[tuple[int, int], list[tuple[int, int]]] = field(default_factory=dict)
     aborted: list[tuple[int, int]] = field(default_factory=list)
 
     def append(self, data: bytes) -> tuple[int, int]:
@@ -71,7 +73,8 @@ class Log:
         (batch,) = split_batches(data)
         sequence = batch.producer.base_sequence
         if batch.producer.producer_id >= 0:
-            known = self.last_sequences.setdefault(batch.producer.producer_id, [])
+            writer = (batch.producer.producer_id, batch.producer.epoch)
+            known = self.last_sequences.setdefault(writer, [])
             for base, offset in known[-5:]:
                 if base == sequence:
                     return 0, offset
@@ -100,7 +103,7 @@ class Log:
         return found
 
     def _expected(self, batch: Batch) -> int:
-        known = self.last_sequences[batch.producer.producer_id]
+        known = self.last_sequences[batch.producer.producer_id, batch.producer.epoch]
         if not known:
             return 0
         base, offset = known[-1]
@@ -128,6 +131,7 @@ class Cluster:
         self.auto_create = False
         self.configs: dict[str, dict[str, str | None]] = {}
         self.groups = Groups()
+        self.transactions = Transactions(self)
         self.next_producer_id = 1000
         self.changed = trio.Event()
         self.grow(1)
@@ -231,8 +235,14 @@ class Cluster:
             case Api.METADATA:
                 return self._metadata(request)
             case Api.INIT_PRODUCER_ID:
+                if request.transactional_id is not None:
+                    return self.transactions.init(broker_id, request)
                 self.next_producer_id += 1
                 return new("InitProducerIdResponse", producer_id=self.next_producer_id)
+            case Api.FIND_COORDINATOR if request.key_type == 1:
+                return self.groups.find(request, version, self.transactions.at)
+            case _ if api in TRANSACTION_RANGES:
+                return await self.transactions.answer(broker_id, api, request)
             case Api.PRODUCE:
                 return self._produce(broker_id, request)
             case Api.FETCH:
@@ -344,7 +354,12 @@ class Cluster:
             for part in topic.partition_data:
                 error, base = ErrorCode.NOT_LEADER_OR_FOLLOWER, -1
                 if self.leaders.get((topic.name, part.index)) == broker_id:
-                    error, base = self.topics[topic.name][part.index].append(part.records)
+                    (batch,) = split_batches(part.records)
+                    error, base = ErrorCode.NONE, -1
+                    if batch.is_transactional:
+                        error = self.transactions.refuses(batch)
+                    if not error:
+                        error, base = self.topics[topic.name][part.index].append(part.records)
                 rows.append(
                     new(
                         "ProduceResponse.PartitionProduceResponse",

@@ -8,7 +8,7 @@ from typing import Any
 import trio
 
 from corelane.groups.coordinator import GroupCoordinator, GroupRecord
-from corelane.groups.records import CommittedOffset
+from corelane.groups.records import CommittedOffset, OffsetRecord
 from corelane.groups.requests import (
     Answer,
     Beat,
@@ -84,7 +84,7 @@ class Groups:
         """Do a request of any group API."""
         match api:
             case Api.FIND_COORDINATOR:
-                return self._find(request, version)
+                return self.find(request, version, self.at)
             case Api.JOIN_GROUP:
                 return _joined(await self._wait(broker_id, self._join(request, version)), version)
             case Api.SYNC_GROUP:
@@ -102,9 +102,19 @@ class Groups:
             case _:
                 raise AssertionError(api)
 
-    def _find(self, request: Any, version: int) -> Any:
-        error = ErrorCode.NONE if self.at is not None else ErrorCode.COORDINATOR_NOT_AVAILABLE
-        where = {"error_code": error, "node_id": -1 if self.at is None else self.at}
+    def put(self, request: Any) -> None:
+        """Take offsets that a transaction has committed."""
+        for topic in request.topics:
+            for row in topic.partitions:
+                at = CommittedOffset(row.committed_offset, row.committed_leader_epoch, "", 0)
+                found = OffsetRecord(request.group_id, topic.name, row.partition_index, at)
+                self._log.append(found)
+                self._coordinator.replay(found)
+
+    def find(self, request: Any, version: int, at: int | None) -> Any:
+        """Answer FindCoordinator: broker *at*, or none."""
+        error = ErrorCode.NONE if at is not None else ErrorCode.COORDINATOR_NOT_AVAILABLE
+        where = {"error_code": error, "node_id": -1 if at is None else at}
         rows = [
             new("FindCoordinatorResponse.Coordinator", key=key, error_message=None, **where)
             for key in request.coordinator_keys
