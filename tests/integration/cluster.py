@@ -137,6 +137,17 @@ class Cluster:
             assert time.monotonic() < deadline_s, f"led by {leaders}, not by {by}"
             time.sleep(0.05)
 
+    def wait_in_sync(self, topic: str) -> None:
+        """Wait until every replica of every partition is in sync."""
+        deadline_s = time.monotonic() + READY_S_MAX
+        while True:
+            rows = self.admin().list_topics(topic, timeout=10).topics[topic].partitions.values()
+            behind = [row.id for row in rows if len(row.isrs) < len(row.replicas)]
+            if not behind:
+                return
+            assert time.monotonic() < deadline_s, f"not in sync: {behind}"
+            time.sleep(0.1)
+
 
 @contextlib.contextmanager
 def cluster(

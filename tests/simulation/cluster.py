@@ -44,6 +44,7 @@ class SimNode(World):
         self.boot = 0
         self.is_up = False
         self.paused_until_ms = 0
+        self.wall_jump_ms = 0
         self.rests = False
         """Turns only when something happened or is due, as a real core does, not every ms."""
         self.turns = 0
@@ -87,7 +88,8 @@ class SimNode(World):
         self.turns += 1
         events, self.mail = self.mail, []
         self.now_ms = self.net.now_ms
-        for effect in self.shard.step(self.now_ms, WALL_MS + self.now_ms, events):
+        wall_ms = WALL_MS + self.now_ms + self.wall_jump_ms
+        for effect in self.shard.step(self.now_ms, wall_ms, events):
             self.mail += self.perform(effect)
         self.frames.clear()
 

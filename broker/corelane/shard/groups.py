@@ -48,6 +48,7 @@ from corelane.shard.fold_barrier import Barrier
 from corelane.shard.hosts import Hosts
 from corelane.shard.id_blocks import IdBlocks
 from corelane.shard.inquiries import Inquiries
+from corelane.shard.majority import Majority
 from corelane.shard.marker_delivery import MarkerWriter
 from corelane.shard.member import Member
 from corelane.shard.moves import Moves
@@ -94,6 +95,7 @@ class Groups:
         peer = shard.config.peer
         self.peering = None if peer is None else Peering(shard, self, peer)
         self.registration = Registration(shard, self)
+        self.majority = Majority(shard, self)
         self.asking = Inquiries(shard, self)
         self.barrier = Barrier(shard, self)
         self.desk = TransactionDesk(shard, self)
@@ -492,6 +494,7 @@ class Groups:
         if not controller.is_known:
             controller.look()
         self.registration.tick()
+        self.majority.tick()
 
     @property
     def is_ready(self) -> bool:
