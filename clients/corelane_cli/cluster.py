@@ -10,7 +10,7 @@ from corelane_cli.options import admin_option, bootstrap_option, format_option
 
 @click.group()
 def cluster() -> None:
-    """Look at nodes and cores, and move partitions between cores."""
+    """Look at nodes and cores, drain and decommission nodes, move replicas."""
 
 
 @cluster.command()
@@ -62,3 +62,121 @@ def move_core(topic: str, partition: int, core: int, **options: Any) -> None:
     from corelane_cli import cluster_actions
 
     cluster_actions.move_core((topic, partition, core), **options)
+
+
+def _node_options(command: Any) -> Any:
+    """Add what commands for nodes share."""
+    options = [
+        click.option("--wait/--no-wait", default=True, help="Wait until it is done.  [default]"),
+        click.option(
+            "--timeout",
+            "timeout_s",
+            type=click.FloatRange(0),
+            default=600.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="How long to wait; it goes on all the same.",
+        ),
+        admin_option,
+        bootstrap_option,
+        format_option,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@cluster.command()
+@click.argument("node", type=click.IntRange(1))
+@click.option("--undo", is_flag=True, help="Let it lead again.")
+@_node_options
+def drain(node: int, undo: bool, **options: Any) -> None:
+    """Have NODE lead nothing, so that it can be stopped without anybody noticing.
+
+    Others lead until --undo, or until the node was restarted.
+    """
+    from corelane_cli import cluster_nodes
+
+    action = "undrain" if undo else "drain"
+    cluster_nodes.act(cluster_nodes.Wish(node=node, action=action, **options))
+
+
+@cluster.command()
+@click.argument("node", type=click.IntRange(1))
+@click.option("--cancel", is_flag=True, help="Let it stay after all.")
+@_node_options
+def decommission(node: int, cancel: bool, **options: Any) -> None:
+    """Move all replicas of NODE to others, and take it out of the cluster.
+
+    A node that is dead can be taken out as well. It is refused where too few nodes would be left.
+    """
+    from corelane_cli import cluster_nodes
+
+    action = "recommission" if cancel else "decommission"
+    cluster_nodes.act(cluster_nodes.Wish(node=node, action=action, **options))
+
+
+@cluster.command(name="replace-disk")
+@click.argument("node", type=click.IntRange(1))
+@click.confirmation_option(
+    "--yes", prompt="Whatever that node had and no other is lost for ever. Go on?"
+)
+@admin_option
+@bootstrap_option
+@format_option
+def replace_disk(node: int, **options: Any) -> None:
+    """Say that the data directory of NODE is gone for good.
+
+    The node may then be started with an empty one, under its id: its replicas are made anew from
+    the others. Its former directory is never let in again.
+    """
+    from corelane_cli import cluster_nodes
+
+    wish = cluster_nodes.Wish(
+        node=node, action="replace-disk", wait=False, timeout_s=0.0, **options
+    )
+    cluster_nodes.act(wish)
+
+
+@cluster.command()
+@click.argument("topic", shell_complete=completion.topics)
+@click.argument("partition", type=click.IntRange(0))
+@click.argument("brokers", required=False, metavar="BROKER[,...]")
+@click.option("--cancel", is_flag=True, help="Call off what is under way instead.")
+@click.option("--wait/--no-wait", default=True, help="Wait until it is done.  [default]")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(0),
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait; it goes on all the same.",
+)
+@bootstrap_option
+@format_option
+def reassign(brokers: str | None, cancel: bool, **options: Any) -> None:
+    """Have the replicas of PARTITION of TOPIC on these brokers, the preferred leader first.
+
+    More or fewer brokers than before change how many replicas there are.
+    """
+    if (brokers is None) != cancel:
+        raise click.UsageError("name the brokers, or --cancel")
+    try:
+        wanted = None if brokers is None else [int(each) for each in brokers.split(",")]
+    except ValueError as error:
+        raise click.UsageError("brokers are numbers: 1000,2000,3000") from error
+    from corelane_cli import cluster_reassign
+
+    cluster_reassign.reassign(cluster_reassign.Wish(brokers=wanted, **options))
+
+
+@cluster.command()
+@click.option("-w", "--watch", is_flag=True, help="Look again until nothing is being moved.")
+@bootstrap_option
+@format_option
+def reassignments(watch: bool, bootstrap: str, output_format: str) -> None:
+    """Show which replicas are being moved, how far that is, and what it waits for."""
+    from corelane_cli import cluster_reassign
+
+    cluster_reassign.show(bootstrap, output_format, watch=watch)

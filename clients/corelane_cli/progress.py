@@ -23,6 +23,10 @@ class Progress:
         self._next_s = 0.0
         self._start_s = time.monotonic()
 
+    def resize(self, total: int) -> None:
+        """Take in that there is more or less to do than was known."""
+        self._total = total
+
     def show(self, done: int, records: int = 0) -> None:
         """Show where we are: *done* in the unit, and the number of records where that differs."""
         now_s = time.monotonic()

@@ -6,7 +6,7 @@ from typing import Any, Final, Self
 
 from corelane.model.errors import ErrorCode
 from corelane.model.record import record
-from corelane_client import changes, groups, protocol, transaction_admin
+from corelane_client import changes, groups, protocol, reassignments, transaction_admin
 from corelane_client.changes import ConfigChange, EpochEnd, LogDir
 from corelane_client.connection import Connect, connect_tcp
 from corelane_client.errors import ClientError, KafkaError
@@ -15,6 +15,7 @@ from corelane_client.groups import Group, GroupListing
 from corelane_client.offsets import Place, Resolved, list_offsets
 from corelane_client.pool import Broker, Pool, Topic
 from corelane_client.protocol import Api
+from corelane_client.reassignments import Reassignment
 from corelane_client.settings import CONNECTION, ConnectionSettings
 from corelane_client.transaction_admin import (
     ActiveProducer,
@@ -182,6 +183,20 @@ class Admin:
         Returns for each partition None, also where nothing had to change, or what went wrong.
         """
         return await changes.elect_leaders(self._pool, topic, partitions, unclean=unclean)
+
+    async def reassign_partitions(
+        self, topic: str, wanted: Mapping[int, Sequence[int] | None]
+    ) -> dict[int, KafkaError | None]:
+        """Have partitions' replicas on other brokers, the preferred leader first.
+
+        None instead of brokers calls off what is under way. Returns for each partition None where
+        it was taken, or why not; `list_reassignments` shows how far it is.
+        """
+        return await reassignments.alter(self._pool, topic, wanted)
+
+    async def list_reassignments(self) -> list[Reassignment]:
+        """Return the partitions whose replicas are being changed."""
+        return await reassignments.ongoing(self._pool)
 
     async def epoch_ends(self, topic: str, epochs: Mapping[int, int]) -> dict[int, EpochEnd]:
         """Return for each partition where the log of the given leader epoch ends."""

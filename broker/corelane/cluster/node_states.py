@@ -91,9 +91,11 @@ class NodeStates:
     def read(self, reader: Reader) -> None:
         """Read what `write` wrote."""
         for _ in range(reader.count(limits.NODES_MAX)):
-            self.drained[_next_node(reader, self.drained)] = reader.uint()
+            node = _next_node(reader, self.drained)
+            self.drained[node] = reader.uint()
         for _ in range(reader.count(limits.NODES_MAX)):
-            self.leaving[_next_node(reader, self.leaving)] = Index(reader.uint())
+            node = _next_node(reader, self.leaving)
+            self.leaving[node] = Index(reader.uint())
         for _ in range(reader.count(limits.NODE_ID_MAX)):
             node = _next_node(reader, self.losses)
             index, next_group = Index(reader.uint()), GroupId(reader.uint())

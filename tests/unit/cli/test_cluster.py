@@ -112,6 +112,37 @@ def test_a_refused_move_is_told(served: Served, admin: AdminServer) -> None:
         assert (error["code"], error["message"]) == (word, f"topic 't', partition 3: {said}")
 
 
+@pytest.mark.parametrize(
+    ("words", "action", "said"),
+    [
+        (("drain", "2", "--no-wait"), "drain", "node 2 is drained"),
+        (("drain", "2", "--undo"), "undrain", "node 2 may lead again"),
+        (("decommission", "2", "--cancel"), "recommission", "node 2 stays"),
+        (("replace-disk", "2", "--yes"), "replace-disk", "an empty data directory"),
+    ],
+)
+def test_a_node_is_acted_on(
+    served: Served, admin: AdminServer, words: tuple[str, ...], action: str, said: str
+) -> None:
+    admin.pages["/v1/nodes"] = (200, {"error": "", "sentence": ""})
+    assert said in invoke(served, "cluster", *words, "--admin", admin.address).stdout
+    assert admin.posted == [("/v1/nodes", {"node": 2, "action": action})]
+
+
+def test_a_refused_action_on_a_node_is_told(served: Served, admin: AdminServer) -> None:
+    sentence = "Topic t has 3 replicas, and only 2 node(s) would be left."
+    admin.pages["/v1/nodes"] = (400, {"error": "INVALID_REQUEST", "sentence": sentence})
+    words = ("cluster", "decommission", "2", "--admin", admin.address, "--format", "json")
+    error = failed(invoke(served, *words), exits.REFUSED)
+    assert error["message"] == f"node 2: {sentence}"
+
+
+def test_brokers_are_numbers(served: Served) -> None:
+    for words in (("1000,x",), ("1000", "--cancel"), ()):
+        wish = ("cluster", "reassign", "t", "0", *words, "--format", "json")
+        failed(invoke(served, *wish), exits.USAGE)
+
+
 def test_a_healthy_cluster_ends_with_0(served: Served, admin: AdminServer) -> None:
     served.cluster.topic("t", 2)
     done = invoke(served, "cluster", "health", "--admin", admin.address)

@@ -66,6 +66,7 @@ def test_commands_and_choices_are_offered() -> None:
         ("topic", "add-partitions"),
         ("topic", "trim"),
         ("cluster", "move-core"),
+        ("cluster", "reassign"),
     ],
     ids=" ".join,
 )

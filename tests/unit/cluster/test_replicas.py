@@ -7,6 +7,7 @@ from corelane.cluster.commands import (
     CreateTopic,
     DecommissionNode,
     DirectoryLost,
+    DrainNode,
     Endpoint,
     NodeForgotten,
     NodeRegistered,
@@ -148,6 +149,22 @@ def test_what_a_lost_directory_had_is_lost_and_made_anew() -> None:
     assert "declared lost" in refused.sentence
     (taken,) = made.apply(Index(9), NodeRegistered(NodeId(2), "", 2, (), "h", 9192, "new"))
     assert not isinstance(taken, Refused)
+
+
+def test_what_is_wanted_of_nodes_is_kept_in_the_fold_and_its_bytes() -> None:
+    """Found with real nodes: a life, read in the place of a node, kept a node from starting."""
+    made = cluster()
+    made.apply(Index(5), DrainNode(NodeId(2), 1_796_061_570_801))
+    made.apply(Index(6), DecommissionNode(NodeId(3), is_wanted=True))
+    made.apply(Index(7), DirectoryLost(NodeId(1)))
+    again = Cluster.decode(made.encode())
+    assert again.states.drained == {2: 1_796_061_570_801}
+    assert again.states.leaving == {3: 6}
+    assert again.states.losses == made.states.losses
+    assert made.states.difference(again.states) == []
+    made.apply(Index(8), DrainNode(NodeId(2), 0))
+    made.apply(Index(9), DecommissionNode(NodeId(3), is_wanted=False))
+    assert again.states.difference(made.states) == [2, 3]
 
 
 def test_a_node_with_replicas_is_not_forgotten() -> None:

@@ -1,0 +1,135 @@
+"""What `corelane cluster drain`, `decommission` and `replace-disk` do."""
+
+import time
+from typing import Any, Final
+
+import click
+
+from corelane.model.record import record
+from corelane_cli import exits
+from corelane_cli.admin_port import address_of, ask, refusal
+from corelane_cli.cluster_actions import look
+from corelane_cli.exits import CommandError
+from corelane_cli.output import counted, show_json
+from corelane_cli.progress import Progress
+from corelane_client.address import Address
+from corelane_client.pool import Topic
+
+LOOK_S: Final = 0.3
+ACT_TIMEOUT_S: Final = 15.0
+BROKERS_PER_NODE: Final = 1_000
+
+
+@record
+class Wish:
+    """What the command line asks for."""
+
+    node: int
+    action: str
+    bootstrap: str
+    admin: str | None
+    output_format: str
+    wait: bool
+    timeout_s: float
+
+
+def act(wish: Wish) -> None:
+    """Have it done, wait until nothing more is to be done for it, and say so."""
+    address = address_of(wish.admin, wish.bootstrap)
+    _ask(address, wish.node, wish.action)
+    is_over, left = True, 0
+    if wish.wait and wish.action == "drain":
+        is_over, left = _wait(wish, lambda topics: _led(topics, wish.node))
+    elif wish.wait and wish.action == "decommission":
+        is_over, left = _wait(wish, lambda topics: _remaining(address, topics, wish.node))
+    if not is_over:
+        raise CommandError(
+            exits.TIMED_OUT,
+            f"node {wish.node}: {counted(left, 'partition')} left after {wish.timeout_s:.0f} s"
+            f"{_why(address, wish.node)}",
+            "It goes on by itself; look with `corelane cluster reassignments` and `cluster info`.",
+        )
+    if wish.output_format == "json":
+        show_json({"node": wish.node, "action": wish.action, "done": wish.wait, "left": left})
+        return
+    click.echo(_SAID[wish.action].format(node=wish.node))
+    if left and wish.action == "drain":
+        click.echo(f"{counted(left, 'partition')} with one replica stay with it: nobody else could")
+
+
+_SAID: Final = {
+    "drain": "node {node} is drained: it leads nothing until `--undo`, or its restart",
+    "undrain": "node {node} may lead again; what it is preferred for comes home by itself",
+    "decommission": "node {node} has left the cluster: stop it",
+    "recommission": "node {node} stays; what it has keeps its place",
+    "replace-disk": "node {node} may come back with an empty data directory; its replicas are made"
+    " anew: see `corelane cluster reassignments`",
+    "forget": "node {node} is forgotten",
+}
+
+
+def _ask(address: Address, node: int, action: str) -> None:
+    body = {"node": node, "action": action}
+    reply = ask(address, "/v1/nodes", body, ACT_TIMEOUT_S)
+    if reply.status != 200:
+        raise refusal(reply, f"node {node}")
+
+
+def states(address: Address) -> dict[str, Any]:
+    """Return what the cluster's nodes are said to be. Raises CommandError."""
+    reply = ask(address, "/v1/nodes", timeout_s=ACT_TIMEOUT_S)
+    if reply.status != 200 or not isinstance(reply.value, dict):
+        raise refusal(reply, "the nodes")
+    found: dict[str, Any] = reply.value
+    return found
+
+
+def _wait(wish: Wish, count: Any) -> tuple[bool, int]:
+    """Look until *count* says that nothing is left that could go; return that, and what stays."""
+    deadline_s = time.monotonic() + wish.timeout_s
+    progress: Progress | None = None
+    total = 0
+    try:
+        while True:
+            _found, topics = look(wish.bootstrap)
+            moving, staying = count(topics)
+            if progress is None:
+                total = moving
+                is_wanted = wish.output_format == "text"
+                progress = Progress(max(total, 1), is_wanted=is_wanted, unit="partitions")
+            progress.show(max(total - moving, 0))
+            if not moving:
+                return True, staying
+            if time.monotonic() >= deadline_s:
+                return False, moving
+            time.sleep(LOOK_S)
+    finally:
+        if progress is not None:
+            progress.finish()
+
+
+def _led(topics: list[Topic], node: int) -> tuple[int, int]:
+    """Count the partitions that a node leads: those that others could, and those they could not."""
+    led = [
+        len(each.replicas)
+        for topic in topics
+        for each in topic.partitions.values()
+        if each.leader // BROKERS_PER_NODE == node
+    ]
+    return sum(count > 1 for count in led), led.count(1)
+
+
+def _remaining(address: Address, topics: list[Topic], node: int) -> tuple[int, int]:
+    """Count the replicas that a node has still; one more as long as it is part of the cluster."""
+    here = sum(
+        any(broker // BROKERS_PER_NODE == node for broker in each.replicas)
+        for topic in topics
+        for each in topic.partitions.values()
+    )
+    is_known = any(row["node"] == node for row in states(address)["nodes"])
+    return here + is_known, 0
+
+
+def _why(address: Address, node: int) -> str:
+    why = states(address).get("stuck", {}).get(str(node))
+    return f": {why}" if why else ""
