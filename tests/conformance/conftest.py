@@ -32,8 +32,13 @@ SHAPES: dict[str, dict[str, object]] = {
     "one-behind-one": {"corelane.cores": 1, "corelane.advertise": "node"},
 }
 """How many brokers clients see, and how many cores are behind them."""
-QUICK: dict[str, object] = {"group.initial.rebalance.delay.ms": 100}
-"""Kafka's three seconds for each group would be most of the time of the tests."""
+QUICK: dict[str, object] = {
+    "group.initial.rebalance.delay.ms": 100,
+    "group.min.session.timeout.ms": 1_000,
+}
+"""Kafka's three seconds for each group, and six until a killed member is missed, would be most of
+the time of the tests.
+"""
 SHAPES_ALWAYS = 2
 """With one core less happens than with three: `CORELANE_SHAPES=all` has those, too."""
 

@@ -5,6 +5,7 @@ import uuid
 import pytest
 
 from tests.conformance.clients.base import Client, Producing, Sent
+from tests.conformance.clients.doomed import doomed
 from tests.conformance.clients.librdkafka import Librdkafka
 from tests.conformance.probe import Address
 
@@ -36,6 +37,17 @@ def test_a_group_reads_every_record_once(client: Client, topic: str, group: str)
 
 def test_members_share_the_partitions(client: Client, topic: str, group: str) -> None:
     filled(client, topic, 4)
+    found = client.read_in_group(topic, group, members=2, count=RECORDS)
+    assert len({each.value for each in found}) == RECORDS
+
+
+def test_what_a_killed_member_had_is_read_by_the_next(
+    client: Client, bootstrap: Address, topic: str, group: str
+) -> None:
+    """Killed without a word: its session ends, and its partitions go on where it had committed."""
+    filled(client, topic, 2)
+    with doomed(client.name, str(bootstrap), topic, group):
+        pass
     found = client.read_in_group(topic, group, members=2, count=RECORDS)
     assert len({each.value for each in found}) == RECORDS
 
