@@ -1,6 +1,6 @@
 """The one Python door to the C core: typed functions over `_core`, which nobody else imports."""
 
-from corelane_native.arena import Arena
+from corelane_native.arena import PUTS_MAX, Arena, Puts
 from corelane_native.batch import (
     BATCH_REASONS,
     CHECK_NO_WALK,
@@ -15,12 +15,17 @@ from corelane_native.batch import (
     walk_records,
 )
 from corelane_native.decode import (
+    FRAME_PLACE,
+    PLAIN_MAX,
     ROWS_MAX,
     Fetch,
     FetchRow,
+    PlainHead,
+    PlainRow,
     Produce,
     ProduceRow,
     decode_fetch,
+    decode_plain,
     decode_produce,
 )
 from corelane_native.memory import (
@@ -61,8 +66,11 @@ __all__ = [
     "CLOSED",
     "DRAINED",
     "FRAME",
+    "FRAME_PLACE",
     "NET_REASONS",
     "NET_REASONS_QUIET",
+    "PLAIN_MAX",
+    "PUTS_MAX",
     "READ_PARTIAL",
     "RECEIVED_REASONS",
     "ROWS_MAX",
@@ -78,8 +86,11 @@ __all__ = [
     "FetchRow",
     "Net",
     "NetStats",
+    "PlainHead",
+    "PlainRow",
     "Produce",
     "ProduceRow",
+    "Puts",
     "Received",
     "ReceivedRun",
     "Walk",
@@ -91,6 +102,7 @@ __all__ = [
     "crc32c",
     "crc32c_portable",
     "decode_fetch",
+    "decode_plain",
     "decode_produce",
     "entries_search",
     "source_digest",

@@ -209,6 +209,26 @@ class lib:  # noqa: N801 - the name cffi gives it
         /,
     ) -> None: ...
     @staticmethod
+    def cl_decode_plain(
+        frames: bytes,
+        count: int,
+        version: int,
+        heads: ffi.CData,
+        rows: ffi.CData,
+        rows_max: int,
+        /,
+    ) -> int: ...
+    @staticmethod
+    def cl_arena_put_batches(
+        arena: ffi.CData,
+        chunk: int,
+        position: int,
+        record: ffi.CData,
+        puts: ffi.CData,
+        count: int,
+        /,
+    ) -> int: ...
+    @staticmethod
     def cl_decode_produce(
         address: int,
         size: int,

@@ -12,14 +12,47 @@ from corelane_native._core import ffi, lib
 from corelane_native.memory import Readable
 
 CHUNK_BYTES: Final = 1024 * 1024
+PUTS_MAX: Final = 256
+"""Batches that `Arena.put_batches` takes at once, at most."""
+
 _EINVAL: Final = -22
 _RECORD: Final = struct.Struct("@IIIIQQQQqq")
+_PUT: Final = struct.Struct("@QQqqQIII4x")
 _PARTS_CACHED_MAX: Final = 256
 
 
 @lru_cache(_PARTS_CACHED_MAX)
 def _ranges(count: int) -> struct.Struct:
     return struct.Struct("@" + "qQQ" * count)
+
+
+class Puts:
+    """Batches that are to be put at once; used again and again."""
+
+    __slots__ = ("_pack", "buffer", "handle")
+
+    def __init__(self) -> None:
+        self.handle = ffi.new("cl_put[]", PUTS_MAX)
+        self.buffer = ffi.buffer(self.handle)
+        self._pack = _PUT.pack_into
+
+    def set(
+        self,
+        number: int,
+        group: int,
+        index: int,
+        base_offset: int,
+        append_time_ms: int,
+        address: int,
+        size_bytes: int,
+        term: int,
+        record_count: int,
+    ) -> None:
+        """Say what the batch of that number is; its memory is read by `put_batches`."""
+        self._pack(
+            self.buffer, number * _PUT.size, group, index, base_offset, append_time_ms,
+            address, size_bytes, term, record_count,
+        )  # fmt: skip
 
 
 class Arena:
@@ -159,6 +192,27 @@ class Arena:
             self._arena, chunk, position, self._record, payload_address, payload_bytes
         )
         return size if size > 0 else self._refused(size, chunk, position, payload_bytes)
+
+    def put_batches(
+        self,
+        chunk: int,
+        position: int,
+        generation: int,
+        lsn: int,
+        durable_upto: int,
+        puts: Puts,
+        count: int,
+    ) -> int:
+        """Write the first *count* of *puts*, as `put_batch` does, one behind another.
+
+        *lsn* is the first one's. Returns the bytes they took together.
+        """
+        assert 0 < count <= PUTS_MAX
+        self._pack(self._record_buffer, 0, 1, generation, 0, 0, lsn, durable_upto, 0, 0, 0, -1)
+        size = lib.cl_arena_put_batches(
+            self._arena, chunk, position, self._record, puts.handle, count
+        )
+        return size if size > 0 else self._refused(size, chunk, position, count)
 
     def pad(self, chunk: int, position: int) -> int:
         """Zero-fill from *position* to the next multiple of 4096, and return that."""

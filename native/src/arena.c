@@ -264,6 +264,31 @@ int64_t cl_arena_put_batch(cl_arena *arena, int64_t chunk, uint64_t position,
     return (int64_t)size;
 }
 
+int64_t cl_arena_put_batches(cl_arena *arena, int64_t chunk, uint64_t position,
+                             const cl_record *record, const cl_put *puts, uint32_t count)
+{
+    assert(record != NULL);
+    assert(puts != NULL || count == 0);
+    uint64_t start = position;
+    cl_record next = *record;
+    for (uint32_t at = 0; at < count; at++) {
+        const cl_put *put = &puts[at];
+        next.kind = CL_KIND_BATCH;
+        next.term = put->term;
+        next.record_count = put->record_count;
+        next.group = put->group;
+        next.index = put->index;
+        next.offset = put->base_offset;
+        next.append_time_ms = put->append_time_ms;
+        int64_t taken = cl_arena_put_batch(arena, chunk, position, &next, put->address, put->size);
+        if (taken < 0)
+            return taken;
+        position += (uint64_t)taken;
+        next.lsn++;
+    }
+    return (int64_t)(position - start);
+}
+
 int64_t cl_arena_pad(cl_arena *arena, int64_t chunk, uint64_t position)
 {
     int status;

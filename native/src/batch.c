@@ -146,7 +146,7 @@ void cl_batch_check(const uint8_t *batch, uint64_t size, int64_t bytes_max, int 
     row->base_timestamp = -1;
     row->max_timestamp = -1;
     row->keyless = -1;
-    row->zero = 0;
+    row->again = 0;
     int reason = check(batch, size, bytes_max, flags, row);
     row->reason = (int16_t)reason;
     row->error = error_of(reason);

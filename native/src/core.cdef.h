@@ -72,6 +72,25 @@ int64_t cl_arena_put_record(cl_arena *arena, int64_t chunk, uint64_t position,
                             const cl_record *record, uint64_t payload_address,
                             uint64_t payload_bytes);
 
+/* One of several batches that are put at once. */
+typedef struct {
+    uint64_t group;
+    uint64_t index;
+    int64_t base_offset;
+    int64_t append_time_ms; /* -1 leaves the producer's timestamps */
+    uint64_t address;
+    uint32_t size;
+    uint32_t term;
+    uint32_t record_count;
+    uint32_t zero;
+} cl_put;
+
+/* cl_arena_put_batch for count batches, one behind another from position on; record says their
+ * generation, durable_upto and the first one's lsn, which rises by one each. Returns the bytes of
+ * all; an error of one leaves those before it written, which nobody has been told of. */
+int64_t cl_arena_put_batches(cl_arena *arena, int64_t chunk, uint64_t position,
+                             const cl_record *record, const cl_put *puts, uint32_t count);
+
 /* As cl_arena_put_record for a Kafka batch: stamps base offset and leader epoch (= term) into the
  * copy and, with append_time_ms >= 0, the timestamp type, the maximum timestamp and the new CRC of
  * the batch. The header's next offset is offset + record_count. */
@@ -155,7 +174,7 @@ typedef struct {
     int64_t base_timestamp;
     int64_t max_timestamp;
     int32_t keyless; /* 1: some record has a null key, 0: none has, -1: not walked */
-    int32_t zero;
+    int32_t again;   /* of cl_decode_plain: 1 where the topic is that of the row before */
 } cl_produce_row;
 
 /* Judge the bytes at address as exactly one batch and fill row (except topic, partition and
@@ -280,6 +299,26 @@ typedef struct {
  * or rows counts); -ENOSPC if it has more than rows_max partitions, before any batch is judged. */
 int cl_decode_produce(uint64_t address, uint64_t size, uint64_t body_at, int version,
                       cl_produce *out, cl_produce_row *rows, uint32_t rows_max);
+
+/* A request frame, and what cl_decode_plain found of one. */
+typedef struct {
+    uint64_t address;
+    uint64_t size;
+} cl_frame;
+
+typedef struct {
+    int32_t acks;
+    int32_t timeout_ms;
+    int32_t row_count;
+    int32_t zero;
+} cl_plain;
+
+/* Decode whole Produce frames of one version, their headers too, for as long as they are plain:
+ * well-formed, acks 1 or -1, no transaction, and nothing wrong with any of their batches. Each has
+ * its rows behind those of the one before; positions count from its own first byte. frames are the
+ * bytes of count cl_frame. Returns how many are plain, and fit rows_max rows. */
+uint32_t cl_decode_plain(const void *frames, uint32_t count, int version, cl_plain *heads,
+                         cl_produce_row *rows, uint32_t rows_max);
 
 /* Decode the body of a Fetch request, versions 4 to 17; errors as above. Forgotten topics are
  * checked for form only: sessions are refused. */

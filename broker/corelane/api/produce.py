@@ -17,10 +17,16 @@ from collections.abc import Sequence
 import corelane_native as native
 from corelane.api.leaders import endpoints_for, fault_of_absent
 from corelane.api.produce_append import RowAppend
-from corelane.api.produce_response import ProducedPartition, ProducedTopic, encode
+from corelane.api.produce_response import (
+    ProducedPartition,
+    ProducedTopic,
+    encode,
+    encode_good,
+)
 from corelane.model.errors import ErrorCode
 from corelane.model.limits import REQUEST_HEADER_BYTES_MIN
 from corelane.shard.call import Call
+from corelane.shard.partition import Topic
 from corelane.shard.shard import Shard
 from corelane.shard.transaction_entries import TRANSACTIONAL
 from corelane.wire.errors import DecodeError
@@ -73,7 +79,13 @@ class ProduceWait:
     def _answer(self) -> None:
         self.is_done = True
         shard, call = self.shard, self.call
-        error = next((r.error for t in self.topics for r in t.partitions if r.error), 0)
+        error, hints = 0, []
+        for topic in self.topics:
+            for row in topic.partitions:
+                if row.error:
+                    error = error or row.error
+                    if row.leader is not None:
+                        hints.append(row.leader)
         if self.acks == 0:
             call.slot.error = error
             shard.note_answer(call.slot)
@@ -82,9 +94,11 @@ class ProduceWait:
                 shard.close(connection, f"client {connection.peer}: acks=0 batch refused")
             return
         request = call.request
-        hints = [r.leader for t in self.topics for r in t.partitions if r.leader is not None]
-        endpoints = endpoints_for(shard, call.slot.connection, hints) if hints else []
-        frame = encode(request.api_version, request.correlation_id, self.topics, endpoints)
+        if error == 0 and len(self.topics) == 1:
+            frame = encode_good(request.api_version, request.correlation_id, self.topics[0])
+        else:
+            endpoints = endpoints_for(shard, call.slot.connection, hints) if hints else []
+            frame = encode(request.api_version, request.correlation_id, self.topics, endpoints)
         call.answer_parts([frame], [], error)
         shard.deadlines.note_done()
 
@@ -128,8 +142,7 @@ def handle(shard: Shard, call: Call) -> None:
             continue
         partition = None if topic is None else topic.partition(row[2])
         if partition is None:
-            error, out.leader = fault_of_absent(shard, topic, row[2])
-            out.refuse(error, _ABSENT[error])
+            refuse_absent(shard, topic, out)
             continue
         wait.rows_open += 1
         RowAppend(wait, partition, out, row, transactional_id).begin(request.address)
@@ -156,6 +169,12 @@ def _fault_of_transaction(
             "the request has transactional batches of more than one producer id",
         )
     return None
+
+
+def refuse_absent(shard: Shard, topic: Topic | None, out: ProducedPartition) -> None:
+    """Refuse a batch for a partition that is not here."""
+    error, out.leader = fault_of_absent(shard, topic, out.partition)
+    out.refuse(error, _ABSENT[error])
 
 
 def body_at(address: int, size_bytes: int, *, is_flexible: bool) -> int:

@@ -23,6 +23,7 @@ from corelane.shard.append import (
 from corelane.shard.events import WorkDone
 from corelane.shard.parking import Writing
 from corelane.shard.partition import Batch, Partition
+from corelane.shard.shard import Shard
 from corelane.shard.transaction_entries import TRANSACTIONAL
 from corelane.storage.wal import WalFullError
 from corelane.wire.batch import RecordsFault, check_compressed
@@ -316,15 +317,20 @@ class RowAppend:
         self.wait.settle()
 
     def _refuse_not_leader(self) -> None:
-        if self.partition.is_dropped:
-            self._refuse(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "the topic was deleted")
-            return
-        if self.partition.is_damaged:
-            self._refuse(ErrorCode.KAFKA_STORAGE_ERROR, "the partition's log is damaged: offline")
-            return
-        self.out.leader = hint_for(self.wait.shard, self.partition)
-        self._refuse(ErrorCode.NOT_LEADER_OR_FOLLOWER, _LOST)
+        refuse_not_leader(self.wait.shard, self.partition, self.out)
+        self.wait.settle()
 
     def _refuse(self, error: int, sentence: str) -> None:
         self.out.refuse(error, sentence)
         self.wait.settle()
+
+
+def refuse_not_leader(shard: Shard, partition: Partition, out: ProducedPartition) -> None:
+    """Refuse a batch of a partition that this core does not lead, or no more."""
+    if partition.is_dropped:
+        out.refuse(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "the topic was deleted")
+    elif partition.is_damaged:
+        out.refuse(ErrorCode.KAFKA_STORAGE_ERROR, "the partition's log is damaged: offline")
+    else:
+        out.leader = hint_for(shard, partition)
+        out.refuse(ErrorCode.NOT_LEADER_OR_FOLLOWER, _LOST)

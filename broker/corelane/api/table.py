@@ -33,6 +33,7 @@ from corelane.api import (
     list_offsets,
     metadata,
     produce,
+    produce_run,
     reassignments,
     transaction_admin,
     transactions,
@@ -43,7 +44,16 @@ from corelane.shard.call import ApiRow
 
 _ROWS: Final = (
     #      key name               min max handler
-    ApiRow(0, "Produce", 3, 12, produce.handle, advertised_min=0, gather=gather_produce.gather),
+    ApiRow(
+        0,
+        "Produce",
+        3,
+        12,
+        produce.handle,
+        advertised_min=0,
+        gather=gather_produce.gather,
+        run=produce_run.handle_run,
+    ),
     ApiRow(1, "Fetch", 4, 17, fetch.handle, gather=gather_fetch.gather),
     ApiRow(2, "ListOffsets", 1, 7, list_offsets.handle, gather=list_offsets.gather),
     ApiRow(3, "Metadata", 0, 12, metadata.handle),

@@ -68,6 +68,18 @@ class TopicSettings:
             or self.timestamp_after_max_ms < limits.INT64_MAX
         )
 
+    def timestamps_ms(self, wall_ms: int) -> tuple[int, int]:
+        """Return the least and the greatest timestamp that batches may have now."""
+        if self.is_log_append_time:
+            return -limits.INT64_MAX - 1, limits.INT64_MAX
+        return wall_ms - self.timestamp_before_max_ms, wall_ms + self.timestamp_after_max_ms
+
+    @property
+    def is_plain(self) -> bool:
+        """Say whether batches are taken as they come: nobody looks at records, or answers early."""
+        is_looked_at = self.is_compacted or self.is_strict
+        return not (is_looked_at or self.is_write_caching or self.compression_type != "producer")
+
 
 def fault_of(name: str, value: str | None) -> str | None:
     """Return what is wrong with one configuration, as a sentence, or None."""

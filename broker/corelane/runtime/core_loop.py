@@ -44,6 +44,7 @@ from corelane.shard.events import (
     Request,
 )
 from corelane.shard.peers.events import PeerAccepted, PeerClosed, PeerFrame
+from corelane.storage.effects import DiskDone
 from corelane.storage.news import StorageFailureError
 from corelane_native import (
     ACCEPTED,
@@ -307,13 +308,20 @@ class CoreLoop:
         counts = self.shard.counts
         counts.turn_events += len(events)
         counts.now_us = now_ns // 1000
+        done = self._step(now_ns, events)
+        if done is not None and not self._mail:
+            # A write made at once is news for the same turn: its answers need no poll before them.
+            done = self._step(now_ns, [done])
+        if done is not None:
+            self._mail.append(done)
+
+    def _step(self, now_ns: int, events: list[Event]) -> DiskDone | None:
+        """Step, and do what that asks for; return what became of a write that was made at once."""
         performers = self._performers
         wall_ms = time.time_ns() // _NS_PER_MS
         for effect in self.shard.step(now_ns // _NS_PER_MS, wall_ms, events):
             performers[type(effect)](effect)
-        done = self.disk.end_turn(len(events))
-        if done is not None:
-            self._mail.append(done)
+        return self.disk.end_turn(len(events))
 
     def _rare(self, row: tuple[Any, ...], events: list[Event]) -> None:
         kind = row[0]

@@ -1,6 +1,6 @@
 """One request on its way through the shard: the frame, its header, and where the answer goes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import corelane_native as native
@@ -8,7 +8,7 @@ from corelane.model.ids import ChunkId
 from corelane.model.record import record
 from corelane.shard.connection import Slot
 from corelane.shard.effects import Part
-from corelane.shard.events import Request
+from corelane.shard.events import Event, Request
 from corelane.shard.first_error import first_error
 from corelane.wire import frame as wire_frame
 from corelane.wire.compiler import Message, request_codec, response_codec
@@ -87,6 +87,9 @@ class Call:
 Handler = Callable[["Shard", Call], None]
 """What an API module exports as `handle`: answers the call now, or keeps it and answers later."""
 
+RunHandler = Callable[["Shard", Sequence[Event], int], int]
+"""Handles requests from events[at] on together, as many as it can; returns how many it did."""
+
 
 @record
 class ApiRow:
@@ -106,3 +109,5 @@ class ApiRow:
     several cores. None: any core can answer by itself."""
     unsupported: Handler | None = None
     """Answers versions that are not served, where a layout exists for that; else: close."""
+    run: RunHandler | None = None
+    """Handles several requests of a turn at once; what it leaves goes to `handle`."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from corelane.model.ids import CoreId
 from corelane.shard.answer import Answer
 from corelane.shard.call import ApiRow, Call
+from corelane.shard.connection import Connection
 from corelane.shard.events import Request
 from corelane.shard.links import LENGTH_BYTES, Done, Forwarded, LocalVisitor, Visitor
 from corelane_native import address_of
@@ -66,6 +67,12 @@ class Forwarding:
         """Whether no more produce requests should be read for now."""
         return not self._is_alone and self._links.is_congested
 
+    def is_direct(self, connection: Connection) -> bool:
+        """Whether what comes on *connection* about partitions is for this core alone."""
+        if self._is_alone or isinstance(connection, Visitor | LocalVisitor):
+            return True
+        return not (self._is_node or connection.listener & 1)
+
     def takes(self, api: ApiRow, call: Call) -> bool:
         """Have *call* handled elsewhere, or by parts elsewhere; return False if it is ours."""
         if self._is_alone:
@@ -75,12 +82,10 @@ class Forwarding:
             assert not isinstance(connection, Visitor), "it was sent to core 0"
             self.to_controller(call)
             return True
-        if api.gather is None or isinstance(connection, Visitor | LocalVisitor):
+        if api.gather is None or self.is_direct(connection):
             return False
-        if self._is_node or connection.listener & 1:
-            api.gather(self._shard, call)
-            return True
-        return False
+        api.gather(self._shard, call)
+        return True
 
     def to_controller(self, call: Call) -> None:
         """Have core 0 handle a request, when it is there."""

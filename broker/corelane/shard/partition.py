@@ -23,7 +23,7 @@ from corelane.storage.group_log import GroupLog
 from corelane.storage.installing import PrefixSnapshot
 from corelane.storage.layout import LayoutError
 from corelane.wire.batch import batch_header
-from corelane_native import address_of, bytes_at
+from corelane_native import PlainRow, address_of, bytes_at
 
 
 class AppendWaiter(Protocol):
@@ -221,6 +221,23 @@ class Partition(Member):
         )
         if batch.producer_id >= 0:
             self._appended(index, base_offset, batch)
+        if self.postman is not None:
+            self.postman.appended(self)
+        return index, base_offset
+
+    def gather(self, row: PlainRow, address: int, append_time_ms: int) -> tuple[Index, Offset]:
+        """Append the batch that *row* tells of, as `append` does.
+
+        Its bytes follow with `Wal.end_gather`.
+        """
+        assert self.raft.is_leader, "P1"
+        assert not self.is_dropped, "nobody would flush it or answer"
+        index, base_offset = self.log.gather_batch(self.raft.term, row, address, append_time_ms)
+        if row[9] >= 0:
+            newest_ms = row[13] if append_time_ms < 0 else append_time_ms
+            self.producers.appended(
+                ProducedBatch(index, row[9], row[10], row[11], row[7], base_offset, newest_ms)
+            )
         if self.postman is not None:
             self.postman.appended(self)
         return index, base_offset

@@ -107,6 +107,7 @@ class Shard:
         self._next_work = 0
         self._deferred: deque[tuple[Call, int]] = deque()  # with the time they came
         self._retries_deferred = False
+        self.run_max = 1  # requests that a run of them may have: it grows as that goes well
         self._is_started = False
         self._is_recovered = False
         self.groups = Groups(self, recovered)
@@ -134,16 +135,21 @@ class Shard:
             self.groups.start()
         if self._deferred:
             self._retry_deferred()
-        for event in events:
+        at, count = 0, len(events)
+        while at < count:
+            event = events[at]
             if isinstance(event, Request):  # the most frequent first
-                self._request(event)
-            elif isinstance(event, DiskDone):
+                at += self._requests(events, at)
+                continue
+            at += 1
+            if isinstance(event, DiskDone):
                 self._disk_done(event)
             elif isinstance(event, LinkFrame):
                 self.groups.siblings.link_frame(event)
             else:
                 self._rare(event)
-        self._run_todo()
+        if self.todo or self.slices:
+            self._run_todo()
         self.deadlines.expire(now_ms)
         if self.woken:
             woken, self.woken = self.woken, []
@@ -159,7 +165,8 @@ class Shard:
         self.groups.moves.look_for_end()
         effects += self.store.turn_effects()
         self._hold_or_release_produce()
-        self._flush()
+        if self.dirty:
+            self._flush()
         if self.is_stopping and not self.is_stopped and self.store.is_stopped:
             self.is_stopped = True
             effects.append(Stopped())
@@ -302,6 +309,18 @@ class Shard:
         self._retries_deferred = False
 
     # --- events ---
+
+    def _requests(self, events: list[Event], at: int) -> int:
+        """Handle the request at events[at], or a run of them; return how many."""
+        request = events[at]
+        assert isinstance(request, Request)
+        api = self.apis.get(request.api_key)
+        if api is not None and api.run is not None:
+            taken = api.run(self, events, at)
+            if taken:
+                return taken
+        self._request(request)
+        return 1
 
     def _request(self, request: Request) -> None:
         connection = self.connections.get(request.conn)

@@ -14,7 +14,7 @@ from typing import Final
 
 from corelane.model.ids import ChunkId, Index, JobId, Offset, Position, RecordKind, Term
 from corelane.model.limits import SEGMENT_WRITE_BYTES_MAX
-from corelane.storage.effects import SegmentWrite
+from corelane.storage.effects import Range, SegmentWrite
 from corelane.storage.group_log import GroupLog
 from corelane.storage.layout import (
     BLOCK_BYTES,
@@ -25,7 +25,7 @@ from corelane.storage.layout import (
     blocks_up,
 )
 from corelane.storage.log_reads import Entry
-from corelane.storage.segments import Segment, Stream, row, split_blocks
+from corelane.storage.segments import Segment, Stream, split_blocks
 from corelane_native import Arena, bytes_at, crc32c
 
 ENTRIES_PER_FLUSH_MAX: Final = 4096
@@ -52,6 +52,7 @@ class Flush:
         "batch_bytes_max",
         "chunk",
         "entries",
+        "entry_bytes",
         "first_timestamp",
         "is_failed",
         "jobs",
@@ -80,6 +81,7 @@ class Flush:
         self.seals = False
         self.is_failed = False
         self.log_bytes = 0
+        self.entry_bytes = 0
         self.last_index = log.flushed_index
         self.last_offset: Offset = log.flushed_offset
         self.last_term: Term = log.flushed_term
@@ -103,44 +105,65 @@ def plan(log: GroupLog, arena: Arena) -> Flush | None:
     if _must_roll(log, segment, first):
         return _closing(log, segment)
     flush = Flush(log, segment)
-    rows: list[bytes] = []
-    controls: list[bytes] = []
-    parts = []
-    position = segment.log.size_bytes
-    index = log.flushed_index
-    at = index + 1 - log.tail_first
-    for entry in log.tail[at : log.committed_index + 1 - log.tail_first]:
-        if flush.entries and (
-            flush.log_bytes + entry.size_bytes > SEGMENT_WRITE_BYTES_MAX
-            or len(flush.entries) >= ENTRIES_PER_FLUSH_MAX
-            or _would_roll(log, segment, flush, entry)
-        ):
-            break
-        index = Index(index + 1)
-        if entry.kind == RecordKind.BATCH:
-            parts.append((entry.chunk.id, entry.position, entry.size_bytes))
-            position += entry.size_bytes
-            flush.log_bytes += entry.size_bytes
-            flush.max_timestamp = max(flush.max_timestamp, entry.max_timestamp)
-            flush.batch_bytes_max = max(flush.batch_bytes_max, entry.size_bytes)
-            if flush.first_timestamp == NO_TIMESTAMP:
-                flush.first_timestamp = entry.max_timestamp
-        else:
-            payload = log.control_payload(index)
-            head = CONTROL_HEADER.pack(index, entry.kind, len(payload))
-            controls.append(head + payload + crc32c(head + payload).to_bytes(4, "little"))
-        rows.append(row(entry.next_offset, position, flush.max_timestamp, entry.term, entry.kind))
-        flush.entries.append(entry)
-        flush.last_offset = entry.next_offset
-        flush.last_term = entry.term
+    parts, rows, controls = _collect(log, flush)
     assert flush.entries
-    assert index <= log.committed_index, "F1: only committed entries"
-    flush.last_index = index
+    assert flush.last_index <= log.committed_index, "F1: only committed entries"
     _gather(arena, flush, parts)
     for write, added in ((flush.writes[1], rows), (flush.writes[2], controls)):
         write.written, write.remainder = split_blocks(write.stream, b"".join(added))
         write.frontier += len(write.written)
     return flush
+
+
+def _collect(log: GroupLog, flush: Flush) -> tuple[list[Range], list[bytes], list[bytes]]:
+    """Choose the entries of *flush*; return their batches, their rows, and control entries.
+
+    A plain loop over locals: every entry that is ever written passes here once.
+    """
+    parts: list[Range] = []
+    rows: list[bytes] = []
+    controls: list[bytes] = []
+    begin, log_bytes, total_bytes = flush.segment.log.size_bytes, 0, 0
+    newest, biggest = flush.max_timestamp, flush.batch_bytes_max
+    oldest, segment_ms = flush.first_timestamp, log.segment_ms
+    segment_left = log.segment_bytes - begin
+    # Where the log begins now is behind what is flushed, the segment that ends there is closed.
+    closed_at = log.start_offset if log.flushed_offset < log.start_offset else -1
+    first = index = log.flushed_index
+    last_offset, last_term = flush.last_offset, flush.last_term
+    at = index + 1 - log.tail_first
+    upto = min(log.committed_index + 1 - log.tail_first, at + ENTRIES_PER_FLUSH_MAX)
+    pack = ROW.pack
+    for term, kind, next_offset, chunk, position, size, timestamp, _lsn in log.tail[at:upto]:
+        end = log_bytes + size
+        is_batch = kind == RecordKind.BATCH
+        if index > first and (
+            end > SEGMENT_WRITE_BYTES_MAX
+            or last_offset == closed_at
+            or (is_batch and end > segment_left and begin + log_bytes > 0)
+            or (is_batch and oldest != NO_TIMESTAMP and timestamp - oldest > segment_ms)
+        ):
+            break
+        index = Index(index + 1)
+        total_bytes += size
+        if is_batch:
+            parts.append((chunk.id, Position(position), size))
+            log_bytes = end
+            newest = max(newest, timestamp)
+            biggest = max(biggest, size)
+            if oldest == NO_TIMESTAMP:
+                oldest = timestamp
+        else:
+            payload = log.control_payload(index)
+            head = CONTROL_HEADER.pack(index, kind, len(payload))
+            controls.append(head + payload + crc32c(head + payload).to_bytes(4, "little"))
+        rows.append(pack(next_offset, begin + log_bytes, newest, term, kind))
+        last_offset, last_term = next_offset, term
+    flush.entries = log.tail[at : at + index - first]
+    flush.log_bytes, flush.entry_bytes = log_bytes, total_bytes
+    flush.max_timestamp, flush.batch_bytes_max, flush.first_timestamp = newest, biggest, oldest
+    flush.last_index, flush.last_offset, flush.last_term = index, last_offset, last_term
+    return parts, rows, controls
 
 
 def _active(log: GroupLog) -> Segment:
@@ -172,18 +195,6 @@ def _must_roll(log: GroupLog, segment: Segment, entry: Entry) -> bool:
     if size + entry.size_bytes > log.segment_bytes:
         return True
     first = segment.first_timestamp
-    return first != NO_TIMESTAMP and entry.max_timestamp - first > log.segment_ms
-
-
-def _would_roll(log: GroupLog, segment: Segment, flush: Flush, entry: Entry) -> bool:
-    if log.flushed_offset < log.start_offset == flush.last_offset:
-        return True  # if there is a file by then
-    if entry.kind != RecordKind.BATCH:
-        return False
-    size = segment.log.size_bytes + flush.log_bytes
-    if size and size + entry.size_bytes > log.segment_bytes:
-        return True
-    first = flush.first_timestamp
     return first != NO_TIMESTAMP and entry.max_timestamp - first > log.segment_ms
 
 
@@ -298,9 +309,9 @@ def finish(flush: Flush) -> None:
     assert flush.last_index <= log.committed_index, "F1"
     assert flush.last_offset >= log.flushed_offset
     for entry in flush.entries:
-        assert entry.chunk.unflushed > 0
         entry.chunk.unflushed -= 1
-        log.unflushed_bytes -= entry.size_bytes
+    assert min(entry.chunk.unflushed for entry in (flush.entries[0], flush.entries[-1])) >= 0
+    log.unflushed_bytes -= flush.entry_bytes
     assert log.unflushed_bytes >= 0
     log.flushed_index = flush.last_index
     log.flushed_offset = flush.last_offset

@@ -39,7 +39,7 @@ from corelane.storage.layout import (
 )
 from corelane.storage.log_reads import Entry, LogReads
 from corelane.storage.segments import Segments
-from corelane_native import address_of, bytes_at
+from corelane_native import PlainRow, address_of, bytes_at
 
 if TYPE_CHECKING:
     from corelane.storage.store import CoreStore
@@ -229,6 +229,41 @@ class GroupLog(LogReads):
         )  # fmt: skip
         self._appended(index, entry)
         return index, base_offset, lsn
+
+    def gather_batch(
+        self, term: Term, row: PlainRow, address: int, append_time_ms: int
+    ) -> tuple[Index, Offset]:
+        """Append a batch as `append_batch` does; its bytes follow with `Wal.end_gather`.
+
+        *row* says what it is. This is `append_batch`, `_appended` and `load` in one: it is done
+        for every batch of a busy core.
+        """
+        assert term >= self.last_term, "terms never go back"
+        assert not self.is_leaving, "what is appended now would stay behind"
+        size_bytes, record_count = row[6], row[7]
+        index = Index(self.last_index + 1)
+        base_offset = self.next_offset
+        wal = self.store.wal
+        lsn, chunk, position = wal.gather_batch(
+            term, self.group, index, base_offset, address, size_bytes, record_count, append_time_ms
+        )
+        next_offset = Offset(base_offset + record_count)
+        newest = row[13] if append_time_ms < 0 else append_time_ms
+        self.tail.append(
+            Entry(term, RecordKind.BATCH, next_offset, chunk, position, size_bytes, newest, lsn)
+        )
+        self._next_offsets.append(next_offset)
+        chunk.unflushed += 1
+        chunk.holders[self] = None
+        if term != self.last_term:
+            self.term_starts.append((term, index, base_offset))
+            self.last_term = term
+        self.last_index = index
+        self.next_offset = next_offset
+        self.uncommitted_bytes += size_bytes
+        self.last_lsn = lsn
+        wal.note_entry(self, index, self.truncations)
+        return index, base_offset
 
     def append_control(self, term: Term, kind: RecordKind, payload: bytes) -> tuple[Index, Lsn]:
         """Append a control entry as the leader of *term*."""

@@ -13,7 +13,7 @@ S4. Writing the same entries again from an older frontier gives the same bytes (
 from bisect import bisect_right
 from typing import Final
 
-from corelane.model.ids import Index, Offset, Term
+from corelane.model.ids import Index, Offset
 from corelane.storage.layout import (
     NO_TIMESTAMP,
     ROW,
@@ -142,11 +142,6 @@ def rows_header(base_index: Index, base_offset: Offset) -> bytes:
     """Return row 0 of an `.entries` file."""
     head = ROWS_HEADER.pack(ROWS_MAGIC, ROWS_VERSION, base_index, base_offset, 0, 0)
     return ROWS_HEADER.pack(ROWS_MAGIC, ROWS_VERSION, base_index, base_offset, crc32c(head[:24]), 0)
-
-
-def row(next_offset: int, end_position: int, max_timestamp: int, term: Term, kind: int) -> bytes:
-    """Return one entry row; *max_timestamp* is the running maximum of the segment."""
-    return ROW.pack(next_offset, end_position, max_timestamp, term, kind)
 
 
 class Segments:

@@ -243,15 +243,24 @@ class CoreStore:
             self._retry_turns -= 1
         elif self.flush_queue:
             self._start_flushes()
-        self.dropping.advance()
-        self.moving.advance()
+        if self.dropping.is_waiting:
+            self.dropping.advance()
+        if self.moving.imports:
+            self.moving.advance()
         self.checkpointing.advance()
-        self._prepare_file()
-        self.chunks.take_back()
-        self.shipping.take_back()
-        self.reading.advance()
-        self.shipping.advance()
-        self.chunks.evict(self.arena_bytes // 2)
+        if not self.wal.spares or self.lacks:
+            self._prepare_file()
+        chunks = self.chunks
+        if chunks.lent_bytes:
+            chunks.take_back()
+        if self.shipping.held_bytes:
+            self.shipping.take_back()
+        if self.reading.is_waiting:
+            self.reading.advance()
+        if self.shipping.is_waiting:
+            self.shipping.advance()
+        if chunks.log_bytes > self.arena_bytes // 2:
+            chunks.evict(self.arena_bytes // 2)
         effects, self._effects = self._effects, []
         if self.wal.can_write:
             write = self.wal.take_write(self.job(self._wal_done))
@@ -265,12 +274,13 @@ class CoreStore:
     @property
     def must_hold(self) -> bool:
         """Whether no produce may be read for now; everything else goes on."""
+        in_use, arena_bytes = self.arena.bytes_in_use, self.arena_bytes
         return (
             self.wal.room_bytes < HOLD_ROOM_BYTES
             or self.wal.flight_bytes > self.settings.wal_flight_bytes_max
-            or self.chunks.log_bytes > self.arena_bytes * 9 // 16
-            or self.arena.bytes_in_use > self.arena_bytes * 7 // 8
-            or self.checkpointing.replay_bytes > self.arena_bytes // 2
+            or in_use - self.chunks.lent_bytes > arena_bytes * 9 // 16
+            or in_use > arena_bytes * 7 // 8
+            or self.checkpointing.replay_bytes > arena_bytes // 2
         )
 
     def has_room(self, size_bytes: int) -> bool:

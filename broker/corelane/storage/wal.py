@@ -28,8 +28,13 @@ from corelane.model.ids import (
 )
 from corelane.storage.chunks import Chunk, Chunks
 from corelane.storage.effects import Range, WalWrite
-from corelane.storage.layout import BLOCK_BYTES, RECORD_HEADER_BYTES, blocks_up
-from corelane_native import Received
+from corelane.storage.layout import (
+    BLOCK_BYTES,
+    RECORD_ALIGN_BYTES,
+    RECORD_HEADER_BYTES,
+    blocks_up,
+)
+from corelane_native import PUTS_MAX, Puts, Received
 
 if TYPE_CHECKING:
     from corelane.storage.group_log import GroupLog
@@ -123,6 +128,12 @@ class Wal:
         self._open: PendingWrite | None = None
         self._sealed: deque[PendingWrite] = deque()
         self._in_flight: PendingWrite | None = None
+        self._puts = Puts()
+        self._gathered = 0  # batches that have their place, and are not copied there yet
+        self._gather_chunk: Chunk | None = None
+        self._gather_start = 0
+        self._gather_end = 0
+        self._gather_lsn = Lsn(0)
         file.generation = generation
         file.first_lsn = next_lsn
 
@@ -205,6 +216,72 @@ class Wal:
         self._placed(lsn, taken)
         return lsn, chunk, position + RECORD_HEADER_BYTES
 
+    def gather_batch(
+        self,
+        term: Term,
+        group: GroupId,
+        index: Index,
+        base_offset: Offset,
+        address: int,
+        size_bytes: int,
+        record_count: int,
+        append_time_ms: int,
+    ) -> tuple[Lsn, Chunk, int]:
+        """Put a batch as `put_batch` does, but copy it later, by `end_gather`, with others.
+
+        Nothing else may be put, written or read before that; the batch's memory must stay.
+        """
+        taken = RECORD_HEADER_BYTES + size_bytes
+        taken += -taken % RECORD_ALIGN_BYTES
+        number = self._gathered
+        position = self._chunk_position
+        if number in {0, PUTS_MAX} or position + taken > self._gather_end:
+            self._begin_gather(size_bytes)
+            number, position = 0, self._chunk_position
+        self._puts.set(
+            number, group, index, base_offset, append_time_ms, address, size_bytes, term,
+            record_count,
+        )  # fmt: skip
+        self._gathered = number + 1
+        lsn = self.next_lsn
+        pending, chunk = self._open, self._gather_chunk
+        assert pending is not None
+        assert chunk is not None
+        pending.lsn_upto = lsn
+        self.next_lsn = Lsn(lsn + 1)
+        self.bytes_put += taken
+        self._chunk_position = position + taken
+        self._file_position += taken
+        return lsn, chunk, position + RECORD_HEADER_BYTES
+
+    def _begin_gather(self, size_bytes: int) -> None:
+        """Find room for a batch and those after it: up to the end of the chunk, and of the file."""
+        self.end_gather()
+        reserve = RESERVE_BYTES + 2 * BLOCK_BYTES
+        need = RECORD_HEADER_BYTES + size_bytes
+        if not self.spares and self._file_position + need + reserve > self.file.size_bytes:
+            raise WalFullError
+        chunk, position = self._place(size_bytes)
+        room = self.file.size_bytes - self._file_position - (0 if self.spares else reserve)
+        self._gather_chunk = chunk
+        self._gather_start = position
+        self._gather_end = min(chunk.capacity, position + max(room, need + RECORD_ALIGN_BYTES))
+        self._gather_lsn = self.next_lsn
+
+    def end_gather(self) -> None:
+        """Copy what was gathered to where it belongs."""
+        if self._gathered == 0:
+            return
+        assert self._gather_chunk is not None
+        assert self._gather_lsn + self._gathered == self.next_lsn, "W1: nothing came between"
+        taken = self.arena.put_batches(
+            self._gather_chunk.id, self._gather_start, self.generation, self._gather_lsn,
+            self.durable_lsn, self._puts, self._gathered,
+        )  # fmt: skip
+        assert self._gather_start + taken == self._chunk_position
+        assert self._file_position <= self.file.size_bytes, "W1: a record lies in one file"
+        self._gathered = 0
+
     def put_received(
         self,
         received: Received,
@@ -252,6 +329,7 @@ class Wal:
 
     def _place(self, payload_bytes: int) -> tuple[Chunk, int]:
         """Find room for one record (invariant W1)."""
+        assert self._gathered == 0, "what is gathered is copied first"
         need = RECORD_HEADER_BYTES + payload_bytes + 8
         chunk = self._chunk
         start = self._file_position
@@ -341,6 +419,7 @@ class Wal:
     def take_write(self, job: JobId) -> WalWrite:
         """Return the next write; `can_write` must hold."""
         assert self.can_write
+        assert self._gathered == 0, "what is gathered is copied first"
         if not self._sealed:
             self._seal()
         write = self._in_flight = self._sealed.popleft()

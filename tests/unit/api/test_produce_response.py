@@ -128,3 +128,11 @@ def test_a_sentence_too_long_is_cut(version: int) -> None:
     frame = produce_response.encode(version, 1, [ProducedTopic(b"t", [row])], [])
     _correlation, message = decode_response(0, version, frame[4:])
     assert message.responses[0].partition_responses[0].error_message == "x" * 1000
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("count", [1, 3, 200])
+def test_an_answer_without_error_is_the_same_frame(version: int, count: int) -> None:
+    topic = ProducedTopic(b"t" * count, [written(number) for number in range(count)])
+    short = produce_response.encode_good(version, CORRELATION, topic)
+    assert short == produce_response.encode(version, CORRELATION, [topic], [])
