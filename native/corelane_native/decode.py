@@ -40,13 +40,13 @@ PLAIN_MAX: Final = 256
 FRAME_PLACE: Final = struct.Struct("@QQ")
 """Address and size of a frame."""
 
-Fetch = tuple[int, int, int, int, int, int, bytes, int, Iterator[FetchRow]]
+Fetch = tuple[int, int, int, int, int, int, bytes, int, Iterator[FetchRow], int]
 """(max_wait_ms, min_bytes, max_bytes, isolation, session_id, session_epoch, rack, row_count,
-rows)"""
+rows, forgotten_count)"""
 
 FETCH_ROW: Final = struct.Struct("@iiiiqiqi4x")
 PRODUCE_HEAD: Final = struct.Struct("@iiiii4x")
-FETCH_HEAD: Final = struct.Struct("@iiiiiiiii4x")
+FETCH_HEAD: Final = struct.Struct("@iiiiiiiiii")
 
 _PLAIN_HEAD: Final = struct.Struct("@iii4x")
 _PLAIN_ROW: Final = struct.Struct("@iiihhiiiiqiiqqii")
@@ -140,12 +140,13 @@ def decode_fetch(address: int, size: int, body_at: int, version: int) -> Fetch |
         return decode_fetch(address, size, body_at, version)
     if status < 0:
         return None
-    *words, rack_at, rack_bytes, count = FETCH_HEAD.unpack(_fetch_head_bytes)
+    *words, rack_at, rack_bytes, count, forgotten = FETCH_HEAD.unpack(_fetch_head_bytes)
     rack = ffi.buffer(ffi.cast("char *", address + rack_at), rack_bytes)[:]
     max_wait_ms, min_bytes, max_bytes, isolation, session_id, session_epoch = words
     found = FETCH_ROW.iter_unpack(bytes(rows.first(count)))
     return (
         max_wait_ms, min_bytes, max_bytes, isolation, session_id, session_epoch, rack, count, found,
+        forgotten,
     )  # fmt: skip
 
 

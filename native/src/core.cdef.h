@@ -275,7 +275,7 @@ typedef struct {
     int32_t rack_at;
     int32_t rack_bytes;
     int32_t row_count;
-    int32_t zero;
+    int32_t forgotten_count; /* topics; partitions of a session that are wanted no more */
 } cl_fetch;
 
 /* One partition of a Fetch request; from version 13 the topic is its 16-byte id. Fields that a
@@ -321,7 +321,7 @@ uint32_t cl_decode_plain(const void *frames, uint32_t count, int version, cl_pla
                          cl_produce_row *rows, uint32_t rows_max);
 
 /* Decode the body of a Fetch request, versions 4 to 17; errors as above. Forgotten topics are
- * checked for form only: sessions are refused. */
+ * checked for form, and counted. */
 int cl_decode_fetch(uint64_t address, uint64_t size, uint64_t body_at, int version, cl_fetch *out,
                     cl_fetch_row *rows, uint32_t rows_max);
 

@@ -62,7 +62,8 @@ static int read_topic(cl_reader *reader, int version, cl_fetch *out, cl_fetch_ro
     return reader->bad ? -EBADMSG : 0;
 }
 
-static void skip_forgotten(cl_reader *reader, int version)
+/* Step over what the request forgets; returns how many topics that names. */
+static int32_t skip_forgotten(cl_reader *reader, int version)
 {
     int32_t topic_count = cl_read_count(reader);
     for (int32_t topic = 0; topic < topic_count && !reader->bad; topic++) {
@@ -70,6 +71,7 @@ static void skip_forgotten(cl_reader *reader, int version)
         cl_read_raw(reader, (uint64_t)cl_read_count(reader) * sizeof(int32_t));
         cl_read_tags(reader);
     }
+    return topic_count;
 }
 
 static cl_fetch read_head(cl_reader *reader, int version)
@@ -99,7 +101,7 @@ static int read_body(cl_reader *reader, int version, cl_fetch *out, cl_fetch_row
             return status;
     }
     if (version >= SESSIONS_FROM)
-        skip_forgotten(reader, version);
+        out->forgotten_count = skip_forgotten(reader, version);
     if (version >= RACK_FROM) {
         cl_span rack = cl_read_string(reader);
         out->rack_at = rack.at;

@@ -2,7 +2,7 @@
 
 v4  isolation level (KIP-98): who reads committed transactions sees nothing at or above the last
 stable offset, and is told of the aborted ones below.
-v5  log_start_offset.  v7  sessions (KIP-227), refused here.
+v5  log_start_offset.  v7  sessions (KIP-227), fetch_session.py.
 v9  leader epochs (KIP-320).  v11 rack (KIP-392).  v12 flexible, diverging epochs.  v13 topic ids
 (KIP-516).  v15 replica state.  v16 leader hints (KIP-951).  v17 as v16.
 
@@ -14,18 +14,20 @@ what memory no longer holds go to the read thread and come back in a later turn 
 
 # performance-critical: see STYLE.md
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import corelane_native as native
 from corelane.api.fetch_cold import Wanted, read_cold
 from corelane.api.fetch_response import Encoder, FetchedPartition, FetchedTopic, encode
+from corelane.api.fetch_session import SessionFetch, enter, named
 from corelane.api.leaders import endpoints_for, fault_of_absent, hint_for
 from corelane.api.produce import body_at
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import ChunkId, Offset
 from corelane.model.limits import FETCH_ANSWER_PARTS_MAX, FETCH_PARTS_MAX
 from corelane.shard.call import Call
+from corelane.shard.fetch_sessions import FINAL_EPOCH, NO_SESSION, NamedRow
 from corelane.shard.partition import Partition, Topic
 from corelane.shard.shard import Shard
 from corelane.storage.log_reads import ColdRead, MemoryRead
@@ -63,11 +65,13 @@ class FetchWait:
         "is_committed",
         "is_done",
         "is_waiting",
+        "names",
         "parts_left",
         "reads_open",
         "registered",
         "row_count",
         "rows",
+        "session",
         "shard",
         "topics",
         "woken_rows",
@@ -84,6 +88,9 @@ class FetchWait:
         self.parts_left = FETCH_ANSWER_PARTS_MAX
         self.is_committed = False
         """Whether records of transactions are wanted only when these have committed."""
+        self.session: SessionFetch | None = None
+        self.names: Sequence[bytes] | None = None
+        """Of the topics, by what stands for their place in rows; None: they lie in the frame."""
         self.is_done = False
         self.is_waiting = False
         self.deadline_ms = 0
@@ -132,7 +139,10 @@ class FetchWait:
                     break
             if row[0] != topic_at:
                 topic_at = row[0]
-                name = native.bytes_at(request.address + topic_at, row[1])
+                if self.names is None:
+                    name = native.bytes_at(request.address + topic_at, row[1])
+                else:
+                    name = self.names[topic_at]
                 topic = topics.get(name)
                 fetched = []
                 self.topics.append(FetchedTopic(name, fetched))
@@ -352,11 +362,13 @@ class FetchWait:
 
     def _answer(self) -> Iterator[None]:
         call, shard = self.call, self.shard
-        encoder = Encoder(call.version, call.request.correlation_id, 0, len(self.topics))
-        error = 0
+        error, session_id, topics = 0, 0, self.topics
+        if self.session is not None and not self.is_left:
+            error, session_id, topics = self.session.end(self.topics)
+        encoder = Encoder(call.version, call.request.correlation_id, error, len(topics), session_id)
         hints = []
         number = 0
-        for topic in self.topics:
+        for topic in topics:
             encoder.topic(topic)
             for out in topic.partitions:
                 if number % SLICE_ROWS == 0 and number:
@@ -384,22 +396,67 @@ def handle(shard: Shard, call: Call) -> None:
     decoded = native.decode_fetch(request.address, request.size_bytes, at, version)
     if decoded is None:
         raise DecodeError("the request is cut or malformed")
-    max_wait_ms, bytes_min, bytes_max = decoded[:3]
-    session_id, session_epoch = decoded[4:6]
-    count, rows = decoded[7:]
-    if session_id != 0 and session_epoch > 0:
-        # Sessions are refused with session id 0, so this client talks to a broker long gone.
-        error = ErrorCode.FETCH_SESSION_ID_NOT_FOUND
-        call.answer_parts(encode(version, request.correlation_id, error, [], []), [], error)
+    count, rows = decoded[7:9]
+    session: SessionFetch | ErrorCode | None = None
+    ids = (decoded[4], decoded[5])
+    if ids[1] != FINAL_EPOCH:
+        forgotten = call.decode() if decoded[9] else None
+        session = enter(shard, call, ids, named(call, rows), forgotten)
+        rows = iter(())
+    if isinstance(session, ErrorCode):
+        refuse_session(call, session)
         return
+    if ids[1] == FINAL_EPOCH and ids[0] != NO_SESSION:
+        shard.fetch_sessions.remove(ids[0])
+    if session is not None:
+        count = len(session.rows)
+    begin_fetch(shard, call, decoded[:4], (count, rows), session)
+
+
+def refuse_session(call: Call, error: ErrorCode) -> None:
+    """Tell a client that its session is not as it thinks: it will name everything again."""
+    request = call.request
+    frame = encode(request.api_version, request.correlation_id, error, [], [])
+    call.answer_parts(frame, [], error)
+
+
+def begin_fetch(
+    shard: Shard,
+    call: Call,
+    bounds: Sequence[int],
+    asked: tuple[int, Iterator[FetchRow]],
+    session: SessionFetch | None,
+) -> None:
+    """Fetch what is asked for, or what *session* has, when it is this request's turn.
+
+    *bounds* are the longest wait, the least and the most bytes, and the isolation level.
+    """
+    max_wait_ms, bytes_min, bytes_max, isolation = bounds
+    count, rows = asked
+    if count == 0:
+        max_wait_ms = 0  # nothing can come of it
     fetches = call.slot.connection.fetches
     if fetches or count > SLICE_ROWS:
         call = call.keep()  # the names in it are read in a later step
     bytes_max = min(bytes_max, shard.config.config.fetch.bytes_max)
     bytes_max = min(bytes_max, shard.store.reading.answer_bytes_max)
     wait = FetchWait(shard, call, count, bytes_min, bytes_max)
-    wait.is_committed = decoded[3] == READ_COMMITTED
+    wait.is_committed = isolation == READ_COMMITTED
+    if session is not None:
+        wait.session = session
+        wait.names, rows = _placed(session.rows)
     begin = partial(wait.begin, max_wait_ms, rows)
     fetches.append(begin)
     if len(fetches) == 1:
         begin()
+
+
+def _placed(named_rows: list[NamedRow]) -> tuple[list[bytes], Iterator[FetchRow]]:
+    """Return the names of topics, and rows that have a name's number for its place."""
+    names: list[bytes] = []
+    rows: list[FetchRow] = []
+    for name, row in named_rows:
+        if not names or names[-1] != name:
+            names.append(name)
+        rows.append((len(names) - 1, *row[1:]))
+    return names, iter(rows)

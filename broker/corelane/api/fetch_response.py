@@ -97,13 +97,19 @@ def error_of(topics: Sequence[FetchedTopic]) -> int:
 class Encoder:
     """Makes the whole frame, length prefix included, as parts, piece by piece.
 
-    The session id is always 0: this broker refuses incremental sessions (KIP-227 allows it) and
-    every request names all of its partitions.
+    Session id 0 says that there is no session: every request then names all of its partitions.
     """
 
     __slots__ = ("_correlation_id", "_is_flexible", "_parts", "_pending", "_size_bytes", "_version")
 
-    def __init__(self, version: int, correlation_id: int, error: int, topic_count: int) -> None:
+    def __init__(
+        self,
+        version: int,
+        correlation_id: int,
+        error: int,
+        topic_count: int,
+        session_id: int = 0,
+    ) -> None:
         self._version = version
         self._correlation_id = correlation_id
         self._is_flexible = version >= _FLEXIBLE_FROM
@@ -112,7 +118,7 @@ class Encoder:
         head = bytearray(_FRAME.size)
         if self._is_flexible:
             head.append(0)  # no tags in the response header
-        head += _TOP_V7.pack(0, error, 0) if version >= 7 else _TOP_V4.pack(0)
+        head += _TOP_V7.pack(0, error, session_id) if version >= 7 else _TOP_V4.pack(0)
         head += self._count(topic_count)
         self._pending = head
 
@@ -169,8 +175,14 @@ def encode(
     topics: list[FetchedTopic],
     endpoints: list[Endpoint],
 ) -> list[Part]:
-    """Return the whole frame at once."""
-    encoder = Encoder(version, correlation_id, error, len(topics))
+    """Return the whole frame at once, of an answer without a session."""
+    return encode_all(Encoder(version, correlation_id, error, len(topics)), topics, endpoints)
+
+
+def encode_all(
+    encoder: Encoder, topics: list[FetchedTopic], endpoints: list[Endpoint]
+) -> list[Part]:
+    """Return the whole frame at once, with an encoder that was told how many topics there are."""
     for topic in topics:
         encoder.topic(topic)
         for row in topic.partitions:

@@ -10,12 +10,15 @@ from functools import partial
 from corelane.api import fetch
 from corelane.api.fetch_answer import FetchedAnswer, read
 from corelane.api.fetch_response import (
+    Encoder,
     Endpoint,
     FetchedPartition,
     FetchedTopic,
     encode,
+    encode_all,
     error_of,
 )
+from corelane.api.fetch_session import SESSIONS_FROM, SessionFetch, enter
 from corelane.api.gather import (
     Gathered,
     Shape,
@@ -28,8 +31,9 @@ from corelane.model.errors import ErrorCode
 from corelane.model.ids import ChunkId
 from corelane.shard.answer import Answer
 from corelane.shard.call import Call
+from corelane.shard.fetch_sessions import FINAL_EPOCH, INITIAL_EPOCH, NO_SESSION, NamedRow
 from corelane.shard.shard import Shard
-from corelane.wire.compiler import Message
+from corelane.wire.compiler import Message, message_type
 
 _TOPIC_IDS_FROM = 13
 
@@ -43,12 +47,24 @@ Asked = list[tuple[bytes, list[int]]]
 class GatheredFetch:
     """One fetch over several cores."""
 
-    __slots__ = ("asked", "bytes_min", "call", "is_named_by_id", "request", "shard", "shares")
+    __slots__ = (
+        "asked",
+        "bytes_min",
+        "call",
+        "is_named_by_id",
+        "request",
+        "session",
+        "shard",
+        "shares",
+    )
 
-    def __init__(self, shard: Shard, call: Call, request: Message) -> None:
+    def __init__(
+        self, shard: Shard, call: Call, request: Message, session: SessionFetch | None
+    ) -> None:
         self.shard = shard
         self.call = call
         self.request = request
+        self.session = session
         self.is_named_by_id = call.version >= _TOPIC_IDS_FROM
         self.bytes_min = min(request.min_bytes, request.max_bytes)
         shape = _BY_ID if self.is_named_by_id else _BY_NAME
@@ -75,6 +91,8 @@ class GatheredFetch:
         for core, rows in self.shares.items():
             share = share_of(shape, request, rows)
             share.max_bytes = bytes_max
+            share.session_id, share.session_epoch = NO_SESSION, FINAL_EPOCH  # it is kept here
+            share.forgotten_topics_data = []
             gathered.send(core, frame_of(call, share))
         gathered.sent()
 
@@ -117,9 +135,13 @@ class GatheredFetch:
         ]
         call = self.call
         ends = list(endpoints.values())
-        parts = encode(call.version, call.request.correlation_id, 0, topics, ends)
+        error, session_id = 0, NO_SESSION
+        if self.session is not None:
+            error, session_id, topics = self.session.end(topics)
+        encoder = Encoder(call.version, call.request.correlation_id, error, len(topics), session_id)
+        parts = encode_all(encoder, topics, ends)
         next_of_connection(self.shard, call)
-        call.answer_parts(parts, chunks, error_of(topics))
+        call.answer_parts(parts, chunks, error or error_of(topics))
 
 
 def _lost_row(number: int) -> FetchedPartition:
@@ -132,23 +154,90 @@ def _lost_row(number: int) -> FetchedPartition:
 def gather(shard: Shard, call: Call) -> None:
     """Answer with batches from every core that leads, after the connection's fetches before."""
     request = call.decode()
-    if request.session_id != 0 and request.session_epoch > 0:
-        fetch.handle(shard, call)  # an error that any core can tell
+    session = _session_of(shard, call, request)
+    if isinstance(session, ErrorCode):
+        fetch.refuse_session(call, session)
         return
-    whole = GatheredFetch(shard, call, request)
+    if session is not None:
+        request.topics = _topics(session)
+    whole = GatheredFetch(shard, call, request, session)
     if whole.shares.keys() <= {shard.config.core}:
-        fetch.handle(shard, call)
+        _from_here(shard, call, request, session)
         return
     count_misrouted(shard, call, whole.shares)
     kept = call.keep()
     whole.call = kept
     begin: Callable[[], None] = whole.begin
-    if len(whole.shares) == 1:
+    if len(whole.shares) == 1 and session is None:
         begin = partial(_from_one, shard, kept, whole)
     fetches = call.slot.connection.fetches
     fetches.append(begin)
     if len(fetches) == 1:
         begin()
+
+
+def _session_of(shard: Shard, call: Call, request: Message) -> SessionFetch | ErrorCode | None:
+    """Take the request's session, which the core of the client's connection keeps."""
+    if call.version < SESSIONS_FROM:
+        return None
+    by_id = call.version >= _TOPIC_IDS_FROM
+    rows: list[NamedRow] = [
+        (
+            topic.topic_id if by_id else topic.topic.encode(),
+            (
+                0,
+                0,
+                row.partition,
+                row.current_leader_epoch,
+                row.fetch_offset,
+                row.last_fetched_epoch,
+                row.log_start_offset,
+                row.partition_max_bytes,
+            ),
+        )
+        for topic in request.topics
+        for row in topic.partitions
+    ]
+    ids = (request.session_id, request.session_epoch)
+    session = enter(shard, call, ids, rows, request)
+    if session is None and ids[1] not in {INITIAL_EPOCH, FINAL_EPOCH}:
+        request.topics = []  # the session has ended: it forgot its last partition
+    return session
+
+
+def _topics(session: SessionFetch) -> list[Message]:
+    """Return the rows of a session as those of a request that names them all."""
+    topic_type = message_type("FetchRequest.FetchTopic")
+    row_type = message_type("FetchRequest.FetchPartition")
+    found: list[Message] = []
+    last: bytes | None = None
+    for name, row in session.rows:
+        if name != last:
+            last = name
+            fields: dict[str, object] = (
+                {"topic_id": name} if session.has_ids else {"topic": name.decode()}
+            )
+            found.append(topic_type(**fields, partitions=[]))
+        made = row_type(
+            partition=row[2],
+            current_leader_epoch=row[3],
+            fetch_offset=row[4],
+            last_fetched_epoch=row[5],
+            log_start_offset=row[6],
+            partition_max_bytes=row[7],
+        )
+        found[-1].partitions.append(made)
+    return found
+
+
+def _from_here(shard: Shard, call: Call, request: Message, session: SessionFetch | None) -> None:
+    """Answer a request that names partitions of this core alone."""
+    if session is None and request.topics:
+        fetch.handle(shard, call)
+        return
+    bounds = (request.max_wait_ms, request.min_bytes, request.max_bytes, request.isolation_level)
+    count = 0 if session is None else len(session.rows)
+    fetch.begin_fetch(shard, call, bounds, (count, iter(())), session)
 
 
 def _from_one(shard: Shard, call: Call, whole: GatheredFetch) -> None:

@@ -35,6 +35,7 @@ from corelane.shard.events import (
     SiblingEnded,
     WorkDone,
 )
+from corelane.shard.fetch_sessions import FetchSessions
 from corelane.shard.forwarding import Forwarding
 from corelane.shard.groups import Groups
 from corelane.shard.links import Link, LocalVisitor, Visitor
@@ -107,6 +108,7 @@ class Shard:
         self._next_work = 0
         self._deferred: deque[tuple[Call, int]] = deque()  # with the time they came
         self._retries_deferred = False
+        self.fetch_sessions = FetchSessions(config.random)
         self.run_max = 1  # requests that a run of them may have: it grows as that goes well
         self._is_started = False
         self._is_recovered = False

@@ -119,13 +119,6 @@ def test_leader_epochs_are_checked(world: World) -> None:
     assert world.fetch("t", 0, current_leader_epoch=epoch).error_code == 0
 
 
-def test_sessions_are_refused_with_id_0(world: World) -> None:
-    request = world.fetch_request("t", 0, session_id=0, session_epoch=0)
-    assert world.call(request, 12).session_id == 0
-    request = world.fetch_request("t", 0, session_id=123, session_epoch=2)
-    assert world.call(request, 12).error_code == ErrorCode.FETCH_SESSION_ID_NOT_FOUND
-
-
 def test_no_preferred_replica_is_named(world: World) -> None:
     assert world.fetch("t", 0).preferred_read_replica == -1
 

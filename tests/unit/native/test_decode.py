@@ -161,10 +161,11 @@ def test_fetch_is_read_as_kio_writes_it(version: int) -> None:
     frame = fetch_frame(version, [FETCHED, FETCHED | {"partition": 4}])
     answer = fetch(frame, version)
     assert answer is not None
-    *head, rack, count, found = answer
+    *head, rack, count, found, forgotten = answer
     rows = list(found)
     assert len(rows) == count
     session = [99, 4] if version >= 7 else [0, -1]
+    assert (forgotten > 0) == (version >= 7)
     assert head == [500, 7, 52_428_800, 1, *session]
     assert rack == ("rack-é".encode() if version >= 11 else b"")
     topic_at, topic_bytes, *words = rows[0]
