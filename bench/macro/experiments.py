@@ -16,6 +16,7 @@ from tests.conformance import tools
 from tests.conformance.brokers import Running
 
 RECORD_BYTES = 1024
+SMALL_BYTES = 100
 PARTITIONS = 8
 LOAD_S_MAX = 300
 IDLE_S = 5.0
@@ -112,6 +113,35 @@ def pipelined(flight: int) -> Callable[[Target, Scale, str], Metrics]:
     return run
 
 
+def small(kind: str, flight: int = 1, partitions: int = 1) -> Callable[..., Metrics]:
+    """Return one of the loads of small_loads.py."""
+
+    def run(target: Target, scale: Scale, topic: str) -> Metrics:
+        count = (
+            scale.requests if kind in {"raw-connections", "raw-one-to-each"} else scale.latencies
+        )
+        more: dict[str, Any] = {"flight": flight, "partitions": partitions}
+        metrics = _load(kind, target, topic, count=count, size=SMALL_BYTES, **more)
+        counted = count // partitions * partitions if kind == "raw-one-to-each" else count
+        return metrics | {"requests": counted}
+
+    return run
+
+
+def one_record_librdkafka(flight: int | None) -> Callable[[Target, Scale, str], Metrics]:
+    """Return librdkafka with one record per request, and so many in flight; None: its default."""
+    settings: dict[str, object] = {"linger.ms": 0, "batch.num.messages": 1}
+    if flight is not None:
+        settings["max.in.flight.requests.per.connection"] = flight
+
+    def run(target: Target, scale: Scale, topic: str) -> Metrics:
+        more: dict[str, Any] = {"partitions": 1, "settings": settings, "size": SMALL_BYTES}
+        metrics = _load("librdkafka-produce", target, topic, count=scale.requests, **more)
+        return {"requests/s": metrics["records/s"], "requests": scale.requests}
+
+    return run
+
+
 def latency(target: Target, scale: Scale, topic: str) -> Metrics:
     """One acknowledged record at a time."""
     return _load("raw-latency", target, topic, count=scale.latencies)
@@ -145,6 +175,7 @@ def idle(target: Target) -> Metrics:
     time.sleep(IDLE_S)
     after = measure.usage(target.running.pid)
     return {
+        "RSS MiB": measure.resident_bytes(target.running.pid) / (1 << 20),
         "PSS MiB": measure.memory_bytes(target.running.pid) / (1 << 20),
         "CPU %": (after.cpu_s - before.cpu_s) / IDLE_S * 100,
     }
@@ -198,6 +229,22 @@ EXPERIMENTS = (
     Experiment("one record raw 5", "bare client, 5 in flight", pipelined(5), 1, is_synced=True),
     Experiment("one record raw 1000", "bare client, 1,000 in flight", pipelined(1000), 1),
     Experiment("latency", "bare client, one at a time", latency, 1, is_synced=True),
+    Experiment("one record librdkafka 5", "5 in flight", one_record_librdkafka(5), 1),
+    Experiment("one record librdkafka", "its default in flight", one_record_librdkafka(None), 1),
+    Experiment(
+        "50 connections", "bare clients, one record at a time", small("raw-connections", 50), 1
+    ),
+    Experiment(
+        "1000 a second", "one record each millisecond", small("raw-rate"), 1, is_synced=True
+    ),
+    Experiment("write to read", "one record to a waiting reader", small("raw-write-to-read"), 1),
+    Experiment("10 partitions", "one record to each", small("raw-one-to-each", partitions=10), 10),
+    Experiment(
+        "1000 partitions",
+        "one record to each",
+        small("raw-one-to-each", partitions=1_000),
+        1_000,
+    ),
 )
 
 

@@ -8,39 +8,16 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import field
-from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
-from bench.macro import raw
-from corelane.model.record import record
+from bench.macro import raw, small_loads
+from bench.macro.small_loads import Order
 from tests.conformance.probe import parse_address
 
 FETCH_BYTES = 8 << 20
 RECEIVE_BYTES = 1 << 20
-FIRST_PORTION = 0.02
-"""Of latencies and pipelined requests, left out: connections and caches warm up."""
-
 Metrics = dict[str, float]
-
-
-@record
-class Order:
-    """What is to be done; not every load looks at everything."""
-
-    bootstrap: str
-    topic: str
-    count: int
-    size: int
-    partitions: int = 1
-    flight: int = 1
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def mb(self) -> float:
-        """Megabytes of values in all."""
-        return self.count * self.size / 1e6
 
 
 def main() -> None:
@@ -152,13 +129,7 @@ def raw_latency(order: Order) -> Metrics:
         times_us.append((time.perf_counter() - start_s) * 1e6)
         raw.check_produced(answer, partition)
     connection.close()
-    kept = sorted(times_us[int(order.count * FIRST_PORTION) :])
-    return {
-        "p50 us": _quantile(kept, 0.5),
-        "p99 us": _quantile(kept, 0.99),
-        "p99.9 us": _quantile(kept, 0.999),
-        "max us": kept[-1],
-    }
+    return small_loads.quantiles(times_us)
 
 
 class _Answers:
@@ -181,16 +152,16 @@ def _connect(order: Order) -> tuple[raw.Partition, raw.Connection]:
     return partition, raw.Connection(raw.leader(parse_address(order.bootstrap), partition))
 
 
-def _quantile(ordered: list[float], share: float) -> float:
-    return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
-
-
 LOADS: dict[str, Callable[[Order], Metrics]] = {
     "librdkafka-produce": librdkafka_produce,
     "librdkafka-fetch": librdkafka_fetch,
     "raw-fetch": raw_fetch,
     "raw-requests": raw_requests,
     "raw-latency": raw_latency,
+    "raw-connections": small_loads.many_connections,
+    "raw-rate": small_loads.at_a_rate,
+    "raw-write-to-read": small_loads.write_to_read,
+    "raw-one-to-each": small_loads.one_to_each,
 }
 
 

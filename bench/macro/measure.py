@@ -67,7 +67,12 @@ def settled_usage(pid: int) -> Usage:
 
 def memory_bytes(pid: int) -> int:
     """Return the proportional set size of the broker: shared pages are counted once."""
-    return sum(_pss_bytes(each) for each in processes_of(pid))
+    return sum(_rollup_bytes(each, "Pss:") for each in processes_of(pid))
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the resident set size of the broker's processes: shared pages count in each."""
+    return sum(_rollup_bytes(each, "Rss:") for each in processes_of(pid))
 
 
 def sync_probe_us(directory: Path) -> dict[str, float]:
@@ -124,12 +129,12 @@ def _io(pid: int) -> int:
     return sum(int(row.split()[1]) for row in rows if row.startswith("write_bytes"))
 
 
-def _pss_bytes(pid: int) -> int:
+def _rollup_bytes(pid: int, what: str) -> int:
     try:
         rows = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0
-    return sum(int(row.split()[1]) * 1024 for row in rows if row.startswith("Pss:"))
+    return sum(int(row.split()[1]) * 1024 for row in rows if row.startswith(what))
 
 
 def _machine_cpu_s() -> float:

@@ -92,14 +92,23 @@ def delete_topic(bootstrap: Address, topic: str) -> None:
 
 def leader(bootstrap: Address, partition: Partition) -> Address:
     """Return the broker that leads *partition*, waiting for one."""
+    return _led(bootstrap, partition.topic, {partition.index})[partition.index]
+
+
+def all_leaders(bootstrap: Address, topic: str, count: int) -> dict[int, Address]:
+    """Return the broker that leads each of a topic's partitions, waiting for all."""
+    return _led(bootstrap, topic, {*range(count)})
+
+
+def _led(bootstrap: Address, topic: str, wanted: set[int]) -> dict[int, Address]:
     deadline_s = time.monotonic() + LEADER_S_MAX
     while True:
-        body = struct.pack(">i", 1) + text(partition.topic)
-        found = leaders(_once(bootstrap, request(METADATA, 1, body))).get(partition.index)
-        if found is not None:
+        body = struct.pack(">i", 1) + text(topic)
+        found = leaders(_once(bootstrap, request(METADATA, 1, body)))
+        if wanted <= found.keys():
             return found
         if time.monotonic() > deadline_s:
-            message = f"{partition.topic}-{partition.index} has no leader"
+            message = f"{topic}-{min(wanted - found.keys())} has no leader"
             raise BrokerError(message)
         time.sleep(0.005)
 

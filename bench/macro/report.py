@@ -7,6 +7,11 @@ from bench.macro import measure
 BASE = "corelane"
 ORDER = (BASE, "kafka", "kafka synced")
 OTHERS_CORES_MAX = 0.3
+DURABILITY = {
+    BASE: "synced before the answer",
+    "kafka": "page cache, never synced",
+    "kafka synced": "synced before the answer",
+}
 SHOWN = (
     ("s to first acknowledged", "{:.2f}"),
     ("MB/s", "{:.0f}"),
@@ -17,6 +22,8 @@ SHOWN = (
     ("p50 us", "{:,.0f}"),
     ("p99 us", "{:,.0f}"),
     ("p99.9 us", "{:,.0f}"),
+    ("max us", "{:,.0f}"),
+    ("RSS MiB", "{:.0f}"),
     ("PSS MiB", "{:.0f}"),
     ("CPU %", "{:.1f}"),
 )
@@ -39,6 +46,7 @@ def render(result: dict[str, Any], source: str) -> str:
         *(f"- {name}: {value}" for name, value in result["machine"].items()),
         f"- a 16 KiB write and fdatasync, each round: {_probes(result['sync probes'])}",
         f"- rounds: {result['rounds']}",
+        f"- brokers and clients on a CPU each: {'yes' if result.get('pinned') else 'no'}",
         "",
         *_table(samples),
         "",
@@ -55,7 +63,8 @@ def _table(samples: Samples) -> list[str]:
     names = [name for name in ORDER if any(each["broker"] == name for each in samples)]
     heads = ["experiment", "figure"]
     for name in names:
-        heads += [name] if name == BASE or BASE not in names else [name, "ratio"]
+        head = f"{name} ({DURABILITY[name]})"
+        heads += [head] if name == BASE or BASE not in names else [head, "ratio"]
     lines = [_row(heads), _row(["---"] * 2 + ["---:"] * (len(heads) - 2))]
     for experiment in dict.fromkeys(each["experiment"] for each in samples):
         own = [each for each in samples if each["experiment"] == experiment]

@@ -1,10 +1,12 @@
 """The parts of the benchmark: what the bare client sends is right, what the page says was so."""
 
 import os
+from pathlib import Path
+from xml.etree import ElementTree as ET
 
 from kafka.record.memory_records import MemoryRecords
 
-from bench.macro import measure, raw, report
+from bench.macro import measure, plots, raw, report, small_loads
 
 
 def test_a_bare_batch_is_a_batch_to_others() -> None:
@@ -53,7 +55,25 @@ def test_the_page_shows_medians_ranges_and_ratios() -> None:
         "mine.json",
     )
     assert "| produce | MB/s | 200 (100 to 300) | 50 | 0.25× |" in page
+    assert "corelane (synced before the answer)" in page
+    assert "kafka (page cache, never synced)" in page
     assert "- cpu: a fast one" in page
     assert "p50 80, p99 200 µs" in page
     assert "- disturbed: produce, corelane, round 2: others used 0.5 cores" in page
     assert "- failed: produce, kafka, round 2" in page
+
+
+def test_a_picture_has_a_bar_for_each_broker(tmp_path: Path) -> None:
+    samples = [
+        {"experiment": "fetch & wait", "broker": name, "metrics": {"MB/s": value}}
+        for name, value in (("corelane", 10.0), ("corelane", 30.0), ("kafka", 5.0))
+    ]
+    (path,) = plots.draw(samples, tmp_path, "mine")
+    root = ET.fromstring(path.read_text())  # noqa: S314 - our own picture
+    texts = [each.text for each in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts == ["MB/s: corelane · kafka", "fetch & wait", "20 corelane", "5 kafka"]
+
+
+def test_latencies_are_cut_at_their_shares() -> None:
+    found = small_loads.quantiles([float(number) for number in range(1000)])
+    assert found == {"p50 us": 510.0, "p99 us": 990.0, "p99.9 us": 999.0, "max us": 999.0}
