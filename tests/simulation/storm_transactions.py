@@ -1,13 +1,15 @@
 """Transactional producers and readers of committed records in a storm (multiraft.md E).
 
-Each producer moves from transaction to transaction: one record in each of two partitions, then
-commit or abort; some on transaction.version 1, some on 2. What it hears of errors it takes as Java
-does: it sends again what may be sent again, and begins anew, with an epoch of its own, where it
-cannot know. Now and then another instance takes over in the middle. What must hold:
+Each producer moves from transaction to transaction: one record in each of two partitions and an
+offset of a group, then commit or abort; some on transaction.version 1, some on 2. What it hears of
+errors it takes as Java does: it sends again what may be sent again, and begins anew, with an epoch
+of its own, where it cannot know. Now and then another instance takes over in the middle. What must
+hold:
 
 * a reader never sees a record whose commit nobody asked for, none twice, and none out of order;
 * of one transaction all records are seen in the end, or none; all where a commit was told of, none
   where an abort was;
+* the offset of a producer's group is that of its last transaction that is there;
 * in the end nothing is open, and all replicas have the same transactions;
 * the last stable offset of a replica never goes back and never passes the high watermark.
 """
@@ -31,6 +33,7 @@ from corelane.wire.records import (
     encode_batch,
     split_batches,
 )
+from tests.simulation import storm_commits
 from tests.simulation.cluster import Cluster, SimNode
 from tests.unit.api.world import WALL_MS, key_of, produce_request
 
@@ -51,6 +54,13 @@ _TRY_AGAIN: Final = frozenset({5, 6, 7, 14, 15, 16, 19, 51, 56})
 
 Init = message_type("InitProducerIdRequest")
 Add = message_type("AddPartitionsToTxnRequest")
+AddOffsets = message_type("AddOffsetsToTxnRequest")
+Commit = message_type("TxnOffsetCommitRequest")
+CommitTopic = message_type("TxnOffsetCommitRequest.TxnOffsetCommitRequestTopic")
+CommitPartition = message_type("TxnOffsetCommitRequest.TxnOffsetCommitRequestPartition")
+FetchOffsets = message_type("OffsetFetchRequest")
+FetchGroup = message_type("OffsetFetchRequest.OffsetFetchRequestGroup")
+FetchTopic = message_type("OffsetFetchRequest.OffsetFetchRequestTopics")
 AddTopic = message_type("AddPartitionsToTxnRequest.AddPartitionsToTxnTopic")
 End = message_type("EndTxnRequest")
 
@@ -201,7 +211,28 @@ class Writer:
                 return False
             self.sequences[place] = sequence + 1
             fate.written[place] = answer.responses[0].partition_responses[0].base_offset
+        if not (yield from self._commit_offset(number)):
+            return False
         return (yield from self._end(fate, commits=storm.chance.random() < COMMITS))
+
+    def _commit_offset(self, number: int) -> Generator[Ask | int, Message | None, bool]:
+        """Have the number of the transaction stand and fall with it, as an offset of a group."""
+        storm, who = self.storm, {
+            "transactional_id": self.name,
+            "producer_id": self.producer_id,
+            "producer_epoch": self.epoch,
+            "group_id": self.name,
+        }  # fmt: skip
+        if self.version == 1:
+            coordinator = storm.coordinator(self.name)
+            error, _ = yield from self._ask(coordinator, AddOffsets(**who), 3, _error_code)
+            if error != NONE:
+                return False
+        row = CommitPartition(partition_index=0, committed_offset=number)
+        request = Commit(topics=[CommitTopic(name="t", partitions=[row])], **who)
+        version = 5 if self.version == 2 else 3
+        error, _ = yield from self._ask(storm.group_of(self.name), request, version, _offset_error)
+        return error == NONE
 
     def _end(self, fate: Fate, *, commits: bool) -> Generator[Ask | int, Message | None, bool]:
         fate.is_commit_asked = commits
@@ -337,6 +368,14 @@ class Transactions:
         """Return the raft group that coordinates a transactional id."""
         return self._first + partition_number(name, COORDINATORS)
 
+    def group_of(self, name: str) -> int:
+        """Return the raft group that coordinates the group of a producer."""
+        return (
+            self._first
+            - storm_commits.PARTITIONS
+            + partition_number(name, storm_commits.PARTITIONS)
+        )
+
     def next_number(self) -> int:
         """Return the number of the next transaction."""
         self._numbers += 1
@@ -378,6 +417,8 @@ class Transactions:
             again = {key: offset for offset, key in rest}
             assert len(again) == len(rest), "a record was seen twice"
             assert again.items() <= found[number].items(), "what was seen is not there any more"
+        for name in NAMES:
+            self._compare_offset(name, found, starts)
         for key, fate in self.fates.items():
             there = {
                 number: key in found[number]
@@ -389,6 +430,30 @@ class Transactions:
                 assert all(there.values()), f"transaction {key} was committed and is not there"
             if fate.told is False or not fate.is_commit_asked:
                 assert not any(there.values()), f"transaction {key} is there and was aborted"
+
+    def _compare_offset(
+        self, name: str, found: dict[int, dict[Key, int]], starts: dict[int, int]
+    ) -> None:
+        """The offset of a producer's group is of its last transaction that was committed."""
+        (node,) = self.cluster.leaders(self.group_of(name))
+        wish = FetchGroup(group_id=name, topics=[FetchTopic(name="t", partition_indexes=[0])])
+        request = FetchOffsets(groups=[wish], require_stable=True)
+        (group,) = self.cluster.call(node, request, 8, conn=self._conn()).groups
+        row = group.topics[0].partitions[0]
+        assert (group.error_code, row.error_code) == (NONE, NONE), "something is open in it"
+        for (of, number), fate in self.fates.items():
+            if of != name:
+                continue
+            there = [
+                (of, number) in found[at] for at, offset in fate.written.items()
+                if offset >= starts[at]
+            ]  # fmt: skip
+            if number == row.committed_offset:
+                assert fate.is_commit_asked, f"offset of {name}: nobody committed {number}"
+                assert all(there), f"transaction {number} of {name} is torn from its offset"
+            elif number > row.committed_offset:
+                assert not any(there), f"the offset of {name} is {row.committed_offset}: {number}"
+                assert fate.told is not True, f"the offset of {name} is not that of {number}"
 
     def _read(self, number: int) -> tuple[dict[Key, int], int]:
         """Return where each transaction is in a partition, and where that begins."""
@@ -425,6 +490,11 @@ def _added_error(answer: Message) -> int:
         for row in topic.results_by_partition
     ]
     return next((error for error in errors if error), NONE)
+
+
+def _offset_error(answer: Message) -> int:
+    error: int = answer.topics[0].partitions[0].error_code
+    return error
 
 
 def _produced_error(answer: Message) -> int:
