@@ -131,10 +131,12 @@ class SimDisk:
 
     # --- effects ---
 
-    def submit(self, effect: DiskEffect, arena: Arena) -> None:
+    def submit(self, effect: DiskEffect, arena: Arena) -> Queue:
         """Queue an effect; its arena memory is read when it is performed."""
         self._arena = arena
-        self.queues[_QUEUE_OF[type(effect)]].append(effect)
+        queue = _QUEUE_OF[type(effect)]
+        self.queues[queue].append(effect)
+        return queue
 
     def busy(self) -> list[Queue]:
         """Return the queues that have something to complete."""

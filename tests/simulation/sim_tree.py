@@ -7,6 +7,8 @@ from corelane.model.record import record
 
 BLOCK = 4096
 SECTOR = 512
+CORRUPT = 0.05
+"""How often the last sector of a block that was being written is neither the old nor the new."""
 
 
 def parent_of(path: str) -> str:
@@ -47,12 +49,15 @@ class File:
         _resize(self.seen, size_bytes)
 
     def sync(self) -> None:
-        if self.pending:
-            self.durable[:] = self.seen
-            self.pending.clear()
+        for change in self.pending:
+            if isinstance(change, Truncate):
+                _resize(self.durable, change.size_bytes)
+            else:
+                _put(self.durable, change.position, change.data)
+        self.pending.clear()
 
-    def lose(self, rng: random.Random) -> None:
-        """Keep of each un-synced block what luck leaves."""
+    def lose(self, rng: random.Random, *, corrupts: bool = False) -> None:
+        """Keep of each un-synced block what luck leaves; or it may be rubbish (*corrupts*)."""
         if not self.pending:
             return
         mood = rng.choice((0.0, 0.2, 0.5, 0.8, 1.0))  # how much of it survives
@@ -68,6 +73,8 @@ class File:
                 part = change.data[start - change.position : end - change.position]
                 if rng.random() < 0.1:  # not even the block is whole
                     part = part[: rng.randrange(1, len(part) // SECTOR + 2) * SECTOR]
+                if corrupts and rng.random() < CORRUPT:
+                    part = part[:-SECTOR] + rng.randbytes(min(SECTOR, len(part)))
                 _put(self.durable, start, part)
         self.pending.clear()
         self.seen = bytearray(self.durable)
@@ -97,6 +104,7 @@ class Tree:
         self.names: dict[str, File] = {}  # the durable ones
         self.changed: dict[str, list[File | None]] = {}  # states of a name since its last sync
         self.room_bytes = 1 << 62
+        self.corrupts = False
 
     @property
     def bytes_used(self) -> int:
@@ -119,7 +127,7 @@ class Tree:
         self.files = names
         self.names = dict(names)
         for path in sorted(names):
-            names[path].lose(self.rng)
+            names[path].lose(self.rng, corrupts=self.corrupts)
 
     def set_name(self, path: str, file: File | None) -> None:
         """Give a name to a file, or take it away."""

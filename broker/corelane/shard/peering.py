@@ -397,6 +397,9 @@ class Peering:
         if not isinstance(news.verdict, Up):
             self._groups.asking.lost(news.peer)
             self.calls.lost(news.peer)
+        if isinstance(news.verdict, Gone) and self._is_retired(news.peer):
+            self._met.pop(news.peer, None)
+            self.nodes_changed()
         for group, placed in self._placed.items():
             if node in placed:
                 member = self._groups.members.get(group)
@@ -405,8 +408,13 @@ class Peering:
                     self._behind.setdefault(group, {})
         self._groups.node_judged(node)
 
+    def _is_retired(self, peer: PeerId) -> bool:
+        """Whether a core is one more than its node has: it hands over what it still owns."""
+        return peer[1] >= self._core_count(peer[0]) and peer[0] in self._groups.cluster.nodes
+
     def _introduced(self, news: Introduced) -> None:
-        if self._shard.config.core == 0 and len(self._met) < limits.NODES_MAX:
+        is_wanted = self._shard.config.core == 0 or self._is_retired(news.peer)
+        if is_wanted and len(self._met) < limits.NODES_MAX:
             self._met[news.peer] = (news.host, news.port)
             self.nodes_changed()
 
@@ -508,6 +516,7 @@ class Peering:
             if now:
                 before.clear()
                 before.update(now)
+                self._unsettled[group] = member  # it may be out of sync soon, or on another core
             else:
                 settled.append(group)
                 self._rows[group] = member  # what they have now, their rows may say is committed
@@ -556,17 +565,14 @@ class Peering:
         """Tell everybody which replicas are in sync, where that has changed."""
         unsettled, self._unsettled = self._unsettled, {}
         for group, member in unsettled.items():
-            if self._groups.members.get(group) is not member or not member.serves:
-                if member.raft.is_leader:
-                    self._unsettled[group] = member
+            if self._groups.members.get(group) is not member or not member.raft.is_leader:
                 continue
-            self.tell_lead(member)
+            self._rows[group] = member  # its replicas may be elsewhere now, or their sessions new
+            if member.serves:
+                self.tell_lead(member)
             nodes = {node_of(each) for each in member.raft.configuration.members}
-            if nodes != set(self._in_sync(group)):
+            if not member.serves or nodes != set(self._in_sync(group)):
                 self._unsettled[group] = member
-            for node, peer in self._placed.get(group, {}).items():
-                if self.replica_core(group, node) != peer[1]:
-                    self._rows[group] = member  # its replica was found on another core
 
     def _in_sync(self, group: GroupId) -> tuple[NodeId, ...]:
         lead = self.leads.of(group)

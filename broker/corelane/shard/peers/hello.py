@@ -140,7 +140,8 @@ def decode_greeting(body: memoryview) -> Greeting:
     check(0 < node <= limits.NODE_ID_MAX, f"A greeting has the impossible node id {node}.")
     check(0 < to_node <= limits.NODE_ID_MAX, f"A greeting is for the impossible node {to_node}.")
     check(0 < core_count <= limits.CORES_MAX, "A greeting has an impossible number of cores.")
-    check(core < core_count, "A greeting is from a core that its node does not have.")
+    # Also from one that its node has no more: it hands over what it has (`ShardConfig.retired`).
+    check(core < limits.CORES_MAX, f"A greeting has the impossible core {core}.")
     check(boot > 0, "A greeting has no boot epoch.")
     check(zero == 0, "A greeting has something in a field that is 0.")
     check(channel in {each.value for each in Channel}, f"There is no channel {channel}.")
