@@ -130,7 +130,7 @@ class Machine:
             self.cores[0].post(gone)
         for names in (self.tree.files, self.tree.names, self.tree.changed):
             for path in [each for each in names if each.startswith(f"core-{number:02d}")]:
-                del names[path]  # type: ignore[attr-defined]
+                del names[path]
 
     # --- pipes ---
 

@@ -14,9 +14,9 @@ import pytest
 from corelane.model.ids import Index
 from corelane.model.record import record
 from corelane.shard.member import Member
+from corelane_native import bytes_at
 from tests.simulation.fleet import Watcher
 from tests.simulation.fleet_core import TOUCHED, FleetCore
-from corelane_native import bytes_at
 
 ALL_EVENTS = 1_000
 

@@ -7,9 +7,9 @@ at times one that does so wrongly, or somebody else.
 from collections import deque
 from collections.abc import Callable
 
-from corelane.api.coordinating import partition_number
 from corelane.model.errors import ERRORS, ErrorCode
 from corelane.model.record import record
+from corelane.shard.key_hash import partition_number
 from corelane.wire.compiler import Message, message_type
 from corelane.wire.compression import Compression
 from corelane.wire.records import (
@@ -201,7 +201,9 @@ class ProducerClient(Client):
 def note(world: World, partition: int, offset: int, value: bytes) -> None:
     """Hold a record against what anybody knows of its offset."""
     known = world.values[partition].setdefault(offset, value)
-    assert known == value, f"partition {partition} has {value[:20]!r} at {offset}, had {known[:20]!r}"
+    assert known == value, (
+        f"partition {partition} has {value[:20]!r} at {offset}, had {known[:20]!r}"
+    )
 
 
 class ConsumerClient(Client):
@@ -352,5 +354,3 @@ class GroupClient(Client):
             found = answer.groups[0].topics[0].partitions[0].committed_offset
             assert floor <= found <= self.attempted, f"{self.name}: {found}, {floor} was known"
         self.later(self.commit, self.pause_us)
-
-

@@ -3,6 +3,7 @@
 import random
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from corelane.api.table import API_TABLE
@@ -292,9 +293,7 @@ class Session:
         self._correlation += 1
         frame = encode_request(key, version, self._correlation, "test", message)[4:]
         self._asked.append((key, version, answered))
-        event = Request(
-            self.conn, address_of(frame), len(frame), key, version, self._correlation
-        )
+        event = Request(self.conn, address_of(frame), len(frame), key, version, self._correlation)
         fleet = self.core.fleet
         self._to_core_us = max(self._to_core_us, fleet.now_us + fleet.chance.choice(CLIENT_US))
         fleet.after(self._to_core_us - fleet.now_us, self.core.poster(event, frame))
@@ -313,7 +312,7 @@ class Session:
             at_us = max(self._to_client_us, fleet.now_us + fleet.chance.choice(CLIENT_US))
             self._to_client_us = at_us
             _correlation, message = decode_response(key, version, frame)
-            fleet.after(at_us - fleet.now_us, lambda done=answered, got=message: done(got))
+            fleet.after(at_us - fleet.now_us, partial(answered, message))
 
     def lost(self) -> None:
         """The connection is gone: nobody knows what became of what was asked."""
@@ -321,11 +320,10 @@ class Session:
         asked, self._asked = self._asked, deque()
         fleet = self.core.fleet
         for _key, _version, answered in asked:
-            fleet.after(1_000, lambda done=answered: done(None))
+            fleet.after(1_000, partial(answered, None))
 
     def close(self) -> None:
         """Leave."""
         if self.core.sessions.pop(self.conn, None) is not None:
             self.core.post(Closed(self.conn, "left"))
             self.lost()
-

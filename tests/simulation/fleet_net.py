@@ -8,13 +8,13 @@ Some weathers also repeat or swap frames, which no TCP does: whoever hears that 
 from collections import deque
 from typing import TYPE_CHECKING
 
+from corelane.model import limits
 from corelane.model.ids import ConnId
 from corelane.shard.effects import Dial
 from corelane.shard.peers import hello
 from corelane.shard.peers.events import Dialed, DialFailed, PeerAccepted, PeerClosed, PeerFrame
 from corelane.shard.peers.frames import FrameError, Kind, decode, encode
 from corelane.shard.peers.hello import Refusal, Refused
-from corelane.model import limits
 
 if TYPE_CHECKING:
     from tests.simulation.fleet import Fleet, Machine

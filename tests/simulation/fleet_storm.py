@@ -282,7 +282,11 @@ class Storm:
         one, two = self.chance.sample([*self.fleet.machines], 2)
         slow_us = self.fleet.network.slow_us
         slow_us[one, two] = self.chance.choice(SLOW_US)
-        self._later(lambda: slow_us.pop((one, two), None) and None)
+
+        def ends() -> None:
+            slow_us.pop((one, two), None)
+
+        self._later(ends)
         return f"slow: {one} to {two}, {slow_us[one, two]} us"
 
     def bad_weather(self) -> str | None:
@@ -436,18 +440,17 @@ class Storm:
     def _end_of(self, group: int) -> int:
         return self.checks.ledgers[group].offset
 
-    def _ends(self, group: int) -> set[tuple[int, int, int]]:
+    def _ends(self, group: int) -> set[tuple[int, int]]:
         """Return where the replicas of a group end; one more if some are missing."""
-        found = set()
+        found: set[tuple[int, int]] = set()
         count = 0
         for core in self.fleet.cores():
             member = core.shard.groups.members.get(GroupId(group))
             if member is not None:
-                log = member.log
                 count += 1
-                found.add((log.last_index, log.committed_index, log.last_index))
+                found.add((member.log.last_index, member.log.committed_index))
         wanted = len(self.core_counts) if group == 0 else 3
-        return found if count == wanted else {*found, (-1, count, 0), (-2, 0, 0)}
+        return found if count == wanted else {*found, (-1, count), (-2, 0)}
 
     def _compare(self) -> None:
         """Everything acknowledged is there once, in its order; all nodes know the same."""

@@ -17,6 +17,7 @@ from tests.simulation import (
     cluster_power,
     cluster_rot,
     cluster_storm,
+    fleet_storm,
     node_storm,
     raft_changes,
     raft_cluster,
@@ -155,6 +156,11 @@ def _cores(seed: int, *, has_power_cuts: bool) -> Tally:
     return Tally(events.n, faults.n)
 
 
+def _fleet(seed: int) -> Tally:
+    storm = fleet_storm.run_seed(seed)
+    return Tally(storm.fleet.event_count, storm.faults.total())
+
+
 def _world(seed: int) -> Tally:
     harm = [(simulator.Node, name) for name in ("crash", "fill_disk", "fail_disk")]
     with _calls((Shard, "step"), amount=_steps) as events, _calls(*harm) as faults:
@@ -190,6 +196,7 @@ HUNTS: Final = (
     ),
     Hunt("cluster_rot", _rot, "tests.simulation.cluster_rot --count 1 --seed {seed}"),
     Hunt("cluster_power", _power, "tests.simulation.cluster_power --count 1 --seed {seed}"),
+    Hunt("fleet_storm", _fleet, "tests.simulation.fleet_storm --trace --count 1 --seed {seed}"),
     Hunt(
         "node_storm",
         lambda seed: _cores(seed, has_power_cuts=False),
