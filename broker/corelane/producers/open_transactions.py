@@ -19,7 +19,7 @@ Whether a marker may come, nobody decides here: what is overdue is told, and the
 
 import struct
 from bisect import bisect_left
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Final
 
@@ -199,7 +199,8 @@ class OpenTransactions:
         """Committed and not open; the one unused longest is first."""
         self._aborted: list[Aborted] = []
         """In the order of last offsets."""
-        self._tail: deque[Entry] = deque()
+        self._tail: list[Entry] = []
+        """Not a deque, which takes 600 bytes of each idle partition."""
         self._overlay: dict[int, list[Standing]] = {}
         """Of each producer in the tail, what it is after each of its entries there."""
         self._noted: dict[int, tuple[Offset, int]] = {}
@@ -235,14 +236,18 @@ class OpenTransactions:
 
     def committed(self, index: Index) -> None:
         """Fold everything up to *index*; may repeat, may name entries that are not here."""
-        tail = self._tail
-        while tail and tail[0].index <= index:
-            entry = tail.popleft()
+        count = 0
+        for entry in self._tail:
+            if entry.index > index:
+                break
+            count += 1
             overlay = self._overlay[entry.producer_id]
             del overlay[0]
             if not overlay:
                 del self._overlay[entry.producer_id]
             self._commit(entry)
+        if count:
+            del self._tail[:count]
         self.committed_index = max(self.committed_index, index)
 
     def truncated(self, from_index: Index) -> None:
