@@ -17,6 +17,7 @@ from tests.unit.api.txn import (
     AddTopic,
     AddTransaction,
     Describe,
+    End,
     List,
     Producer,
     coordinated,
@@ -328,3 +329,28 @@ def test_features_tell_what_every_node_knows(world: World) -> None:
     )
     finalized = {row.name: row.max_version_level for row in answer.finalized_features}
     assert finalized == {"group.version": 1, "transaction.version": TRANSACTION_VERSION}
+
+
+def test_no_marker_and_no_answer_before_the_decision_is_on_disk(world: World) -> None:
+    """X1 and H2: a decision that a power cut could take back was never made."""
+    producer = begun(world)
+    partition = world.shard.groups.topics[b"t"].partition(0)
+    assert partition is not None
+    before = partition.log.next_offset
+    world.holds_disk = True
+    request = End(
+        transactional_id="one",
+        producer_id=producer.producer_id,
+        producer_epoch=producer.epoch,
+        committed=True,
+    )
+    world.send(request, 3)
+    world.pass_time(200)
+    assert world.receive(26, 3) is None
+    assert partition.log.next_offset == before
+    world.release_disk()
+    world.pass_time(200)
+    answer = world.receive(26, 3)
+    assert answer is not None
+    assert answer[1].error_code == 0
+    assert partition.log.next_offset == before + 1
