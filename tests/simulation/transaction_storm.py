@@ -259,13 +259,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=STEPS)
     options = parser.parse_args()
     for seed in range(options.seed, options.seed + options.count):
         try:
-            print(f"seed {seed}: {TransactionStorm(seed).run()}", flush=True)
+            print(f"seed {seed}: {TransactionStorm(seed, options.steps).run()}", flush=True)
         except Exception:
             command = "python -m tests.simulation.transaction_storm"
-            print(f"{command} --seed {seed} --count 1", flush=True)
+            print(f"{command} --seed {seed} --count 1 --steps {options.steps}", flush=True)
             raise
 
 

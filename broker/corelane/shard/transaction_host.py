@@ -3,7 +3,10 @@
 It decides (`producers/transactions/coordinator.py`); how its word is kept and given out is
 `host.py`, and how its decisions reach the partitions `marker_delivery.py`.
 
-Invariant X1. A marker is sent when the decision is committed, never before (H2).
+Invariants:
+X1. A marker is sent when the decision is committed, never before (H2).
+X2. What comes while a decision is on its way to its partitions waits a moment for that, as if it
+    had come later: clients that are told CONCURRENT_TRANSACTIONS wait for much longer.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,6 +19,7 @@ from corelane.producers.transactions.coordinator import TransactionCoordinator
 from corelane.producers.transactions.records import NO_PRODUCER_ID
 from corelane.producers.transactions.records import Partition as Place
 from corelane.producers.transactions.requests import (
+    AddPartitions,
     Answer,
     DescribeTransaction,
     EndTransaction,
@@ -44,6 +48,10 @@ Done = Callable[[Answer | None], None]
 
 _READS: Final = (VerifyPartitions, Push, DescribeTransaction, ListTransactions)
 """What most often changes nothing: no entry shows that this coordinator still leads."""
+_HELD: Final = (AddPartitions, VerifyPartitions, InitProducerId)
+"""What is told CONCURRENT_TRANSACTIONS while a decision is on its way (X2)."""
+HOLD_MS: Final = 100
+HELD_MAX: Final = 1_024
 ID_WAIT_MS: Final = 10_000
 """For a producer id that nobody has had."""
 _WARNING: Final = 30
@@ -67,6 +75,8 @@ class TransactionHost(Host):
         self.coordinator = TransactionCoordinator(settings_of(shard))
         self.term = partition.raft.term
         self._delivery = Delivery(shard, self.term, self._delivered)
+        self._held: dict[str, list[_Held]] = {}
+        self._held_count = 0
         self._ticked_ms = shard.now_ms
         self._replay()
         self.coordinator.loaded(shard.now_ms, shard.wall_ms)
@@ -105,10 +115,39 @@ class TransactionHost(Host):
             self._ask(request, done)
 
     def _ask(self, request: Request, done: Done) -> None:
+        if isinstance(request, _HELD) and self.coordinator.is_completing(request.transactional_id):
+            self._hold(request.transactional_id, request, done)
+        else:
+            self.decide(request, done)
+
+    def decide(self, request: Request, done: Done) -> None:
+        """Have a request decided as things are now."""
         token, shard = self._wait(done), self._shard
         self.coordinator.settings = settings_of(shard)
         self.coordinator.handle(shard.now_ms, shard.wall_ms, token, request)
         self._settle()
+
+    def _hold(self, name: str, request: Request, done: Done) -> None:
+        if self._held_count == HELD_MAX:
+            self.decide(request, done)
+            return
+        held = _Held(self, name, partial(self._go_on, request, done))
+        self._held.setdefault(name, []).append(held)
+        self._held_count += 1
+        self._shard.deadlines.add(self._shard.now_ms + HOLD_MS, held)
+
+    def release(self, name: str) -> None:
+        """Go on with what has waited for a transaction's end."""
+        for held in self._held.pop(name, []):
+            self._held_count -= 1
+            held.is_done = True
+            held.go_on()
+
+    def _go_on(self, request: Request, done: Done) -> None:
+        if self.serves:
+            self.decide(request, done)
+        else:
+            done(None)
 
     def _wants_id(self, request: InitProducerId | EndTransaction) -> bool:
         is_given = request.fresh_producer_id != NO_PRODUCER_ID
@@ -130,11 +169,15 @@ class TransactionHost(Host):
             return False
         self.coordinator.marked(self._shard.now_ms, self._shard.wall_ms, work, partitions)
         self._settle()
+        if not self.coordinator.is_completing(work.transactional_id):
+            self.release(work.transactional_id)
         return True
 
     def end(self) -> None:
         self._delivery.end()
         super().end()
+        for name in [*self._held]:
+            self.release(name)
 
     # --- for `Host` ---
 
@@ -157,6 +200,23 @@ class TransactionHost(Host):
         next_ms = self.coordinator.next_deadline_ms
         interval_ms = self._shard.config.config.transactions.abort_interval_ms
         return None if next_ms is None else max(next_ms, self._ticked_ms + interval_ms)
+
+
+class _Held:
+    """A request that waits until a decision has reached its partitions, for a moment."""
+
+    __slots__ = ("go_on", "host", "is_done", "name")
+
+    def __init__(self, host: TransactionHost, name: str, go_on: Callable[[], None]) -> None:
+        self.host = host
+        self.name = name
+        self.go_on = go_on
+        self.is_done = False
+
+    def expire(self, now_ms: int) -> None:
+        """Wait no longer, nor those that came later: the clients are told why."""
+        del now_ms
+        self.host.release(self.name)
 
 
 class _FreshId:

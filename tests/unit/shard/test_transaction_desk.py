@@ -8,7 +8,7 @@ from corelane.producers.transactions.requests import PushVerdict
 from corelane.shard.key_hash import partition_number
 from corelane.shard.transaction_host import TransactionHost
 from corelane.shard.verifying import Place, Pushed, PushTransaction, Verified, VerifyTransaction
-from tests.unit.api.txn import SETTINGS, Producer, find
+from tests.unit.api.txn import SETTINGS, Add, AddTopic, Producer, find
 from tests.unit.api.world import delete_topic
 from tests.unit.shard.node import BOOTSTRAP, Core, Node
 
@@ -163,6 +163,32 @@ def test_a_coordinator_that_dies_after_its_decision_finishes_it(node: Node, name
     assert host_of(node, name)[1] is not host
     producer.settle()
     assert producer.state() == "CompleteCommit"
+
+
+def test_what_comes_while_markers_are_on_their_way_waits_a_moment(node: Node) -> None:
+    """X2: with all cores there it is never refused; without, it is told why after a while."""
+    producer = open_everywhere(node, "one")
+    core = host_of(node, "one")[0]
+    for _ in range(3):
+        assert producer.end() == 0
+        assert producer.add(*EVERY) == [0] * 6
+    other = next(each for each in node.cores if each not in {0, core.core})
+    node.kill(other)
+    assert producer.end() == 0
+    topics = [AddTopic(name="t", partitions=[0])]
+    request = Add(
+        v3_and_below_transactional_id="one",
+        v3_and_below_producer_id=producer.producer_id,
+        v3_and_below_producer_epoch=producer.epoch,
+        v3_and_below_topics=topics,
+    )
+    node[0].send(request, 3, 50)
+    assert node[0].receive(24, 3, 50) is None
+    node.pass_time(150)
+    answer = node[0].receive(24, 3, 50)
+    assert answer is not None
+    row = answer[1].results_by_topic_v3_and_below[0].results_by_partition[0]
+    assert row.partition_error_code == ErrorCode.CONCURRENT_TRANSACTIONS
 
 
 def test_a_topic_that_is_deleted_meanwhile_holds_up_nothing(node: Node) -> None:

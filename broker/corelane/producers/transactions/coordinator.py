@@ -172,6 +172,10 @@ class TransactionCoordinator:
             return isinstance(request, InitProducerId)
         return old.is_exhausted
 
+    def is_completing(self, transactional_id: str) -> bool:
+        """Say whether a decision is on its way to partitions: until then nothing new begins."""
+        return transactional_id in self._undelivered
+
     def marked(
         self, now_ms: int, wall_ms: int, work: MarkerWork, partitions: tuple[Partition, ...]
     ) -> None:
