@@ -45,15 +45,15 @@ class Node:
         ports: dict[str, Any] = json.loads((self.directory / "ports.json").read_text())
         return ports
 
-    def wait_ready(self) -> dict[str, Any]:
+    def wait_ready(self, seconds_max: float = READY_S_MAX) -> dict[str, Any]:
         """Wait until the node serves and return its ports."""
-        deadline_s = time.monotonic() + READY_S_MAX
+        deadline_s = time.monotonic() + seconds_max
         while time.monotonic() < deadline_s:
             if (self.directory / "ports.json").exists():
                 return self.ports
             assert self.process.poll() is None, self.log_text()
             time.sleep(0.01)
-        raise AssertionError(f"not ready after {READY_S_MAX} s:\n{self.log_text()}")
+        raise AssertionError(f"not ready after {seconds_max} s:\n{self.log_text()}")
 
     def health(self) -> dict[str, Any]:
         """Return the health page."""

@@ -11,8 +11,8 @@ import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 public final class Gaps {
-    private static final long EVERY_NS = 50_000_000L;
-    private static final long GAP_NS_MIN = 100_000_000L;
+    private static final long EVERY_NS = 200_000_000L;
+    private static final long GAP_NS_MIN = 250_000_000L;
 
     public static void main(String[] arguments) {
         String topic = arguments[1];

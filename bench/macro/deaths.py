@@ -83,7 +83,7 @@ def lose(nodes: Cluster, kind: str) -> Loss:
     terms = [later[partition] - epochs[partition] for partition in led]
     begun = sum(elections(nodes, each) for each in living) - before
     if kind == "kill":
-        nodes.start(node).wait_ready()
+        nodes.start(node).wait_ready(WHOLE_S_MAX)
     else:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)

@@ -1,7 +1,7 @@
 """A raw producer that watches every partition: how long was each without an acknowledgement?
 
 `python -m bench.macro.gaps host:port,host:port --topic t --seconds 20` sends one small record to
-each partition every 50 ms with acks=all, goes to another leader as soon as it hears of
+each partition every 100 ms with acks=all, goes to another leader as soon as it hears of
 one, and prints each gap between two acknowledgements of a partition as a line: `gap`, partition,
 when it began (seconds of the monotonic clock), how long it was. It speaks to any Kafka broker, so
 real Kafka is measured by the very same client; `bench/macro/deaths.py` has two more clients.
@@ -17,7 +17,7 @@ from bench.macro import raw
 from tests.conformance.probe import Address, parse_address
 
 TICK_S = 0.01
-EVERY_S = 0.05
+EVERY_S = 0.1
 """Between two records of a partition: gaps are known to that."""
 ROWS_MAX = 20
 """Partitions in one request: one of them that waits for an election holds up so many."""
@@ -26,7 +26,7 @@ DIAL_S_MAX = 0.3
 ANSWER_S_MAX = 1.0
 """A broker that has not answered for so long is left: it may hang. Clients wait longer."""
 REQUEST_TIMEOUT_MS = 30_000
-GAP_S_MIN = 0.1
+GAP_S_MIN = 0.25
 """Shorter ones are not told."""
 
 

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from bench.macro.gaps import Watched
 
-EVERY_S = 0.05
+EVERY_S = 0.2
 
 
 class Gaps:

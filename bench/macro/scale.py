@@ -3,10 +3,13 @@
 `python -m bench.macro.scale [--partitions 1000]` starts three nodes of one core each on this
 machine, makes a topic with three replicas, writes a record to each partition, lets it rest, kills
 all nodes at once and starts them again. Printed: seconds until the last partition was writable, CPU
-of all processes at rest, and memory (PSS) per replica beyond what empty nodes take.
+of all processes at rest, what nodes send to each other then (TCP segments with data, from `ss` of
+iproute2), and memory (PSS) per replica beyond what empty nodes take.
 """
 
 import argparse
+import re
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -41,6 +44,10 @@ def main() -> None:
         time.sleep(5)
         cpu = _rest(nodes)
         print(f"CPU at rest, all processes: {cpu:.1%} of a CPU (empty: {empty_cpu:.1%})")
+        before, pairs = _segments(nodes), len(NODES) * (len(NODES) - 1) // 2
+        time.sleep(REST_S)
+        sent = (_segments(nodes) - before) / REST_S / pairs
+        print(f"segments a second between two nodes, both ways: {sent:.0f}")
         more_bytes = _pss_bytes(nodes) - empty_bytes
         print(f"memory per replica: {more_bytes / count / len(NODES) / 1024:.1f} KiB")
         for number in NODES:
@@ -80,6 +87,21 @@ def _rest(nodes: Cluster) -> float:
     before_s = _cpu_s(nodes)
     time.sleep(REST_S)
     return (_cpu_s(nodes) - before_s) / REST_S
+
+
+def _segments(nodes: Cluster) -> int:
+    """Return how many segments with data nodes have sent each other over their connections."""
+    found = subprocess.run(
+        ["ss", "--tcp", "--info", "--numeric", "--no-header", "--oneline"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    count = 0
+    for line in found.stdout.splitlines():
+        ports = {int(each) for each in re.findall(r":(\d+)\s", line)}
+        segments = re.search(r"data_segs_out:(\d+)", line)
+        if ports & set(nodes.peer_ports) and segments:
+            count += int(segments[1])
+    return count
 
 
 def _cpu_s(nodes: Cluster) -> float:
