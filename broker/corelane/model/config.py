@@ -110,6 +110,8 @@ class LogConfig:
 class ReplicationConfig:
     """Replicas that lag, and damage."""
 
+    catchup_bytes_per_second: int
+    catchup_groups_max: int
     scrub_bytes_per_second: int
 
 

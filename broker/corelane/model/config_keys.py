@@ -217,6 +217,15 @@ _LOG: Final = (
 )
 
 _REPLICATION: Final = (
+    Key("follower.replication.throttled.rate", "replication.catchup_bytes_per_second",
+        64 * limits.MIB, "bytes/s", _LIVE,
+        "What each core fetches at most of what its replicas missed while they were away, all of"
+        " them together; new records are never held up by it. Lower: the others notice less of a"
+        " node that comes back, and it takes longer.",
+        64 * limits.KIB, limits.INT64_MAX),
+    Key("corelane.catchup.partitions.max", "replication.catchup_groups_max", 8, "partitions", _LIVE,
+        "How many replicas of a core catch up at once from one other core; the rest wait for them.",
+        1, 1_000),
     Key("corelane.scrub.bytes.per.second", "replication.scrub_bytes_per_second", 2 * limits.MIB,
         "bytes/s", _LIVE,
         "How fast each core reads its old segments again, to find damage before somebody needs"

@@ -19,10 +19,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from corelane.model.ids import ChunkId, GroupId, Index, MemberId
+from corelane.model.record import record
 from corelane.raft.messages import Append
 from corelane.raft.replication import term_in
 from corelane.shard.effects import Part
+from corelane.shard.lanes import Lanes
 from corelane.shard.member import Member
+from corelane.shard.peers.hello import PeerId
 from corelane.storage.entries import ColdEntries, MemoryEntries
 from corelane.storage.segments import Segment
 from corelane.storage.shipping import EntriesRead
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from corelane.storage.store import CoreStore
 
 _ALL_BYTES: Final = 1 << 62
+READ_BYTES: Final = 1 << 20
 
 Damaged = Callable[[Member, Segment, int], None]
 """Told which segment of a group cannot be read, and the errno."""
@@ -51,13 +55,23 @@ class Put(Protocol):
         """Send it, or lose it; takes over the references on *chunks*."""
 
 
+@record
+class Places:
+    """Where members are, and when what is old may be read for them."""
+
+    of: Callable[[GroupId, MemberId], PeerId]
+    lanes: Lanes
+
+
 class Couriers:
     """All appends of one core that have entries."""
 
-    def __init__(self, store: "CoreStore", put: Put, damaged: Damaged) -> None:
+    def __init__(self, store: "CoreStore", put: Put, damaged: Damaged, places: Places) -> None:
         self._store = store
         self._put = put
         self._damaged = damaged
+        self._place_of = places.of
+        self.lanes = places.lanes
         self._waiting: dict[tuple[GroupId, MemberId], deque[Append]] = {}
 
     def send(self, member: Member, to: MemberId, message: Append) -> None:
@@ -80,13 +94,17 @@ class Couriers:
             if entries is None:
                 return True  # trimmed meanwhile: raft notices when it is asked again
             if isinstance(entries, ColdEntries):
-                self._read(member, to, message, entries)
+                self._read(member, to, message)
                 return False
             now, rest = split(message, entries.last_index)
             self._send_memory(member, to, now, entries)
             if rest is None:
                 return True
             message = rest
+
+    def is_busy(self, group: GroupId, to: MemberId) -> bool:
+        """Whether something for a follower waits to be read, or is."""
+        return (group, to) in self._waiting
 
     def _send_memory(
         self, member: Member, to: MemberId, message: Append, entries: MemoryEntries
@@ -96,35 +114,53 @@ class Couriers:
             self._store.arena.retain(chunk)
         self._put(member, to, message, entries.parts, chunks)
 
-    def _read(self, member: Member, to: MemberId, message: Append, cold: ColdEntries) -> None:
+    def _read(self, member: Member, to: MemberId, message: Append) -> None:
         key = (member.group, to)
         waiting = self._waiting.get(key)
         if waiting is None:
             self._waiting[key] = deque([message])
         else:
             waiting[0] = message
-        limited = replace(cold, bytes_max=1 << 20)
+        self.lanes.ask(self._place_of(member.group, to), key, partial(self._begin, member, to))
+
+    def _begin(self, member: Member, to: MemberId) -> None:
+        """Read on, now that the follower's core has asked for it."""
+        key = (member.group, to)
+        waiting = self._waiting.get(key)
+        if not waiting:
+            self.lanes.ended(key)
+            return
+        log, message = member.log, waiting[0]
+        cold = None
+        if self._is_of_use(member, message) and message.prev_index < log.last_index:
+            cold = log.entries(Index(message.prev_index + 1), message.last_index, _ALL_BYTES)
+        if not isinstance(cold, ColdEntries):
+            self._end(key)  # raft notices when it asks again
+            return
+        limited = replace(cold, bytes_max=READ_BYTES)
         try:
-            self._store.shipping.read(
-                member.log, limited, partial(self._arrived, member, to, cold.segment)
-            )
+            arrived = partial(self._arrived, member, to, cold.segment)
+            self._store.shipping.read(log, limited, arrived)
         except MemoryError:
-            del self._waiting[key]  # raft asks again with the next heartbeat
+            self._end(key)  # raft asks again with the next heartbeat
+
+    def _is_of_use(self, member: Member, message: Append | None) -> bool:
+        is_current = message is not None and member.raft.term == message.term
+        return is_current and member.raft.is_leader and not member.log.is_dropped
+
+    def _end(self, key: tuple[GroupId, MemberId]) -> None:
+        self._waiting.pop(key, None)
+        self.lanes.ended(key)
 
     def _arrived(self, member: Member, to: MemberId, segment: Segment, read: EntriesRead) -> None:
         """Send what was read, then what waits behind it."""
         key = (member.group, to)
         waiting = self._waiting.get(key)
         message = waiting[0] if waiting else None
-        is_of_use = (
-            message is not None
-            and member.raft.is_leader
-            and member.raft.term == message.term
-            and not member.log.is_dropped
-        )
-        if read.error or read.is_gone or not is_of_use:
+        self.lanes.used(key, read.size_bytes)
+        if read.error or read.is_gone or not self._is_of_use(member, message):
             self._store.arena.release(read.chunk)
-            self._waiting.pop(key, None)
+            self._end(key)
             if read.error:
                 self._damaged(member, segment, read.error)
             return
@@ -143,7 +179,7 @@ class Couriers:
             if self._waiting.get(key) is not waiting:
                 return  # dropped
             waiting.popleft()
-        del self._waiting[key]
+        self._end(key)
 
 
 def split(message: Append, last_index: Index) -> tuple[Append, Append | None]:

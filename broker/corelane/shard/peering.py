@@ -37,11 +37,12 @@ from corelane.raft.state import NEVER_MS
 from corelane.shard.calls import Calls
 from corelane.shard.config import PeerPlace
 from corelane.shard.contacts import PeerContacts
-from corelane.shard.courier import Couriers
+from corelane.shard.courier import Couriers, Places
 from corelane.shard.duties import Duties
 from corelane.shard.effects import Part
 from corelane.shard.homecoming import Homecoming
 from corelane.shard.inquiries import is_answer, is_inquiry
+from corelane.shard.lanes import Lanes, offer
 from corelane.shard.member import Member
 from corelane.shard.peers.data_link import Address
 from corelane.shard.peers.events import (
@@ -105,7 +106,9 @@ class Peering:
         )
         self.contacts = PeerContacts(self.peers)
         self._vigil = Vigil(self.peers)
-        self._couriers = Couriers(shard.store, self._put, self._damaged)
+        lanes = Lanes(self._asked_of, lambda: shard.config.config.replication.catchup_groups_max)
+        places = Places(self.place_of, lanes)
+        self._couriers = Couriers(shard.store, self._put, self._damaged, places)
         self.duties = Duties(shard, groups, self)
         self.homecoming = Homecoming(shard, groups, self)
         self._reassigning = Reassigning(shard, groups, self)
@@ -446,6 +449,8 @@ class Peering:
         if now_ms >= self._beat_at_ms:
             self._beat_at_ms = now_ms + limits.PEER_BEAT_MS
             self._catch_up(now_ms)
+            offer(self.peers, self._shard.config.config.replication, self.wal_age_ms)
+        self._couriers.lanes.turn(now_ms)
         self.duties.turn()
         self.homecoming.turn()
         self._reassigning.turn()
@@ -468,6 +473,8 @@ class Peering:
         self._shard.effects += effects
         soon_ms = min(self._sweep_at_ms, now_ms + SWEEP_MS)
         self._sweep_at_ms = soon_ms if self._vigil.is_needed else self.peers.round_at_ms
+        if self._couriers.lanes.is_waiting:
+            self._sweep_at_ms = min(self._sweep_at_ms, now_ms + limits.TICK_MS)
         self.peers.watch.rests_until(self.next_ms())
 
     def next_ms(self) -> int:
@@ -494,6 +501,10 @@ class Peering:
             if controller is not None and controller.raft.is_leader:
                 controller.perform(controller.raft.announce())
 
+    def _asked_of(self, peer: PeerId) -> int:
+        session = self.peers.session(peer)
+        return 0 if session is None else session.health.catchup_kib * limits.KIB
+
     def _catch_up(self, now_ms: int) -> None:
         """Ask again the followers that answer and do not get on (J3)."""
         settled = []
@@ -511,6 +522,7 @@ class Peering:
             for follower, index in now.items():
                 heard_ms = self.contacts.follower_heard_ms(group, raft.term, follower)
                 is_stuck = before.get(follower, -1) == index
+                is_stuck = is_stuck and not self._couriers.is_busy(group, follower)
                 if is_stuck and now_ms - heard_ms < limits.PEER_SILENT_MS and raft.is_leader:
                     member.step(now_ms, RaftReceived(follower, HeartbeatAnswer(raft.term, 0)))
             if now:

@@ -90,6 +90,7 @@ class Peers:
         self.watch = Watch(now_ms, config.election_timeout_ms)
         self.terms = Terms()
         self.leads = leads
+        self.catchup_kib = 0  # wanted of each peer of what replicas here missed, a second
         self.effects: list[PeerEffect] = []
         self.news: list[News] = []
         self._own = config.identity
@@ -271,12 +272,11 @@ class Peers:
         if not (session.is_open and is_due):
             return
         session.beaten = self._rounds.number
-        health = Health(self.watch.lag_ms, wal_age_ms, peer.data.age_ms(self._now_ms))
-        body = session.beat(self._now_ms, health)
-        if body is not None:
+        age_ms, rate = peer.data.age_ms(self._now_ms), self.catchup_kib
+        health = Health(self.watch.lag_ms, wal_age_ms, age_ms, rate)
+        if (body := session.beat(self._now_ms, health)) is not None:
             self._send(peer, Kind.BEAT, body)
-            leads = self.leads.next_frame(peer.peer)
-            if leads is not None:
+            if (leads := self.leads.next_frame(peer.peer)) is not None:
                 self._send(peer, Kind.LEADS, leads)
 
     def _send(self, peer: Peer, kind: Kind, body: bytes) -> None:

@@ -1,0 +1,91 @@
+"""How fast old entries are read for followers that lag: as their cores ask, a few at a time."""
+
+from corelane.model.ids import CONTROLLER_GROUP, CoreId, GroupId, MemberId, NodeId
+from corelane.shard.lanes import BURST_MS, Key, Lanes
+
+PEER = (NodeId(2), CoreId(0))
+OTHER = (NodeId(3), CoreId(0))
+RATE = 10_000
+READ = 1_000
+
+
+class World:
+    """Reads of a thousand bytes that end at once, over and over."""
+
+    def __init__(self, groups_max: int) -> None:
+        self.rates = {PEER: RATE, OTHER: RATE}
+        self.lanes = Lanes(self.rates.__getitem__, lambda: groups_max)
+        self.bytes: dict[Key, int] = {}
+        self.busy: set[Key] = set()
+        self.most = 0
+        self.now_ms = 1_000
+
+    def lag(self, group: int, peer: tuple[NodeId, CoreId] = PEER) -> None:
+        key = (GroupId(group), MemberId(peer[0]))
+        self.lanes.ask(peer, key, lambda: self.read(key, peer))
+
+    def read(self, key: Key, peer: tuple[NodeId, CoreId]) -> None:
+        self.busy.add(key)
+        self.most = max(self.most, len(self.busy))
+        self.bytes[key] = self.bytes.get(key, 0) + READ
+        self.lanes.used(key, READ)
+        if self.bytes[key] < 50 * READ:
+            self.lanes.ask(peer, key, lambda: self.read(key, peer))
+        else:
+            self.busy.discard(key)
+            self.lanes.ended(key)
+
+    def go(self, ms: int) -> None:
+        for _ in range(ms // 10):
+            self.now_ms += 10
+            self.lanes.turn(self.now_ms)
+
+
+def test_a_core_gets_what_it_asks_for_a_second() -> None:
+    world = World(8)
+    for group in range(1, 9):
+        world.lag(group)
+    world.go(10_000)
+    assert abs(sum(world.bytes.values()) - 10 * RATE) <= RATE * BURST_MS // 1_000 + READ
+
+
+def test_a_core_that_asks_for_nothing_gets_nothing() -> None:
+    world = World(8)
+    world.rates[PEER] = 0
+    world.lag(1)
+    world.lag(2, OTHER)
+    world.go(5_000)
+    assert {key[0] for key in world.bytes} == {2}
+    assert world.lanes.is_waiting
+    world.rates[PEER] = RATE
+    world.go(5_000)
+    assert {key[0] for key in world.bytes} == {1, 2}
+
+
+def test_groups_go_a_few_at_a_time_and_all_come_to_an_end() -> None:
+    world = World(2)
+    for group in range(1, 6):
+        world.lag(group)
+    world.go(2_000)
+    assert world.most == 2
+    world.go(40_000)
+    assert set(world.bytes.values()) == {50 * READ}
+    assert not world.lanes.is_waiting
+    assert len(world.bytes) == 5
+
+
+def test_the_controllers_group_waits_for_nobody() -> None:
+    world = World(1)
+    world.rates[PEER] = 0
+    world.lag(int(CONTROLLER_GROUP))
+    assert world.bytes == {(CONTROLLER_GROUP, MemberId(2)): 50 * READ}
+
+
+def test_what_is_not_used_is_not_saved_up() -> None:
+    world = World(8)
+    world.lag(1)
+    world.go(60_000)
+    assert world.bytes[GroupId(1), MemberId(2)] == 50 * READ
+    world.lag(2)
+    world.lanes.turn(world.now_ms)
+    assert world.bytes.get((GroupId(2), MemberId(2)), 0) <= RATE * BURST_MS // 1_000 + READ
