@@ -353,7 +353,7 @@ class Transactions:
         self.fates: dict[Key, Fate] = {}
         self._numbers = 0
         self._conns = 700_000
-        self._stable: dict[tuple[int, int, int], int] = {}
+        self._stable: dict[tuple[int, int, int, int], int] = {}
         self.readers = [Reader(self, number) for number in range(partitions)]
         writers = [Writer(self, name, 1 + at % 2) for at, name in enumerate(NAMES)]
         self._writing = [Client(cluster, each.life, self._conn) for each in writers]
@@ -398,7 +398,7 @@ class Transactions:
         """Look at one replica."""
         stable, end = partition.last_stable_offset, partition.log.committed_offset
         assert stable <= end, "stable is what is committed"
-        key = (node.number, node.boot, group)
+        key = (node.number, node.boot, group, partition.log.renewed_lsn)  # repairs go back
         assert stable >= self._stable.get(key, 0), "the last stable offset went back"
         self._stable[key] = stable
 

@@ -119,3 +119,13 @@ def offer(peers: Peers, config: ReplicationConfig, wal_age_ms: int | None) -> No
     cores = max(1, len(peers.reachable()))
     share = config.catchup_bytes_per_second // cores // (LATE_PART if is_late else 1)
     peers.catchup_kib = max(1, min(share // KIB, RATE_KIB_MAX))
+
+
+def rates(peers: Peers) -> Callable[[PeerId], int]:
+    """Return what tells how many bytes a second a peer core wants; none before it has said so."""
+
+    def rate_of(peer: PeerId) -> int:
+        session = peers.session(peer)
+        return 0 if session is None else session.health.catchup_kib * KIB
+
+    return rate_of

@@ -42,7 +42,7 @@ from corelane.shard.duties import Duties
 from corelane.shard.effects import Part
 from corelane.shard.homecoming import Homecoming
 from corelane.shard.inquiries import is_answer, is_inquiry
-from corelane.shard.lanes import Lanes, offer
+from corelane.shard.lanes import Lanes, offer, rates
 from corelane.shard.member import Member
 from corelane.shard.peers.data_link import Address
 from corelane.shard.peers.events import (
@@ -106,7 +106,7 @@ class Peering:
         )
         self.contacts = PeerContacts(self.peers)
         self._vigil = Vigil(self.peers)
-        lanes = Lanes(self._asked_of, lambda: shard.config.config.replication.catchup_groups_max)
+        lanes = Lanes(rates(self.peers), lambda: shard.config.config.replication.catchup_groups_max)
         places = Places(self.place_of, lanes)
         self._couriers = Couriers(shard.store, self._put, self._damaged, places)
         self.duties = Duties(shard, groups, self)
@@ -289,9 +289,8 @@ class Peering:
 
     def _damaged(self, member: Member, segment: Segment, error: int) -> None:
         """A leader cannot read what it committed: it is to lead no more."""
-        self._groups.repairs.found_in_segment(
-            member, segment, f"{segment.path(segment.log)} cannot be read (errno {error})"
-        )
+        why = f"{segment.path(segment.log)} cannot be read (errno {error})"
+        self._groups.repairs.found_in_segment(member, segment, why)
 
     # --- what members hear ---
 
@@ -472,9 +471,8 @@ class Peering:
         effects, self.peers.effects = self.peers.effects, []
         self._shard.effects += effects
         soon_ms = min(self._sweep_at_ms, now_ms + SWEEP_MS)
-        self._sweep_at_ms = soon_ms if self._vigil.is_needed else self.peers.round_at_ms
-        if self._couriers.lanes.is_waiting:
-            self._sweep_at_ms = min(self._sweep_at_ms, now_ms + limits.TICK_MS)
+        is_needed = self._vigil.is_needed or self._couriers.lanes.is_waiting  # soon enough for both
+        self._sweep_at_ms = soon_ms if is_needed else self.peers.round_at_ms
         self.peers.watch.rests_until(self.next_ms())
 
     def next_ms(self) -> int:
@@ -500,10 +498,6 @@ class Peering:
             controller = self._groups.members.get(CONTROLLER_GROUP)
             if controller is not None and controller.raft.is_leader:
                 controller.perform(controller.raft.announce())
-
-    def _asked_of(self, peer: PeerId) -> int:
-        session = self.peers.session(peer)
-        return 0 if session is None else session.health.catchup_kib * limits.KIB
 
     def _catch_up(self, now_ms: int) -> None:
         """Ask again the followers that answer and do not get on (J3)."""
