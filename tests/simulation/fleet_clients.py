@@ -33,7 +33,11 @@ GROUPS = ("one", "two", "three")
 OFFSETS_PARTITIONS = 2
 _FETCH_TOPIC = message_type("FetchRequest.FetchTopic")
 _FETCH_PARTITION = message_type("FetchRequest.FetchPartition")
-_TOLERATED = {ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, ErrorCode.DUPLICATE_SEQUENCE_NUMBER}
+_TOLERATED = {
+    ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
+    ErrorCode.DUPLICATE_SEQUENCE_NUMBER,
+    ErrorCode.INVALID_TIMESTAMP,  # the clock of who leads is hours off
+}
 
 
 class World:

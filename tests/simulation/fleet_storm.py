@@ -6,7 +6,7 @@
 A seed decides the number of nodes and of the cores of each, how bad network and disks are, and
 every fault: deaths of cores and nodes, power cuts, starts with other core counts, pauses, clocks
 that jump, directions cut or slow, lost and mangled frames, full, failing and stopping disks,
-hand-overs, moves between cores, trims. After every event the touched groups are checked
+hand-overs, moves between cores and nodes, trims. After every event the touched groups are checked
 (`fleet_checks.py`), all of them every 1,000. Then it heals, and must converge: every group led,
 replicas equal, every acknowledged record there once, in its order.
 """
@@ -43,7 +43,9 @@ from tests.simulation.fleet_core import FleetCore
 EVENTS = 20_000
 FAULTS_MIN = 3
 PARTITIONS = 4
+REPLICAS = 3
 SEGMENT_BYTES = 20_000
+RAGE_MS_MAX = 600_000
 HEAL_MS_MAX = 90_000
 FORM_MS_MAX = 30_000
 STORY_LINES = 60
@@ -99,6 +101,8 @@ class Storm:
         )
         # Some kinds of trouble are absent in a seed, so that others are seen alone.
         self.kinds = [kind for kind in kinds if chance.random() < 0.7] or [*kinds]
+        if nodes > REPLICAS:
+            self.kinds.append((self.reassign, 3))
 
     # --- the run ---
 
@@ -110,7 +114,12 @@ class Storm:
             fleet = self.fleet
             start = fleet.event_count
             fleet.after(self.fault_us, self._trouble)
-            fleet.run(600_000, lambda: fleet.event_count - start >= self.events)
+
+            def is_enough() -> bool:
+                is_long = fleet.event_count - start >= self.events
+                return is_long and self.faults.total() >= FAULTS_MIN
+
+            fleet.run(RAGE_MS_MAX, is_enough)
             self._heal()
             self._compare()
         return self
@@ -147,7 +156,7 @@ class Storm:
         wish = message_type("CreateTopicsRequest.CreatableTopic")(
             name=name,
             num_partitions=partitions,
-            replication_factor=3,
+            replication_factor=REPLICAS,
             configs=[row(name=key, value=value) for key, value in configs.items()],
         )
         request = message_type("CreateTopicsRequest")(topics=[wish], timeout_ms=10_000)
@@ -366,6 +375,25 @@ class Storm:
         core.post(OperatorRequest(self.moves, "move", arguments))
         return f"partition {partition} moves to core {target} of node {machine.number}"
 
+    def reassign(self) -> str | None:
+        """Have other nodes keep a partition: learners, joint consensus, and one that leaves."""
+        core = self._core()
+        if core is None:
+            return None
+        partition = self.chance.randrange(PARTITIONS)
+        nodes = self.chance.sample([*self.fleet.machines], REPLICAS)
+        row = message_type("AlterPartitionReassignmentsRequest.ReassignablePartition")(
+            partition_index=partition, replicas=[node * 1_000 for node in nodes]
+        )
+        topic = message_type("AlterPartitionReassignmentsRequest.ReassignableTopic")(
+            name="t", partitions=[row]
+        )
+        request = message_type("AlterPartitionReassignmentsRequest")(
+            topics=[topic], timeout_ms=5_000
+        )
+        core.connect().ask(request, 0, lambda _answer: None)
+        return f"partition {partition} is to be on the nodes {nodes}"
+
     def trim(self) -> str | None:
         """Delete records: who is away may need a snapshot later."""
         group = GroupId(self.chance.choice(self.world.groups))
@@ -399,6 +427,7 @@ class Storm:
         network.loss = network.mangling = 0.0
         for machine in fleet.machines.values():
             machine.tree.room_bytes = 1 << 62
+            machine.wall_ms = 0
             for disk in machine.disks.values():
                 disk.forget_faults()
             for core in machine.cores.values():
@@ -449,7 +478,7 @@ class Storm:
             if member is not None:
                 count += 1
                 found.add((member.log.last_index, member.log.committed_index))
-        wanted = len(self.core_counts) if group == 0 else 3
+        wanted = len(self.core_counts) if group == 0 else REPLICAS
         return found if count == wanted else {*found, (-1, count), (-2, 0)}
 
     def _compare(self) -> None:
