@@ -90,7 +90,7 @@ commands: st.SearchStrategy[Command] = st.one_of(
     st.builds(ElectPreferred, st.lists(group_ids, max_size=3).map(tuple)),
     st.builds(DrainNode, node_ids, st.integers(0, 2)),
     st.builds(DecommissionNode, node_ids, st.booleans()),
-    st.builds(DirectoryLost, node_ids),
+    st.builds(DirectoryLost, node_ids, st.just("")),
     st.builds(NodeForgotten, node_ids),
 )
 

@@ -47,14 +47,17 @@ class Pending:
 class Storm:
     """One storm."""
 
+    numbers: tuple[int, ...] = NODES
+    steps = STEPS
+
     def __init__(self, seed: int) -> None:
-        self.cluster = Cluster(seed, self.check)
+        self.cluster = Cluster(seed, self.check, numbers=self.numbers)
         self.chance = self.cluster.chance
         self.led: dict[tuple[int, int], int] = {}
         self.committed: dict[tuple[int, int], int] = {}
         self.highest: dict[int, tuple[int, int]] = {}
         """Of each group: the newest term that was led, and how much was ever committed."""
-        self.commits: dict[tuple[int, int, int, int], int] = {}
+        self.commits: dict[tuple[int, int, int, int, int], int] = {}
         self.commits_of_groups = Commits(self.cluster, PARTITIONS + 1)
         self.transactions = Transactions(self.cluster, PARTITIONS, FIRST_OF_TRANSACTIONS)
         self.pending: list[Pending] = []
@@ -78,7 +81,8 @@ class Storm:
                 self.highest[group] = (term, max(index, committed))
                 known = max(raft.durable_index, log.first_index - 1)
                 assert index <= known, "committed before it is durable here"
-                key = (node.number, node.boot, group, log.renewed_lsn)  # repairs go back
+                life = (node.number, node.boot, log.descriptor.incarnation)
+                key = (*life, group, log.renewed_lsn)  # repairs go back
                 assert index >= self.commits.get(key, 0), "a commit went back"
                 self.commits[key] = index
                 if isinstance(member, Partition):
@@ -91,13 +95,13 @@ class Storm:
         """Rage, heal, compare; return a line about it."""
         cluster = self.cluster
         cluster.form()
-        node = cluster.nodes[self.chance.choice(NODES)]
+        node = cluster.nodes[self.chance.choice(self.numbers)]
         cluster.create_topic(node, "t", PARTITIONS, segment_bytes=SEGMENT_BYTES)
         self.commits_of_groups = Commits(cluster, PARTITIONS + 1)
         self.commits_of_groups.create(node)
         self.transactions = Transactions(cluster, PARTITIONS, FIRST_OF_TRANSACTIONS)
         self.transactions.create(node)
-        for _ in range(STEPS):
+        for _ in range(self.steps):
             cluster.go(self.chance.choice((1, 5, 20, 100, 300)))
             self._strike(self.chance.random())
             self._collect()
@@ -116,7 +120,7 @@ class Storm:
         )
 
     def _strike(self, dice: float) -> None:
-        pair = self.chance.sample(NODES, 2)
+        pair = self.chance.sample(self.numbers, 2)
         if dice < 0.30:
             self.strike_nodes(dice, pair)
         elif dice < 0.36:
@@ -130,10 +134,10 @@ class Storm:
         """Do something to the nodes, or what is between a pair; nothing from 0.3 on."""
         cluster, chance = self.cluster, self.chance
         up = cluster.up()
-        if dice < 0.04 and len(up) == len(NODES):
+        if dice < 0.04 and len(up) == len(self.numbers):
             cluster.kill(chance.choice(up).number)
         elif dice < 0.12:
-            for number in NODES:
+            for number in self.numbers:
                 if not cluster.nodes[number].is_up:
                     cluster.revive(number)
                     break
@@ -221,7 +225,7 @@ class Storm:
         cluster = self.cluster
         for group in range(FIRST_OF_TRANSACTIONS + COORDINATORS):
             assert len(cluster.leaders(group)) == 1, f"group {group} has no leader"
-            members = [node.members[group] for node in cluster.nodes.values()]
+            members = [node.members[group] for node in self.homes(group)]
             ends = {(member.log.last_index, member.log.committed_index) for member in members}
             assert len(ends) == 1, f"replicas of group {group} end at {ends}"
         self.commits_of_groups.compare()
@@ -235,6 +239,11 @@ class Storm:
                 if at == partition and offset >= start:
                     assert value in records, f"{value!r} of partition {at} is lost"
                     assert records.count(value) == 1, f"{value!r} of partition {at} is doubled"
+
+    def homes(self, group: int) -> list[SimNode]:
+        """Return the nodes that should have a group: all of three."""
+        del group
+        return [*self.cluster.nodes.values()]
 
     def read(self, topic: str, group: int, partition: int) -> bytes:
         """Return all that a partition has; one answer ends where a segment does."""
@@ -256,7 +265,7 @@ class Storm:
         return found
 
 
-def main() -> None:
+def main(kind: type[Storm] = Storm, name: str = "cluster_storm") -> None:
     """Run storms from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
@@ -264,9 +273,9 @@ def main() -> None:
     options = parser.parse_args()
     for seed in range(options.seed, options.seed + options.count):
         try:
-            print(f"seed {seed}: {Storm(seed).run()}", flush=True)
+            print(f"seed {seed}: {kind(seed).run()}", flush=True)
         except Exception:
-            print(f"python -m tests.simulation.cluster_storm --seed {seed} --count 1", flush=True)
+            print(f"python -m tests.simulation.{name} --seed {seed} --count 1", flush=True)
             raise
 
 

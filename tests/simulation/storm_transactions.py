@@ -353,7 +353,7 @@ class Transactions:
         self.fates: dict[Key, Fate] = {}
         self._numbers = 0
         self._conns = 700_000
-        self._stable: dict[tuple[int, int, int, int], int] = {}
+        self._stable: dict[tuple[int, int, int, int, int], int] = {}
         self.readers = [Reader(self, number) for number in range(partitions)]
         writers = [Writer(self, name, 1 + at % 2) for at, name in enumerate(NAMES)]
         self._writing = [Client(cluster, each.life, self._conn) for each in writers]
@@ -398,7 +398,9 @@ class Transactions:
         """Look at one replica."""
         stable, end = partition.last_stable_offset, partition.log.committed_offset
         assert stable <= end, "stable is what is committed"
-        key = (node.number, node.boot, group, partition.log.renewed_lsn)  # repairs go back
+        log = partition.log
+        life = (node.number, node.boot, log.descriptor.incarnation)
+        key = (*life, group, log.renewed_lsn)  # repairs go back
         assert stable >= self._stable.get(key, 0), "the last stable offset went back"
         self._stable[key] = stable
 
@@ -459,7 +461,8 @@ class Transactions:
         """Return where each transaction is in a partition, and where that begins."""
         group = number + 1
         (leader,) = self.cluster.leaders(group)
-        replicas = [node.members[group] for node in self.cluster.nodes.values()]
+        nodes = self.cluster.nodes.values()
+        replicas = [node.members[group] for node in nodes if group in node.members]
         folds = set()
         for each in replicas:
             assert isinstance(each, Partition)

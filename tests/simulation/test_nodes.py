@@ -217,6 +217,9 @@ def test_a_node_whose_disk_is_gone_comes_back_as_new_members(lost: int) -> None:
     assert any(f"corelane cluster replace-disk {lost}" in line for line in node.logs)
     assert set(node.members) <= {0}
     assert act(cluster, "replace-disk", lost, through=through) == ("", "")
+    error, said = act(cluster, "replace-disk", lost, through=through)
+    assert error == "INVALID_REQUEST"
+    assert "already" in said
     cluster.go(20_000)
     known = cluster.nodes[through].shard.groups.cluster
     assert not known.changing

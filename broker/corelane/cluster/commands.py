@@ -167,6 +167,8 @@ class DirectoryLost:
     """The data directory of a node is gone: it may come back with another one, as new members."""
 
     node: NodeId
+    directory: str
+    """Which one: a command that comes late declares no other one lost."""
 
 
 @record
@@ -284,6 +286,7 @@ def _encode_change(out: Writer, command: _Moving) -> None:
         case DirectoryLost():
             out.uint(15)
             out.uint(command.node)
+            out.text(command.directory)
         case NodeForgotten():
             out.uint(16)
             out.uint(command.node)
@@ -514,6 +517,6 @@ _READERS: Final[dict[int, Callable[[Reader], Command]]] = {
     12: _read_elect,
     13: lambda reader: DrainNode(read_node_id(reader), reader.uint()),
     14: lambda reader: DecommissionNode(read_node_id(reader), bool(reader.uint(1))),
-    15: lambda reader: DirectoryLost(read_node_id(reader)),
+    15: lambda reader: DirectoryLost(read_node_id(reader), reader.text(limits.HOST_CHARACTERS_MAX)),
     16: lambda reader: NodeForgotten(read_node_id(reader)),
 }

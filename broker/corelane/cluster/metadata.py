@@ -408,6 +408,9 @@ class Cluster:
                 states.leaving.pop(node, None)
                 if command.is_wanted:
                     states.leaving[node] = index
+            case DirectoryLost() if command.directory != known.directory:
+                said = f"Node {node} has another data directory by now: look again."
+                return Refused(ErrorCode.INVALID_REQUEST, said)
             case DirectoryLost():
                 states.lost(node, index, self.next_group, known.directory)
                 self.nodes[node] = replace(known, directory="")

@@ -119,6 +119,15 @@ def _replace_disk(groups: "Groups", node: NodeId) -> Command | Fault:
             " the node first, if it is to begin anew.",
         )
     cluster = groups.cluster
+    known = cluster.nodes[node]
+    if not known.directory:
+        return Fault("INVALID_REQUEST", f"Node {node} may come back with an empty disk already.")
+    if node in cluster.states.losses and groups.is_node_up(node):
+        return Fault(
+            "INVALID_REQUEST",
+            f"Node {node} has come back with another data directory already, and is being made"
+            " anew. Stop it first, if that one is lost too.",
+        )
     for topic in cluster.topics.values():
         for number, plan in enumerate(topic.partitions):
             if node in plan.replicas and not _has_quorum_without(groups, plan.replicas, node):
@@ -128,7 +137,7 @@ def _replace_disk(groups: "Groups", node: NodeId) -> Command | Fault:
                     f" nodes {_listed(plan.replicas)} too few can be reached. Start the others"
                     f" first, or delete the topic if only node {node} had its records.",
                 )
-    return DirectoryLost(node)
+    return DirectoryLost(node, known.directory)
 
 
 def _has_quorum_without(groups: "Groups", nodes: Sequence[NodeId], lost: NodeId) -> bool:

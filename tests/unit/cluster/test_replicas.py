@@ -134,7 +134,7 @@ def test_a_fold_remembers_what_is_being_changed() -> None:
 def test_what_a_lost_directory_had_is_lost_and_made_anew() -> None:
     """Of groups made later, and members made later, nothing is."""
     made = cluster()
-    made.apply(Index(5), DirectoryLost(NodeId(2)))
+    made.apply(Index(5), DirectoryLost(NodeId(2), "d2"))
     later = GroupId(8)
     plans = (PartitionPlan(later, nodes(2, 3)),)
     made.apply(Index(6), CreateTopic("later", TopicId(b"l" * 16), plans, {}))
@@ -147,7 +147,9 @@ def test_what_a_lost_directory_had_is_lost_and_made_anew() -> None:
     (refused,) = made.apply(Index(8), NodeRegistered(NodeId(2), "", 2, (), "h", 9192, "d2"))
     assert isinstance(refused, Refused)
     assert "declared lost" in refused.sentence
-    (taken,) = made.apply(Index(9), NodeRegistered(NodeId(2), "", 2, (), "h", 9192, "new"))
+    (late,) = made.apply(Index(10), DirectoryLost(NodeId(2), "d2"))
+    assert isinstance(late, Refused)
+    (taken,) = made.apply(Index(11), NodeRegistered(NodeId(2), "", 2, (), "h", 9192, "new"))
     assert not isinstance(taken, Refused)
 
 
@@ -156,7 +158,7 @@ def test_what_is_wanted_of_nodes_is_kept_in_the_fold_and_its_bytes() -> None:
     made = cluster()
     made.apply(Index(5), DrainNode(NodeId(2), 1_796_061_570_801))
     made.apply(Index(6), DecommissionNode(NodeId(3), is_wanted=True))
-    made.apply(Index(7), DirectoryLost(NodeId(1)))
+    made.apply(Index(7), DirectoryLost(NodeId(1), "d1"))
     again = Cluster.decode(made.encode())
     assert again.states.drained == {2: 1_796_061_570_801}
     assert again.states.leaving == {3: 6}
