@@ -15,6 +15,8 @@ PORT_DEFAULT: Final = 9644
 TIMEOUT_S: Final = 5.0
 MOVE_TIMEOUT_S: Final = 60.0
 """A group moves once what its core holds of it is on disk."""
+ACT_TIMEOUT_S: Final = 15.0
+"""What is asked of core 0, which may wait for the controller."""
 ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
 
 
@@ -85,6 +87,18 @@ def ask_cluster(address: Address, cluster_id: str | None) -> dict[str, Any]:
             "Name the admin port of the same node: --admin HOST:PORT.",
         )
     return found
+
+
+def ask_nodes(address: Address) -> dict[str, Any]:
+    """Return what the nodes of the cluster are said to be, and why some go nowhere.
+
+    Raises CommandError.
+    """
+    reply = ask(address, "/v1/nodes", timeout_s=ACT_TIMEOUT_S)
+    value = reply.value if isinstance(reply.value, dict) else {}
+    if reply.status != 200 or "nodes" not in value:
+        raise refusal(reply, "the nodes")
+    return {"nodes": value["nodes"], "stuck": value.get("stuck", {})}
 
 
 def refusal(reply: Reply, what: str) -> CommandError:

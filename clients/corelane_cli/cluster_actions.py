@@ -5,10 +5,18 @@ from typing import Any, Final
 
 import click
 
-from corelane_cli.admin_port import MOVE_TIMEOUT_S, address_of, ask, ask_cluster, refusal
+from corelane_cli.admin_port import (
+    MOVE_TIMEOUT_S,
+    address_of,
+    ask,
+    ask_cluster,
+    ask_nodes,
+    refusal,
+)
 from corelane_cli.exits import CommandError
 from corelane_cli.output import counted, show_json, table
 from corelane_cli.session import CONNECTION, run
+from corelane_client.address import Address
 from corelane_client.admin import Admin, ClusterInfo
 from corelane_client.pool import Topic
 
@@ -24,6 +32,11 @@ _CORE_COLUMNS: Final = {
     "LAG MS": "loop_lag_ms",
     "RESTARTS": "restarts",
 }
+_STATES: Final = {
+    "drained": "drained",
+    "lost": "its disk is lost",
+    "leaving": "leaving",
+}
 
 
 def look(bootstrap: str) -> tuple[ClusterInfo, list[Topic]]:
@@ -38,27 +51,24 @@ def look(bootstrap: str) -> tuple[ClusterInfo, list[Topic]]:
 
 
 def info(bootstrap: str, admin: str | None, output_format: str) -> None:
-    """Print brokers and cores."""
+    """Print brokers, nodes and cores."""
     found, topics = look(bootstrap)
+    address = address_of(admin, bootstrap)
     cores: Sequence[Mapping[str, Any]] | None = None
-    why = ""
+    nodes: Sequence[Mapping[str, Any]] | None = None
+    why: dict[str, str] = {}
     try:
-        cores = ask_cluster(address_of(admin, bootstrap), found.cluster_id).get("cores", [])
+        cores = ask_cluster(address, found.cluster_id).get("cores", [])
     except CommandError as error:
         if admin is not None:  # it was named, so it is to answer
             raise
-        why = error.message
-    leads = leaders(topics)
-    brokers = [
-        {
-            "broker_id": each.broker_id,
-            "address": str(each.address),
-            "rack": each.rack,
-            "controller": each.broker_id == found.controller,
-            "partitions_led": leads.get(each.broker_id, 0),
-        }
-        for each in found.brokers
-    ]
+        why["cores"] = error.message
+    if cores is not None:
+        try:
+            nodes = _nodes(address)
+        except CommandError as error:  # core 0 tells of nodes, and may be away: the rest is shown
+            why["nodes"] = error.message
+    brokers = _brokers(found, leaders(topics))
     if output_format == "json":
         show_json(
             {
@@ -66,8 +76,9 @@ def info(bootstrap: str, admin: str | None, output_format: str) -> None:
                 "brokers": brokers,
                 "topics": len(topics),
                 "partitions": sum(len(topic.partitions) for topic in topics),
+                "nodes": nodes,
                 "cores": cores,
-                **({"cores_unknown_because": why} if why else {}),
+                **{f"{what}_unknown_because": said for what, said in why.items()},
             }
         )
         return
@@ -83,11 +94,39 @@ def info(bootstrap: str, admin: str | None, output_format: str) -> None:
         for row in brokers
     ]
     click.echo(table(("BROKER", "ADDRESS", "RACK", "LEADS", "ROLE"), rows))
-    if cores is None:
-        click.echo(f"cores: {why}", err=True)
-    else:
+    if nodes is not None:
+        click.echo(table(("NODE", "STATE"), [(row["node"], _state(row)) for row in nodes]))
+    if cores is not None:
         cells = [[_cell(core, key) for key in _CORE_COLUMNS.values()] for core in cores]
         click.echo(table([*_CORE_COLUMNS], cells))
+    for what, said in why.items():
+        click.echo(f"{what}: {said}", err=True)
+
+
+def _brokers(found: ClusterInfo, leads: Mapping[int, int]) -> list[dict[str, Any]]:
+    return [
+        {
+            "broker_id": each.broker_id,
+            "address": str(each.address),
+            "rack": each.rack,
+            "controller": each.broker_id == found.controller,
+            "partitions_led": leads.get(each.broker_id, 0),
+        }
+        for each in found.brokers
+    ]
+
+
+def _nodes(address: Address) -> list[dict[str, Any]]:
+    """Return what is wanted of each node, and what hinders it. Raises CommandError."""
+    told = ask_nodes(address)
+    stuck = told["stuck"]
+    return [{**row, "stuck": stuck.get(str(row["node"]))} for row in told["nodes"]]
+
+
+def _state(node: Mapping[str, Any]) -> str:
+    words = ["up" if node.get("up") else "down"]
+    words += [said for key, said in _STATES.items() if node.get(key)]
+    return ", ".join(words) + (f": {node['stuck']}" if node["stuck"] else "")
 
 
 def move_core(

@@ -7,7 +7,7 @@ import click
 
 from corelane.model.record import record
 from corelane_cli import exits
-from corelane_cli.admin_port import address_of, ask, refusal
+from corelane_cli.admin_port import ACT_TIMEOUT_S, address_of, ask, ask_nodes, refusal
 from corelane_cli.cluster_actions import look
 from corelane_cli.exits import CommandError
 from corelane_cli.output import counted, show_json
@@ -16,7 +16,6 @@ from corelane_client.address import Address
 from corelane_client.pool import Topic
 
 LOOK_S: Final = 0.3
-ACT_TIMEOUT_S: Final = 15.0
 BROKERS_PER_NODE: Final = 1_000
 
 
@@ -75,15 +74,6 @@ def _ask(address: Address, node: int, action: str) -> None:
         raise refusal(reply, f"node {node}")
 
 
-def states(address: Address) -> dict[str, Any]:
-    """Return what the cluster's nodes are said to be. Raises CommandError."""
-    reply = ask(address, "/v1/nodes", timeout_s=ACT_TIMEOUT_S)
-    if reply.status != 200 or not isinstance(reply.value, dict):
-        raise refusal(reply, "the nodes")
-    found: dict[str, Any] = reply.value
-    return found
-
-
 def _wait(wish: Wish, count: Any) -> tuple[bool, int]:
     """Look until *count* says that nothing is left that could go; return that, and what stays."""
     deadline_s = time.monotonic() + wish.timeout_s
@@ -126,10 +116,10 @@ def _remaining(address: Address, topics: list[Topic], node: int) -> tuple[int, i
         for topic in topics
         for each in topic.partitions.values()
     )
-    is_known = any(row["node"] == node for row in states(address)["nodes"])
+    is_known = any(row["node"] == node for row in ask_nodes(address)["nodes"])
     return here + is_known, 0
 
 
 def _why(address: Address, node: int) -> str:
-    why = states(address).get("stuck", {}).get(str(node))
+    why = ask_nodes(address)["stuck"].get(str(node))
     return f": {why}" if why else ""

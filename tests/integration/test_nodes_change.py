@@ -73,9 +73,16 @@ def test_a_drain_and_a_rolling_restart_are_not_noticed(tmp_path: Path) -> None:
                 done = command(nodes, "cluster", "drain", str(number), through=other)
                 assert done["left"] == 0
                 assert number not in nodes.leaders("t").values()
+                assert number in drained(nodes, other)
                 nodes.nodes[number].stop()
                 nodes.start(number).wait_ready()
         check(nodes, sender)
+
+
+def drained(nodes: Cluster, through: int) -> list[int]:
+    """Return the nodes of which `cluster info` says that they lead nothing."""
+    rows = command(nodes, "cluster", "info", through=through)["nodes"]
+    return [row["node"] for row in rows if row["drained"]]
 
 
 def test_a_cluster_grows_moves_and_shrinks_while_nodes_are_killed(tmp_path: Path) -> None:

@@ -30,11 +30,22 @@ CORE = {
     "restarts": 0,
 }
 
+NODE = {
+    "node": 0,
+    "up": True,
+    "drained": False,
+    "leaving": False,
+    "lost": False,
+    "controller": True,
+    "voter": True,
+}
+
 
 @pytest.fixture
 def admin() -> Iterator[AdminServer]:
     with admin_port() as server:
         server.pages["/v1/cluster"] = (200, {"cores": [CORE]})
+        server.pages["/v1/nodes"] = (200, {"nodes": [NODE], "stuck": {}})
         yield server
 
 
@@ -44,10 +55,44 @@ def test_brokers_and_cores_are_shown(served: Served, admin: AdminServer) -> None
     assert lines[0] == "cluster in-memory, 1 topic"
     assert lines[1].split() == ["BROKER", "ADDRESS", "RACK", "LEADS", "ROLE"]
     assert lines[2].split() == ["0", served.bootstrap, "2", "controller"]
-    assert lines[4].split() == ["0", "0", "19092", "4711", "serving", "3", "2", "17", "1.2", "0"]
+    assert lines[3:5] == ["NODE  STATE", "   0  up"]
+    assert lines[6].split() == ["0", "0", "19092", "4711", "serving", "3", "2", "17", "1.2", "0"]
     found = printed(invoke(served, "cluster", "info", "--admin", admin.address, "--format", "json"))
     assert found["cores"] == [CORE]
     assert found["brokers"][0]["partitions_led"] == 2
+
+
+def test_what_is_wanted_of_nodes_is_shown(served: Served, admin: AdminServer) -> None:
+    why = "no other node can take its replicas: start one, or add one"
+    rows = [
+        {**NODE, "node": 1, "drained": True},
+        {**NODE, "node": 2, "leaving": True},
+        {**NODE, "node": 3, "up": False, "lost": True, "leaving": True},
+    ]
+    admin.pages["/v1/nodes"] = (200, {"nodes": rows, "stuck": {"2": why}})
+    words = ("cluster", "info", "--admin", admin.address)
+    lines = invoke(served, *words).stdout.splitlines()
+    assert lines[3:7] == [
+        "NODE  STATE",
+        "   1  up, drained",
+        f"   2  up, leaving: {why}",
+        "   3  down, its disk is lost, leaving",
+    ]
+    found = printed(invoke(served, *words, "--format", "json"))
+    assert [row.pop("stuck") for row in found["nodes"]] == [None, why, None]
+    assert found["nodes"] == rows
+
+
+def test_cores_are_shown_while_nobody_tells_of_nodes(served: Served, admin: AdminServer) -> None:
+    sentence = "core 0 does not answer"
+    admin.pages["/v1/nodes"] = (504, {"error": "REQUEST_TIMED_OUT", "sentence": sentence})
+    words = ("cluster", "info", "--admin", admin.address)
+    done = invoke(served, *words)
+    assert (done.exit_code, "19092" in done.stdout) == (0, True)
+    assert done.stderr == f"nodes: the nodes: {sentence}\n"
+    found = printed(invoke(served, *words, "--format", "json"))
+    assert (found["nodes"], found["cores"]) == (None, [CORE])
+    assert found["nodes_unknown_because"] == f"the nodes: {sentence}"
 
 
 def test_a_cluster_without_admin_port_is_shown_without_cores(
