@@ -51,7 +51,7 @@ def replica_broker(shard: Shard, group: GroupId, node: NodeId) -> BrokerId:
     """Return the broker of a partition's replica, as far as it is known which core has it."""
     if node != shard.config.node:
         peering = shard.groups.peering
-        core = CoreId(0) if peering is None else peering.replica_core(group, node)
+        core = CoreId(0) if peering is None else peering.whereabouts.core(group, node)
         found = _broker_elsewhere(shard, node, core)
         return BrokerId(node * BROKERS_PER_NODE) if found is None else found
     home = shard.groups.siblings.home_of(group)

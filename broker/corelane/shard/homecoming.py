@@ -140,7 +140,7 @@ class Homecoming:
             return False
         if node_of(home) in self._groups.cluster.states.drained:
             return False
-        peer = self._peering.place_of(member.group, home)
+        peer = self._peering.whereabouts.of(member.group, home)
         since_ms = self._up_since_ms.get(peer)
         is_back = since_ms is not None and self._shard.now_ms - since_ms >= up_ms_min
         return is_back and self._peering.peers.may_take_over(peer)

@@ -68,6 +68,7 @@ from corelane.shard.peers.peers import Peers, PeersConfig
 from corelane.shard.peers.watch import Watch
 from corelane.shard.reassigning import Reassigning
 from corelane.shard.vigil import ELECTION_TIMEOUT_MS, SWEEP_MS, Vigil, takes_part
+from corelane.shard.whereabouts import ASKING_ROUND, Whereabouts, newest
 from corelane.storage.segments import Segment
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ class Peering:
         self.contacts = PeerContacts(self.peers)
         self._vigil = Vigil(self.peers)
         lanes = Lanes(rates(self.peers), lambda: shard.config.config.replication.catchup_groups_max)
-        places = Places(self.place_of, lanes)
+        self.whereabouts = Whereabouts(groups, self)
+        places = Places(self.whereabouts.of, lanes)
         self._couriers = Couriers(shard.store, self._put, self._damaged, places)
         self.duties = Duties(shard, groups, self)
         self.homecoming = Homecoming(shard, groups, self)
@@ -159,7 +161,7 @@ class Peering:
 
     def is_node_up(self, node: NodeId) -> bool:
         """Whether a core of that node answers."""
-        count = self._core_count(node)
+        count = self.whereabouts.core_count(node)
         return any(
             isinstance(self.peers.verdict((node, CoreId(core))), Up) for core in range(count)
         )
@@ -177,25 +179,9 @@ class Peering:
         for voter in raft.configuration.voters:
             is_ready = voter != raft.self_id and raft.is_caught_up(voter)
             is_ready = is_ready and node_of(voter) not in drained
-            if is_ready and self.peers.may_take_over(self.place_of(member.group, voter)):
+            if is_ready and self.peers.may_take_over(self.whereabouts.of(member.group, voter)):
                 return voter
         return None
-
-    def _core_count(self, node: NodeId) -> int:
-        known = self._groups.cluster.nodes.get(node)
-        return 1 if known is None else known.core_count
-
-    def place_of(self, group: GroupId, member: MemberId) -> PeerId:
-        """Return the core that has a member of a group, or should have it."""
-        node = node_of(member)
-        return (node, self.replica_core(group, node))
-
-    def replica_core(self, group: GroupId, node: NodeId) -> CoreId:
-        """Return which core of a node has its replica, or should, by how groups are placed."""
-        if group == CONTROLLER_GROUP:
-            return CoreId(0)
-        core = self.leads.home(group, node)
-        return CoreId(group % self._core_count(node)) if core is None else core
 
     def _was_deleted(self, group: GroupId) -> bool:
         cluster = self._groups.cluster
@@ -227,7 +213,7 @@ class Peering:
     # --- what members say (`Postman`) ---
 
     def send(self, member: Member, to: MemberId, message: Message, beside: bytes = b"", /) -> None:
-        if isinstance(message, HeartbeatAnswer):
+        if isinstance(message, HeartbeatAnswer) and message.round != ASKING_ROUND:
             return  # sessions answer for all groups at once
         if isinstance(message, Append) and message.runs:
             self._couriers.send(member, to, message)
@@ -278,7 +264,7 @@ class Peering:
         chunks: list[ChunkId],
         /,
     ) -> None:
-        link = self.peers.data(self.place_of(member.group, to))
+        link = self.peers.data(self.whereabouts.of(member.group, to))
         if link is None:
             for chunk in chunks:
                 self._shard.arena.release(chunk)
@@ -346,6 +332,8 @@ class Peering:
             if not self._groups.siblings.pass_on(group, encode_passed(peer[1], message)):
                 self.dropped += 1
             return
+        if isinstance(message.message, Heartbeat):
+            return  # it was asked for, and is where its leader supposed it to be (whereabouts, K2)
         self.bring(member, message)
 
     def bring(self, member: Member, brought: PeerMessage) -> None:
@@ -412,7 +400,8 @@ class Peering:
 
     def _is_retired(self, peer: PeerId) -> bool:
         """Whether a core is one more than its node has: it hands over what it still owns."""
-        return peer[1] >= self._core_count(peer[0]) and peer[0] in self._groups.cluster.nodes
+        node, core = peer
+        return node in self._groups.cluster.nodes and core >= self.whereabouts.core_count(node)
 
     def _introduced(self, news: Introduced) -> None:
         is_wanted = self._shard.config.core == 0 or self._is_retired(news.peer)
@@ -537,12 +526,10 @@ class Peering:
         placed = self._placed.setdefault(group, {})
         former = dict(placed)
         placed.clear()
-        # Of two on one node the newer one lives: the other was lost with its disk.
-        latest = {node_of(each): each for each in sorted(raft.configuration.members)}
-        for follower in latest.values():
+        for follower in newest(raft.configuration.members):
             if follower == raft.self_id:
                 continue
-            peer = self.place_of(group, follower)
+            peer = self.whereabouts.of(group, follower)
             session = self.peers.session(peer)
             if session is None:
                 self._rows[group] = member  # it is not registered yet, or no more
@@ -579,6 +566,7 @@ class Peering:
             nodes = {node_of(each) for each in member.raft.configuration.members}
             if not member.serves or nodes != set(self._in_sync(group)):
                 self._unsettled[group] = member
+            self.whereabouts.ask(member, self._shard.now_ms)
 
     def _in_sync(self, group: GroupId) -> tuple[NodeId, ...]:
         lead = self.leads.of(group)
