@@ -4,6 +4,8 @@ import json
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tests.conformance import tools
@@ -20,11 +22,13 @@ GROUPS = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 OFFSETS = "org.apache.kafka.tools.GetOffsetShell"
 LOG_DIRS = "org.apache.kafka.tools.LogDirsCommand"
 ELECTION = "org.apache.kafka.tools.LeaderElectionCommand"
+REASSIGN = "org.apache.kafka.tools.reassign.ReassignPartitionsCommand"
 API_VERSIONS = "org.apache.kafka.tools.BrokerApiVersionsCommand"
 
 LINES = [f"line {i}" for i in range(100)]
 PERF_RECORDS = 20_000
 LEARNED_S_MAX = 30.0
+UNKNOWN_BROKER = 2_000_000
 
 
 def steps() -> list[Step]:
@@ -36,6 +40,7 @@ def steps() -> list[Step]:
         Step(CLIENT, "kafka-topics: alter the number of partitions", _alter_partitions),
         Step(CLIENT, "kafka-log-dirs: describe", _log_dirs),
         Step(CLIENT, "kafka-leader-election: preferred and unclean", _elect),
+        Step(CLIENT, "kafka-reassign-partitions: all five actions, on one node", _reassign),
         Step(CLIENT, "kafka-broker-api-versions", _api_versions),
         Step(CLIENT, "kafka-producer-perf-test, defaults (idempotent)", _perf_default),
         Step(CLIENT, "kafka-producer-perf-test, acks=1, zstd, 1 MB batches", _perf_tuned),
@@ -149,6 +154,41 @@ def _elect(bootstrap: Address) -> None:
         told = tool(ELECTION, *_server(bootstrap), "--election-type", kind, *where)
         expect("already elected" in told, True, f"no need in {told!r}")
         tool(ELECTION, *_server(bootstrap), "--election-type", kind, "--all-topic-partitions")
+
+
+def _reassign(bootstrap: Address) -> None:
+    """Ask for replicas on one broker; ours may have them on another core of the node before."""
+    topic = new_topic("reassign")
+    create(bootstrap, topic, 2)
+    broker = min(_log_dir_rows(bootstrap))
+    there = [{"topic": topic, "partition": number, "replicas": [broker]} for number in range(2)]
+    nowhere = [{"topic": topic, "partition": 0, "replicas": [UNKNOWN_BROKER]}]
+    server = _server(bootstrap)
+    with TemporaryDirectory() as directory:
+        plans = {"topics": [{"topic": topic}], "there": there, "nowhere": nowhere}
+        files = {name: Path(directory, f"{name}.json") for name in plans}
+        for name, plan in plans.items():
+            key = "topics" if name == "topics" else "partitions"
+            files[name].write_text(json.dumps({"version": 1, key: plan}))
+        of = {name: ("--reassignment-json-file", str(file)) for name, file in files.items()}
+        topics = ("--topics-to-move-json-file", str(files["topics"]))
+        made = tool(REASSIGN, *server, "--generate", *topics, "--broker-list", str(broker))
+        proposed = json.loads(made.strip().splitlines()[-1])["partitions"]
+        expect([row["replicas"] for row in proposed], [[broker]] * 2, f"replicas in {made!r}")
+        unknown = f"Unknown broker id {UNKNOWN_BROKER}"
+        _refused(unknown, REASSIGN, *server, "--execute", *of["nowhere"])
+        told = tool(REASSIGN, *server, "--execute", *of["there"])
+        expect("Successfully started" in told, True, f"it is begun in {told!r}")
+        verify = partial(tool, REASSIGN, *server, "--verify", *of["there"])
+        for number in range(2):
+            done = f"Reassignment of partition {topic}-{number} is completed."
+            _await(verify, done, is_there=True)
+        told = tool(REASSIGN, *server, "--cancel", *of["there"])
+        expect("None of the specified partition" in told, True, f"nothing goes on in {told!r}")
+    listed = tool(REASSIGN, *server, "--list")
+    expect(listed.strip(), "No partition reassignments found.", "what goes on")
+    described = tool(TOPICS, *server, "--describe", "--topic", topic)
+    expect(described.count(f"Leader: {broker}\t"), 2, f"leaders in {described!r}")
 
 
 def _await(ask: Callable[[], str], text: str, *, is_there: bool) -> None:
