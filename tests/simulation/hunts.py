@@ -18,6 +18,7 @@ from tests.simulation import (
     cluster_rot,
     cluster_storm,
     fleet_storm,
+    moving_storm,
     node_storm,
     raft_changes,
     raft_cluster,
@@ -26,7 +27,7 @@ from tests.simulation import (
     transaction_storm,
     world,
 )
-from tests.simulation.cluster import Cluster
+from tests.simulation.cluster import Cluster, SimNode
 from tests.simulation.sim_disk import SimDisk
 from tests.unit.storage import replica_script, script
 from tests.unit.storage.machine import SMALL
@@ -109,19 +110,20 @@ def _rot(seed: int) -> Tally:
     return Tally(events.n, storm.flips_in_logs + storm.flips_in_segments)
 
 
+def _state(storm: cluster_storm.Storm) -> object:
+    nodes = storm.cluster.nodes.values()
+    return [(node.is_up, node.paused_until_ms) for node in nodes], {*storm.cluster.cut}
+
+
 class _Struck(cluster_storm.Storm):
     """A storm that counts what does harm."""
 
     faults = 0
 
-    def _state(self) -> object:
-        nodes = self.cluster.nodes.values()
-        return [(node.is_up, node.paused_until_ms) for node in nodes], {*self.cluster.cut}
-
     def _strike(self, dice: float) -> None:
-        before = self._state()
+        before = _state(self)
         super()._strike(dice)
-        self.faults += dice < HAND_OVER_DICE and before != self._state()
+        self.faults += dice < HAND_OVER_DICE and before != _state(self)
 
 
 def _cluster(seed: int) -> Tally:
@@ -132,6 +134,30 @@ def _cluster(seed: int) -> Tally:
         storm = _Struck(seed)
         storm.run()
     return Tally(events.n, storm.faults + handed.n)
+
+
+class _Moved(moving_storm.MovingStorm):
+    """A storm that counts what changes, beside the harm that others do too."""
+
+    faults = 0
+
+    def strike_nodes(self, dice: float, pair: list[int]) -> None:
+        before = _state(self)
+        super().strike_nodes(dice, pair)
+        self.faults += before != _state(self)
+
+    def _operate(self, node: SimNode, action: str, number: int) -> None:
+        self.faults += action == "drain"
+        super()._operate(node, action, number)
+
+
+def _moves(seed: int) -> Tally:
+    strikes = ("_reassign", "_lose", "_hand_over")
+    harm = [(moving_storm.MovingStorm, name) for name in strikes]
+    with _calls((Shard, "step"), amount=_steps) as events, _calls(*harm) as faults:
+        storm = _Moved(seed)
+        storm.run()
+    return Tally(events.n, storm.faults + faults.n)
 
 
 def _power(seed: int) -> Tally:
@@ -189,6 +215,7 @@ HUNTS: Final = (
     Hunt("raft_changes", _members, "tests.simulation.raft_changes --trace --seed {seed}"),
     Hunt("raft_losses", _losses, "tests.simulation.raft_losses --trace --seed {seed}"),
     Hunt("cluster_storm", _cluster, "tests.simulation.cluster_storm --count 1 --seed {seed}"),
+    Hunt("moving_storm", _moves, "tests.simulation.moving_storm --count 1 --seed {seed}"),
     Hunt(
         "transaction_storm",
         _transactions,
