@@ -453,6 +453,9 @@ class Storm:
         for producer in self.producers:
             if not producer.is_done:
                 return f"producer {producer.number} is not done"
+        for machine in fleet.machines.values():
+            if machine.retired:
+                return f"retired cores {machine.retired} of node {machine.number} are not empty"
         for group in (0, *world.groups, *world.coordinators):
             servers, ends = fleet.servers(group), self._ends(group)
             if len(servers) != 1:

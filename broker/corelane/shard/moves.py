@@ -61,6 +61,8 @@ RETRY_MS: Final = 5 * limits.TICK_MS
 """How often to look whether a group that is to leave is served yet."""
 
 
+EMPTY_AGAIN_MS: Final = 5_000
+"""When a group of a retired core that could not be moved is to be moved again."""
 HAND_OVER_MS_MAX: Final = 2_000
 """How long a leader that moves looks for another one, and a follower for the end of its tail."""
 
@@ -112,6 +114,23 @@ class _Retry:
         self.moves.leave(self.group, self.target)
 
 
+class _Remnant:
+    """A group of a retired core that could not be moved yet."""
+
+    __slots__ = ("group", "is_done", "moves")
+
+    def __init__(self, moves: "Moves", group: GroupId) -> None:
+        self.moves = moves
+        self.group = group
+        self.is_done = False
+
+    def expire(self, now_ms: int) -> None:
+        """Try again."""
+        del now_ms
+        self.is_done = True
+        self.moves.empty(self.group)
+
+
 def _may_leave(partition: Partition) -> bool:
     if partition.is_replicated:
         return not partition.is_damaged and not partition.is_dropped
@@ -154,15 +173,31 @@ class Moves:
         loads = siblings.loads()
         share = -(-len(siblings.homes) // core_count)
         for group, home in sorted(siblings.homes.items()):
+            told: Told = _nobody
             if home.core >= core_count:
                 target = place_core(group, loads)
+                told = partial(self._emptied, group)
             elif self._groups.is_resized and loads[home.core] > share:
                 target = CoreId(loads.index(min(loads)))
                 loads[home.core] -= 1
             else:
                 continue
             loads[target] += 1
-            self.want(group, target, _nobody)
+            self.want(group, target, told)
+
+    def empty(self, group: GroupId) -> None:
+        """Move a group that is on a retired core, still, to one that serves (core 0)."""
+        siblings = self._groups.siblings
+        home = siblings.homes.get(group)
+        if home is not None and home.core >= self._shard.config.core_count:
+            target = place_core(group, siblings.loads())
+            self.want(group, target, partial(self._emptied, group))
+
+    def _emptied(self, group: GroupId, why: str) -> None:
+        """Try it again if it failed: a retired core stays until it owns nothing."""
+        if why:
+            at_ms = self._shard.now_ms + EMPTY_AGAIN_MS
+            self._shard.deadlines.add(at_ms, _Remnant(self, group))
 
     def want(self, group: GroupId, target: CoreId, told: Told) -> None:
         """Have a group moved; *told* hears the outcome."""

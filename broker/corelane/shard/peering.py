@@ -360,7 +360,9 @@ class Peering:
         if member is None:
             self.dropped += 1
             return
-        self.leads.found(member.group, node_of(MemberId(message.sender)), core)
+        node = node_of(MemberId(message.sender))
+        self.leads.found(member.group, node, core)
+        self._meet((node, core))
         self.bring(member, message)
 
     def _told(self, group: GroupId, news: Heard | Outdated, message: Message) -> None:
@@ -402,6 +404,16 @@ class Peering:
         """Whether a core is one more than its node has: it hands over what it still owns."""
         node, core = peer
         return node in self._groups.cluster.nodes and core >= self.whereabouts.core_count(node)
+
+    def _meet(self, peer: PeerId) -> None:
+        """Speak with a retired core that this one, retired too, heard of by what was passed on.
+
+        Retired cores are in no registry: each meets those that are, but not another one.
+        """
+        config, known = self._shard.config, self._groups.cluster.nodes
+        if config.core < config.core_count or peer in self._met or not self._is_retired(peer):
+            return
+        self._introduced(Introduced(peer, known[peer[0]].peer_host, known[peer[0]].peer_port))
 
     def _introduced(self, news: Introduced) -> None:
         is_wanted = self._shard.config.core == 0 or self._is_retired(news.peer)

@@ -7,6 +7,7 @@ import pytest
 from corelane.model.errors import ErrorCode
 from corelane.shard.effects import Emptied
 from corelane.shard.events import OperatorRequest
+from corelane.shard.moves import EMPTY_AGAIN_MS, Moves
 from corelane.wire.records import Producer
 from tests.unit.api.world import batch_of, delete_topic, produce_request
 from tests.unit.shard.node import Core, Node
@@ -190,3 +191,25 @@ def test_a_retired_core_hands_everything_over_and_says_so() -> None:
     for partition in range(8):
         (server,) = servers(wider, partition)
         assert wider[server].fetch("t", 0, partition=partition).high_watermark == 4
+
+
+def test_a_retired_core_tries_again_what_could_not_be_moved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = Node(2)
+    first[0].create_topic("t", 4)
+    for core in range(2):
+        first.kill(core)
+    exported = Moves._exported
+    monkeypatch.setattr(
+        Moves, "_exported", lambda moves, leaving, _parcel: exported(moves, leaving, None)
+    )
+    node = Node(1, retired=(1,), tree=first.tree)
+    node.pass_time(100)
+    assert len(node[1].shard.groups.owned()) == 2, "its files cannot be written"
+    monkeypatch.undo()
+    for _ in range(3):
+        node.pass_time(EMPTY_AGAIN_MS)
+    assert node[1].shard.groups.owned() == {}
+    assert any(isinstance(effect, Emptied) for effect in node[1].told)
+    assert [servers(node, partition) for partition in range(4)] == [[0]] * 4
