@@ -1,6 +1,7 @@
 """Starts clusters of real nodes for tests: own directories, free ports, killed at the end."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -83,6 +84,20 @@ class Cluster:
         for node in self.nodes.values():
             node.wait_ready()
 
+    def wait_redundant(self) -> None:
+        """Wait until as many nodes vote in the controller's group as are to.
+
+        A moment after it was founded the cluster still rests on its first node.
+        """
+        count = min(3, len(self.nodes) - 1 + len(self.nodes) % 2)
+        deadline_s = time.monotonic() + READY_S_MAX
+        for node in self.nodes.values():
+            while sum(row["voter"] for row in json.loads(node.page("/v1/nodes"))["nodes"]) < count:
+                assert time.monotonic() < deadline_s, (
+                    f"no {count} voters: {node.page('/v1/nodes')!r}"
+                )
+                time.sleep(0.05)
+
     def kill(self, number: int) -> None:
         """Kill all processes of a node at once, as the end of its machine would."""
         for pid in self.nodes[number].descendants():
@@ -157,6 +172,7 @@ def cluster(
     made = Cluster(directory, node_count, settings or {})
     try:
         made.wait_ready()
+        made.wait_redundant()
         yield made
     finally:
         for node in made.nodes.values():

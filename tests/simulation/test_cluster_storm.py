@@ -101,7 +101,7 @@ def test_a_follower_that_was_long_away_catches_up_from_segments(cluster: Cluster
     log = leader.members[GROUP].log
     assert log.tail_first > 2, "what the follower needs is in memory no more"
     cluster.revive(away.number)
-    cluster.go(4_000)
+    cluster.go(6_000)  # 90 MB at the 32 MiB/s that a core asks of each of two others
     assert away.members[GROUP].log.committed_index == log.committed_index
 
 

@@ -17,6 +17,7 @@ from typing import Final
 from corelane.model.config import ReplicationConfig
 from corelane.model.ids import CONTROLLER_GROUP, GroupId, MemberId
 from corelane.model.limits import KIB
+from corelane.raft.state import NEVER_MS
 from corelane.shard.peers.hello import PeerId
 from corelane.shard.peers.peers import Peers
 
@@ -24,6 +25,8 @@ Key = tuple[GroupId, MemberId]
 BURST_MS: Final = 200
 """What was not used of a rate is kept for so long: two heartbeats."""
 _SECOND_MS: Final = 1_000
+LOOK_MS: Final = 10
+"""A read brings a megabyte or so: one each 50 ms held a follower to 20 MB/s."""
 LATE_MS: Final = 100
 LATE_PART: Final = 4
 RATE_KIB_MAX: Final = (1 << 32) - 1
@@ -51,10 +54,10 @@ class Lanes:
         self._lane_of: dict[Key, PeerId] = {}
         self._now_ms = 0
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether a read waits for its time."""
-        return any(lane.waiting for lane in self._lanes.values())
+    def next_ms(self, now_ms: int) -> int:
+        """Return when to look again at reads that wait for their time."""
+        is_waiting = any(lane.waiting for lane in self._lanes.values())
+        return now_ms + LOOK_MS if is_waiting else NEVER_MS
 
     def ask(self, peer: PeerId, key: Key, begin: Callable[[], None]) -> None:
         """Have *begin* called when a read for *key* may begin: now, or in a later turn."""

@@ -472,8 +472,8 @@ class Peering:
         effects, self.peers.effects = self.peers.effects, []
         self._shard.effects += effects
         soon_ms = min(self._sweep_at_ms, now_ms + SWEEP_MS)
-        is_needed = self._vigil.is_needed or self._couriers.lanes.is_waiting  # soon enough for both
-        self._sweep_at_ms = soon_ms if is_needed else self.peers.round_at_ms
+        self._sweep_at_ms = soon_ms if self._vigil.is_needed else self.peers.round_at_ms
+        self._hurry_at_ms = min(self._hurry_at_ms, self._couriers.lanes.next_ms(now_ms))
         self.peers.watch.rests_until(self.next_ms())
 
     def next_ms(self) -> int:
