@@ -48,8 +48,13 @@ def shell(nodes: Cluster, number: int) -> Shell:
 
 
 def command(nodes: Cluster, *words: str, through: int = 1) -> dict[str, Any]:
-    """Run a command that must work, and return its JSON."""
-    done = shell(nodes, through).run(*words, "--format", "json")
+    """Run a command that must work, at once or when the controller has a leader again."""
+    deadline_s = time.monotonic() + 20
+    while True:
+        done = shell(nodes, through).run(*words, "--format", "json")
+        is_over = time.monotonic() > deadline_s
+        if done.returncode != exits.REFUSED or b"has no leader yet" not in done.stderr or is_over:
+            break
     assert done.returncode == exits.OK, done.stderr.decode()
     found: dict[str, Any] = json.loads(done.stdout)
     return found

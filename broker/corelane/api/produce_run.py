@@ -190,7 +190,7 @@ def _collected(shard: Shard, events: Sequence[Event], at: int) -> tuple[Run, byt
     run: Run = []
     places: list[bytes] = []
     connections, forwarding = shard.connections, shard.forwarding
-    version = -1
+    version: int | None = None  # not a number: a hostile client may send any
     for number in range(at, min(at + shard.run_max, len(events))):
         event = events[number]
         if not isinstance(event, Request) or event.api_key != 0:
@@ -199,7 +199,7 @@ def _collected(shard: Shard, events: Sequence[Event], at: int) -> tuple[Run, byt
         if connection is None or connection.is_closed or not forwarding.is_direct(connection):
             break
         if event.api_version != version:
-            if version >= 0 or not _VERSION_MIN <= event.api_version <= _VERSION_MAX:
+            if version is not None or not _VERSION_MIN <= event.api_version <= _VERSION_MAX:
                 break
             version = event.api_version
         run.append((event, connection))
