@@ -41,9 +41,8 @@ DeleteTopic = message_type("OffsetDeleteResponse.OffsetDeleteResponseTopic")
 DeletePartition = message_type("OffsetDeleteResponse.OffsetDeleteResponsePartition")
 
 
-def commit(shard: Shard, call: Call) -> None:
-    """Keep offsets; those of partitions that do not exist are refused by themselves."""
-    request = call.decode()
+def known_offsets(shard: Shard, request: Message) -> list[tuple[Place, CommittedOffset]]:
+    """Return what is to be committed of partitions that exist, in a transaction or not."""
     known: list[tuple[Place, CommittedOffset]] = []
     for topic in request.topics:
         found = shard.groups.topics.get(topic.name.encode())
@@ -56,6 +55,13 @@ def commit(shard: Shard, call: Call) -> None:
                     shard.wall_ms,
                 )
                 known.append(((topic.name, row.partition_index), offset))
+    return known
+
+
+def commit(shard: Shard, call: Call) -> None:
+    """Keep offsets; those of partitions that do not exist are refused by themselves."""
+    request = call.decode()
+    known = known_offsets(shard, request)
     identity = Identity(
         request.group_id,
         request.generation_id_or_member_epoch,

@@ -6,8 +6,8 @@ TRANSACTION_ABORTABLE.  v5  the partition becomes part of the transaction by thi
 """
 
 from corelane.api.group_calls import host_of, routed
+from corelane.api.group_offsets import known_offsets
 from corelane.api.transaction_calls import abortable_at_version
-from corelane.groups.records import CommittedOffset
 from corelane.groups.records import Place as OffsetPlace
 from corelane.groups.requests import Answer, Commit, Committed, Identity
 from corelane.model.errors import ErrorCode
@@ -43,7 +43,7 @@ class _Attempt:
         self._shard = shard
         self._call = call
         self._request = request
-        self._kept = _known(shard, request)
+        self._kept = known_offsets(shard, request)
         self._tries = 0
         self.is_done = False
 
@@ -138,23 +138,6 @@ _AS_COORDINATORS_SAY = {
     ErrorCode.PRODUCER_FENCED: ErrorCode.INVALID_PRODUCER_EPOCH,
 }
 """What a log and a transaction's coordinator say, in words that clients expect here."""
-
-
-def _known(shard: Shard, request: Message) -> list[tuple[OffsetPlace, CommittedOffset]]:
-    """Return the offsets of partitions that exist."""
-    known = []
-    for topic in request.topics:
-        found = shard.groups.topics.get(topic.name.encode())
-        for row in topic.partitions:
-            if found is not None and 0 <= row.partition_index < len(found.partitions):
-                offset = CommittedOffset(
-                    row.committed_offset,
-                    row.committed_leader_epoch,
-                    row.committed_metadata or "",
-                    shard.wall_ms,
-                )
-                known.append(((topic.name, row.partition_index), offset))
-    return known
 
 
 def _identity(request: Message) -> Identity:
