@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from dataclasses import field
 from typing import Final
 
-from crc32c import crc32c
-
 from corelane.model.record import record
 from corelane.wire.compression import Compression, CompressionError, compress, decompress
 from corelane.wire.errors import DecodeError
@@ -169,7 +167,7 @@ def encode_batch(payload: Payload, producer: Producer = ANONYMOUS, attributes: i
         producer.base_sequence,
         payload.count,
     )
-    crc = crc32c(payload.records, crc32c(covered))
+    crc = _crc32c(payload.records, _crc32c(covered))
     length = HEADER_BYTES - _LENGTH_END + len(payload.records)
     return b"".join((_FRONT.pack(0, length, -1, MAGIC, crc), covered, payload.records))
 
@@ -228,7 +226,7 @@ def split_batches(data: bytes) -> Iterator[Batch]:
             raise CorruptBatchError(f"the batch at offset {base_offset} claims {length} bytes")
         if end > len(data):
             return
-        if crc32c(memoryview(data)[at + _COVERED_AT : end]) != crc:
+        if _crc32c(memoryview(data)[at + _COVERED_AT : end]) != crc:
             raise CorruptBatchError(f"the checksum of the batch at offset {base_offset} is wrong")
         fields = _COVERED.unpack_from(data, at + _COVERED_AT)
         attributes, last_delta, base_time, max_time, producer_id, epoch, sequence, count = fields
@@ -334,3 +332,10 @@ def _read_headers(data: bytes, at: int, count: int) -> tuple[Headers, int]:
         value, at = _read_sized(data, at)
         headers.append(((name or b"").decode(errors="replace"), value))
     return tuple(headers), at
+
+
+def _crc32c(data: bytes | memoryview, value: int = 0) -> int:
+    """Return the checksum; its module takes longer to import than a core has for its start."""
+    from crc32c import crc32c  # noqa: PLC0415 - see above
+
+    return crc32c(data, value)
