@@ -9,6 +9,7 @@ from tests.simulation.cluster import Cluster
 from tests.simulation.reassigning import plan
 from tests.simulation.sim_disk import SimDisk
 from tests.simulation.test_cluster_storm import GROUP, produce
+from tests.unit.api.world import batch_of, produce_request
 
 ElectRequest = message_type("ElectLeadersRequest")
 ElectTopic = message_type("ElectLeadersRequest.TopicPartitions")
@@ -80,6 +81,56 @@ def test_a_drain_ends_with_a_restart_of_the_node() -> None:
     cluster.go(16_000)
     assert not cluster.nodes[1].shard.groups.cluster.states.drained
     assert led_by(cluster, 2)
+
+
+def leave(cluster: Cluster, node: int) -> int:
+    """Tell a node that it is about to stop; return how much it leads that another could."""
+    asked = cluster.nodes[node]
+    asked.operated.clear()
+    asked.mail.append(OperatorRequest(7, "leave", {}))
+    cluster.go(1)
+    return int(asked.operated[0].values["left"])
+
+
+def test_a_node_that_is_to_stop_hands_over_all_it_leads_and_gets_nothing_back() -> None:
+    cluster = formed(1, 2, 3)
+    cluster.go(12_000)
+    led = len(led_by(cluster, 1)) + (cluster.leader(0) is cluster.nodes[1])
+    assert led_by(cluster, 1), "it is up for so long that leaderships would come home"
+    assert leave(cluster, 1) == led
+    cluster.go(500)
+    assert leave(cluster, 1) == 0
+    assert led_by(cluster, 1) == []
+    assert cluster.nodes[1].shard.groups.controller.raft.is_leader is False
+    cluster.go(10_000)
+    assert led_by(cluster, 1) == [], "others see in its heartbeats that it is about to stop"
+    for group in range(PARTITIONS + 1):
+        assert cluster.leaders(group), "somebody else leads"
+
+
+def test_a_node_that_is_to_stop_under_load_hands_over_to_whoever_is_in_sync() -> None:
+    cluster = formed(1, 2, 3)
+    leader = cluster.leader(GROUP)
+    number, others = leader.number, len(led_by(cluster, leader.number)) - 1
+    others += cluster.leader(0) is leader
+    leader.ask(produce_request("t", batch_of(3)), 9, conn=5)
+    assert leave(cluster, number) == others + 1, "also what nobody else has all of yet"
+    raft = leader.members[GROUP].raft
+    assert not any(raft.is_caught_up(each) for each in raft.configuration.voters)
+    cluster.go(500)
+    assert led_by(cluster, number) == []
+    assert leave(cluster, number) == 0
+
+
+def test_nobody_waits_for_a_node_that_nobody_can_stand_in_for() -> None:
+    cluster = formed(1, 2, 3)
+    for number in (2, 3):
+        leave(cluster, number)
+    cluster.go(300)
+    assert leave(cluster, 1) == 0, "the others are about to stop, too"
+    alone = Cluster(33, numbers=(1,))
+    alone.go(3_000)
+    assert leave(alone, 1) == 0
 
 
 def test_the_last_node_that_could_lead_is_not_drained() -> None:

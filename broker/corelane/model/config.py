@@ -35,6 +35,7 @@ class NodeConfig:
     data_dir: str
     core_count: int
     pin_cores: bool
+    hand_over_ms: int
 
 
 @record

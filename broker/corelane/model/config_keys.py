@@ -59,6 +59,11 @@ _NODE: Final = (
         0, limits.CORES_MAX),
     Key("corelane.pin.cores", "node.pin_cores", True, "", _RESTART,
         "Binds each process to its CPU, which keeps its caches warm and its tail flat."),
+    Key("corelane.shutdown.handover.max.ms", "node.hand_over_ms", 5_000, "ms", _RESTART,
+        "When told to stop, a node of a cluster first lets others lead what it leads, so that no"
+        " client misses a leader; for no longer than this, and not at all where nobody could lead."
+        " Stay below what stops it for good: ten seconds for docker stop. 0: stops at once.",
+        0, 600_000),
 )
 
 _NETWORK: Final = (
@@ -352,6 +357,7 @@ HINTS: Final = {
     "process.roles": "every node is broker and controller; leave it out",
     "controller.quorum.voters": "the controller needs no setting on one node; leave it out",
     "zookeeper.connect": "there is no ZooKeeper here; leave it out",
+    "controlled.shutdown.enable": "the limit is corelane.shutdown.handover.max.ms; 0 is none",
     "num.network.threads": "there are no thread pools; the number of processes is corelane.cores",
     "num.io.threads": "there are no thread pools; the number of processes is corelane.cores",
 }

@@ -17,6 +17,7 @@ from corelane.model.record import record
 from corelane.runtime import (
     data_directory,
     failures,
+    leaving,
     listener,
     messages,
     reachability,
@@ -330,13 +331,16 @@ class Supervisor:
                 return
             _log.info("%s: stopping", name)
             self.is_draining = True
-            self._accepting.cancel()
-            self.plan.directory.ports_path.unlink(missing_ok=True)
-            self.plan.sockets.stop_listening()
             background.start_soon(self._drain)
 
     async def _drain(self) -> None:
-        """Let the cores finish; kill those that do not."""
+        """Let others lead, then let the cores finish; kill those that do not."""
+        hand_over_ms = self.plan.config.node.hand_over_ms
+        if self._peer_plan is not None and hand_over_ms:
+            await leaving.hand_over(self.all_cores(), hand_over_ms / 1000)
+        self._accepting.cancel()
+        self.plan.directory.ports_path.unlink(missing_ok=True)
+        self.plan.sockets.stop_listening()
         with trio.move_on_after(DRAIN_S_MAX):
             async with trio.open_nursery() as stops:
                 for core in self.all_cores():

@@ -76,11 +76,19 @@ def _nodes(shard: "Shard", request: OperatorRequest) -> None:
     shard.effects.append(OperatorAnswer(request.number, "", "", values))
 
 
+def _leave(shard: "Shard", request: OperatorRequest) -> None:
+    """Hand over what is led here before a stop, and tell how much still could be (values left)."""
+    peering = shard.groups.peering
+    left = 0 if peering is None else peering.duties.leave()
+    shard.effects.append(OperatorAnswer(request.number, "", "", {"left": str(left)}))
+
+
 def _answer(shard: "Shard", request: OperatorRequest, error: str, sentence: str) -> None:
     shard.effects.append(OperatorAnswer(request.number, error, sentence, {}))
 
 
 VERBS: Final[dict[str, Verb]] = {
+    "leave": _leave,
     "move": _move,
     "node": _node,
     "nodes": _nodes,
