@@ -133,6 +133,15 @@ def test_nobody_waits_for_a_node_that_nobody_can_stand_in_for() -> None:
     assert leave(alone, 1) == 0
 
 
+def test_new_partitions_go_to_nodes_that_are_there() -> None:
+    cluster = formed(1, 2, 3, 4)
+    cluster.kill(4)
+    cluster.go(1_000)
+    cluster.create_topic(cluster.nodes[2], "u", 4, 3)
+    known = cluster.nodes[2].shard.groups.cluster.topics["u"]
+    assert {node for each in known.partitions for node in each.replicas} == {1, 2, 3}
+
+
 def test_the_last_node_that_could_lead_is_not_drained() -> None:
     cluster = formed(1, 2, 3)
     for node in (2, 3):

@@ -8,7 +8,7 @@ from collections import Counter
 
 from corelane.api.proposing import NOT_READY, propose
 from corelane.api.topic_creation import TopicReady
-from corelane.cluster.creation import Refusal, plan_partitions
+from corelane.cluster.creation import Means, Refusal, plan_partitions
 from corelane.model.errors import ErrorCode
 from corelane.shard.call import Call
 from corelane.shard.shard import Shard
@@ -60,7 +60,7 @@ def _extend(
         groups.cluster,
         topic,
         wanted.count,
-        groups.reservations,
+        Means(groups.reservations, groups.is_node_up),
         None if assigned is None else [row.broker_ids for row in assigned],
     )
     if isinstance(plan, Refusal):

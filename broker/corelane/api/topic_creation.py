@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from corelane.api.leaders import group_of
 from corelane.api.proposing import fault_of_loss
 from corelane.cluster.changes import Change, Refused
-from corelane.cluster.creation import Refusal, TopicWish, plan_topic
+from corelane.cluster.creation import Means, Refusal, TopicWish, plan_topic
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import TopicId
 from corelane.shard.shard import Shard
@@ -88,7 +88,8 @@ def create(
         return
     config = shard.config
     topic_id = TopicId(config.random.randbytes(16))
-    plan = plan_topic(groups.cluster, config.config, wish, topic_id, groups.reservations)
+    means = Means(groups.reservations, groups.is_node_up)
+    plan = plan_topic(groups.cluster, config.config, wish, topic_id, means)
     if isinstance(plan, Refusal):
         told(plan.error, plan.sentence)
         return

@@ -4,13 +4,14 @@ Each function answers with the command to propose, or with the Kafka error and a
 order of the checks is Kafka's (ReplicationControlManager), so that tools see the error they know.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from corelane.cluster import placement, topic_config
 from corelane.cluster.changes import Topic
 from corelane.cluster.commands import AddPartitions, AlterTopicConfig, CreateTopic
 from corelane.cluster.metadata import Cluster, Reservations, collision_sentence
+from corelane.cluster.placement import NodeLoad
 from corelane.cluster.replicas import PartitionPlan
 from corelane.model import limits
 from corelane.model.config import Config
@@ -34,6 +35,18 @@ class TopicWish:
     configs: Sequence[tuple[str, str | None]] = ()
 
 
+IsUp = Callable[[NodeId], bool]
+
+
+@record
+class Means:
+    """What a wish is granted with."""
+
+    reservations: Reservations
+    is_up: IsUp
+    """Says whether a node can be reached."""
+
+
 @record
 class Refusal:
     """Why a wish cannot be granted."""
@@ -47,7 +60,7 @@ def plan_topic(
     config: Config,
     wish: TopicWish,
     topic_id: TopicId,
-    reservations: Reservations,
+    means: Means,
 ) -> CreateTopic | Refusal:
     """Return the command that makes the topic; raft groups are reserved for it."""
     refusal = _name_refusal(cluster, wish.name)
@@ -56,10 +69,13 @@ def plan_topic(
     configs = _checked_configs(wish.configs)
     if isinstance(configs, Refusal):
         return configs
-    replicas = _assigned(cluster, wish) if wish.assignments else _placed(cluster, config, wish)
+    if wish.assignments:
+        replicas = _assigned(cluster, wish, means.is_up)
+    else:
+        replicas = _placed(cluster, config, wish, means.is_up)
     if isinstance(replicas, Refusal):
         return replicas
-    partitions = _with_groups(replicas, reservations)
+    partitions = _with_groups(replicas, means.reservations)
     return CreateTopic(wish.name, topic_id, partitions, configs)
 
 
@@ -67,7 +83,7 @@ def plan_partitions(
     cluster: Cluster,
     topic: Topic,
     partition_count: int,
-    reservations: Reservations,
+    means: Means,
     assignments: Sequence[Sequence[BrokerId]] | None = None,
 ) -> AddPartitions | Refusal:
     """Return the command that extends *topic* to *partition_count* partitions.
@@ -86,17 +102,20 @@ def plan_partitions(
     refusal = _count_refusal(partition_count)
     if refusal is not None:
         return refusal
-    nodes = placement.loads(cluster)
-    replica_count = min(len(topic.partitions[0].target), len(nodes))
-    assert replica_count > 0, "a node that serves this request is registered"
     if assignments is None:
+        nodes = placement.loads(cluster, means.is_up)
+        replica_count = min(len(topic.partitions[0].target), len(nodes))
+        refusal = _too_few_refusal(replica_count, nodes, means.is_up)
+        if refusal is not None:
+            return refusal
         replicas = placement.place_replicas(partition_count - present, replica_count, nodes)
     else:
         fault = _new_assignments_fault(cluster, topic, partition_count, assignments)
+        replicas = [tuple(_node_of(broker) for broker in brokers) for brokers in assignments]
+        fault = fault or _quorum_fault(replicas, present, means.is_up)
         if fault is not None:
             return Refusal(ErrorCode.INVALID_REPLICA_ASSIGNMENT, fault)
-        replicas = [tuple(_node_of(broker) for broker in brokers) for brokers in assignments]
-    return AddPartitions(topic.topic_id, _with_groups(replicas, reservations))
+    return AddPartitions(topic.topic_id, _with_groups(replicas, means.reservations))
 
 
 def plan_configs(
@@ -164,7 +183,7 @@ def _checked_configs(configs: Sequence[tuple[str, str | None]]) -> dict[str, str
 
 
 def _placed(
-    cluster: Cluster, config: Config, wish: TopicWish
+    cluster: Cluster, config: Config, wish: TopicWish, is_up: IsUp
 ) -> list[tuple[NodeId, ...]] | Refusal:
     """Decide where the partitions of a wish without assignments go."""
     partition_count, replica_count = wish.partition_count, wish.replication_factor
@@ -185,19 +204,58 @@ def _placed(
     refusal = _count_refusal(partition_count)
     if refusal is not None:
         return refusal
-    nodes = placement.loads(cluster)
-    if replica_count > min(len(nodes), limits.REPLICAS_MAX):
-        have = f"only {len(nodes)} node(s) are registered"
-        if replica_count > limits.REPLICAS_MAX:
-            have = f"a partition can have at most {limits.REPLICAS_MAX}"
-        return Refusal(
-            ErrorCode.INVALID_REPLICATION_FACTOR,
-            f"Unable to replicate the partition {replica_count} time(s): {have}.",
-        )
+    nodes = placement.loads(cluster, is_up)
+    refusal = _too_few_refusal(replica_count, nodes, is_up)
+    if refusal is not None:
+        return refusal
     return placement.place_replicas(partition_count, replica_count, nodes)
 
 
-def _assigned(cluster: Cluster, wish: TopicWish) -> list[tuple[NodeId, ...]] | Refusal:
+def _too_few_refusal(replica_count: int, nodes: Sequence[NodeLoad], is_up: IsUp) -> Refusal | None:
+    """Return why there are too few nodes for so many replicas, or None.
+
+    As Kafka, all registered nodes count, if some of them are there: here a majority of a
+    partition's replicas, as nobody could write to it before.
+    """
+    up = [load.node for load in nodes if is_up(load.node)]
+    if replica_count > limits.REPLICAS_MAX:
+        have = f"a partition can have at most {limits.REPLICAS_MAX}"
+    elif replica_count > len(nodes):
+        have = f"only {len(nodes)} node(s) are registered"
+    elif len(up) < _quorum(replica_count):
+        away = ", ".join(str(load.node) for load in nodes if load.node not in up)
+        have = (
+            f"only {len(up)} of {len(nodes)} nodes can be reached, and {_quorum(replica_count)} of"
+            f" its replicas are needed to write to it; start node(s) {away}"
+        )
+    else:
+        return None
+    return Refusal(
+        ErrorCode.INVALID_REPLICATION_FACTOR,
+        f"Unable to replicate the partition {replica_count} time(s): {have}.",
+    )
+
+
+def _quorum(replica_count: int) -> int:
+    """Return how many of so many replicas a write needs."""
+    return replica_count // 2 + 1
+
+
+def _quorum_fault(
+    replicas: Sequence[Sequence[NodeId]], first_number: int, is_up: IsUp
+) -> str | None:
+    """Return why nobody could write to a partition placed by a client, or None."""
+    for number, nodes in enumerate(replicas, first_number):
+        away = [node for node in nodes if not is_up(node)]
+        if len(nodes) - len(away) < _quorum(len(nodes)):
+            return (
+                f"Partition {number} would have no quorum: of its {len(nodes)} replicas those on"
+                f" node(s) {', '.join(map(str, away))} cannot be reached."
+            )
+    return None
+
+
+def _assigned(cluster: Cluster, wish: TopicWish, is_up: IsUp) -> list[tuple[NodeId, ...]] | Refusal:
     """Check the places a client chose itself."""
     for field, value in (
         ("replication factor", wish.replication_factor),
@@ -222,9 +280,11 @@ def _assigned(cluster: Cluster, wish: TopicWish) -> list[tuple[NodeId, ...]] | R
     else:
         for number in sorted(by_number):
             fault = fault or _assignment_fault(cluster, number, by_number[number])
+    replicas = [tuple(map(_node_of, by_number[number])) for number in sorted(by_number)]
+    fault = fault or _quorum_fault(replicas, 0, is_up)
     if fault is not None:
         return Refusal(ErrorCode.INVALID_REPLICA_ASSIGNMENT, fault)
-    return [tuple(_node_of(broker) for broker in by_number[number]) for number in sorted(by_number)]
+    return replicas
 
 
 def _assignment_fault(cluster: Cluster, number: int, brokers: Sequence[BrokerId]) -> str | None:
@@ -238,6 +298,8 @@ def _assignment_fault(cluster: Cluster, number: int, brokers: Sequence[BrokerId]
     for broker, node in zip(brokers, nodes, strict=True):
         if broker < 0 or node not in cluster.nodes:
             return f"Partition {number} is given to the unknown broker {broker}."
+        if not cluster.states.takes_replicas(node):
+            return f"Partition {number} is given to node {node}, which is being decommissioned."
     return None
 
 

@@ -7,13 +7,13 @@ its data directory are asked for again in the same way, once it is back with ano
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 
 from corelane.cluster import placement
 from corelane.cluster.changes import Topic
 from corelane.cluster.commands import Reassign
 from corelane.cluster.metadata import Cluster
-from corelane.cluster.placement import NodeLoad
 from corelane.cluster.replicas import PartitionPlan, Place
 from corelane.model.ids import NodeId
 from corelane.model.record import record
@@ -39,7 +39,8 @@ class Sweep:
     def __init__(self, cluster: Cluster, is_up: IsUp) -> None:
         self._cluster = cluster
         self._is_up = is_up
-        self._loads = {load.node: load for load in placement.loads(cluster, is_up)}
+        loads = placement.loads(cluster, is_up)
+        self._loads = {load.node: load for load in loads if is_up(load.node)}
         self._partitions = self._each()
         self.busy: set[NodeId] = set()
         """Nodes that leave and have replicas."""
@@ -102,8 +103,8 @@ class Sweep:
 
     def _count(self, node: NodeId, *, leads: bool) -> None:
         load = self._loads[node]
-        self._loads[node] = NodeLoad(
-            node, load.rack, load.leader_count + leads, load.replica_count + 1
+        self._loads[node] = replace(
+            load, leader_count=load.leader_count + leads, replica_count=load.replica_count + 1
         )
 
 

@@ -1,6 +1,8 @@
 """Where partitions go: over racks and nodes first, then over the cores of a node; pure.
 
 Two replicas are never on one node, and on one rack only when there are more replicas than racks.
+Nodes that cannot be reached or are drained get replicas only where the others are too few, as in
+Kafka (StripedReplicaPlacer: fenced brokers last).
 Leaders (the first replica of each) are evened out before replicas, because leaders do the work.
 """
 
@@ -19,12 +21,14 @@ class NodeLoad:
     rack: str
     leader_count: int
     replica_count: int
+    is_last: bool = False
+    """It cannot be reached, or is drained: others come first."""
 
 
 class _Place:
     """A node while partitions are being placed."""
 
-    __slots__ = ("leader_count", "node", "position", "rack", "replica_count")
+    __slots__ = ("is_last", "leader_count", "node", "position", "rack", "replica_count")
 
     def __init__(self, position: int, load: NodeLoad) -> None:
         self.position = position
@@ -33,12 +37,13 @@ class _Place:
         self.rack = load.rack or f"\0{load.node}"
         self.leader_count = load.leader_count
         self.replica_count = load.replica_count
+        self.is_last = load.is_last
 
 
 def loads(cluster: Cluster, is_up: Callable[[NodeId], bool] | None = None) -> list[NodeLoad]:
     """Return the nodes that take replicas, with the leaders and replicas they are preferred for.
 
-    Where there is a choice, *is_up* leaves out those that cannot be reached.
+    *is_up* says whether a node can be reached; without it all can.
     """
     leaders = dict.fromkeys(cluster.nodes, 0)
     replicas = dict.fromkeys(cluster.nodes, 0)
@@ -50,9 +55,15 @@ def loads(cluster: Cluster, is_up: Callable[[NodeId], bool] | None = None) -> li
                         replicas[node] += 1
                         leaders[node] += position == 0
     return [
-        NodeLoad(node, registered.rack, leaders[node], replicas[node])
+        NodeLoad(
+            node,
+            registered.rack,
+            leaders[node],
+            replicas[node],
+            is_last=node in cluster.states.drained or not (is_up is None or is_up(node)),
+        )
         for node, registered in sorted(cluster.nodes.items())
-        if cluster.states.takes_replicas(node) and (is_up is None or is_up(node))
+        if cluster.states.takes_replicas(node)
     ]
 
 
@@ -70,7 +81,7 @@ def place_replicas(
 
 
 def _place(number: int, replica_count: int, places: list[_Place]) -> tuple[NodeId, ...]:
-    leader = min(places, key=lambda place: (place.leader_count, place.replica_count))
+    leader = min(places, key=lambda place: (place.is_last, place.leader_count, place.replica_count))
     leader.leader_count += 1
     leader.replica_count += 1
     chosen = [leader]
@@ -82,6 +93,7 @@ def _place(number: int, replica_count: int, places: list[_Place]) -> tuple[NodeI
         follower = min(
             (place for place in places if place not in chosen),
             key=lambda place: (
+                place.is_last,
                 place.rack in racks,
                 place.replica_count,
                 (place.position - turn) % len(places),
@@ -106,6 +118,7 @@ def replacement(
     best = min(
         free,
         key=lambda load: (
+            load.is_last,
             racks[load.node] in used,
             load.leader_count if leads else 0,
             load.replica_count,

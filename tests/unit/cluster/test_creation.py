@@ -1,10 +1,20 @@
 """What clients may wish for: Kafka's rules, errors and order of checks."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from corelane.cluster.changes import Topic
-from corelane.cluster.commands import AddPartitions, AlterTopicConfig, CreateTopic, NodeRegistered
+from corelane.cluster.commands import (
+    AddPartitions,
+    AlterTopicConfig,
+    CreateTopic,
+    DecommissionNode,
+    DrainNode,
+    NodeRegistered,
+)
 from corelane.cluster.creation import (
+    Means,
     Refusal,
     TopicWish,
     plan_configs,
@@ -36,8 +46,14 @@ def with_topic(cluster: Cluster, name: str, *configs: tuple[str, str]) -> Topic:
     return cluster.topics[name]
 
 
-def plan(cluster: Cluster, wish: TopicWish, settings: str = "") -> CreateTopic | Refusal:
-    return plan_topic(cluster, parse(settings), wish, ID, Reservations(cluster))
+def means(cluster: Cluster, *down: int) -> Means:
+    return Means(Reservations(cluster), lambda node: node not in down)
+
+
+def plan(
+    cluster: Cluster, wish: TopicWish, settings: str = "", down: Sequence[int] = ()
+) -> CreateTopic | Refusal:
+    return plan_topic(cluster, parse(settings), wish, ID, means(cluster, *down))
 
 
 def error(planned: object) -> ErrorCode:
@@ -107,6 +123,52 @@ def test_impossible_numbers_are_refused(partitions: int, replicas: int, code: Er
     assert error(plan(cluster_of(1), TopicWish("t", partitions, replicas))) is code
 
 
+def placed(planned: CreateTopic | AddPartitions | Refusal) -> list[tuple[NodeId, ...]]:
+    assert not isinstance(planned, Refusal), planned.sentence
+    return [partition.replicas for partition in planned.partitions]
+
+
+def test_nodes_that_are_away_or_drained_get_replicas_only_where_others_are_too_few() -> None:
+    cluster = cluster_of(1, 2, 3, 4)
+    cluster.apply(Index(5), DrainNode(NodeId(2), 77))
+    for replicas in placed(plan(cluster, TopicWish("t", 4, 2), down=[1])):
+        assert {*replicas} == {3, 4}
+    for replicas in placed(plan(cluster, TopicWish("t", 4, 3), down=[1])):
+        assert 1 not in replicas or 2 not in replicas, "only one of them is needed"
+        assert replicas[0] in (3, 4), "neither is to lead"
+    topic = with_topic(cluster, "t")
+    more = plan_partitions(cluster, topic, 5, means(cluster, 1))
+    assert {node for replicas in placed(more) for node in replicas} <= {3, 4}
+
+
+def test_a_decommissioned_node_gets_nothing() -> None:
+    cluster = cluster_of(1, 2, 3)
+    cluster.apply(Index(4), DecommissionNode(NodeId(2), is_wanted=True))
+    for replicas in placed(plan(cluster, TopicWish("t", 3, 2))):
+        assert {*replicas} == {1, 3}
+    assert error(plan(cluster, TopicWish("t", 1, 3))) is ErrorCode.INVALID_REPLICATION_FACTOR
+    chosen = TopicWish("t", assignments=[(0, brokers(1000, 2000))])
+    assert error(plan(cluster, chosen)) is ErrorCode.INVALID_REPLICA_ASSIGNMENT
+
+
+def test_a_partition_that_nobody_could_write_to_is_not_made() -> None:
+    """Kafka refuses where no broker is there; a quorum of replicas is needed here."""
+    cluster = cluster_of(1, 2, 3)
+    assert placed(plan(cluster, TopicWish("t", 1, 3), down=[2])), "two of three will do"
+    refused = plan(cluster, TopicWish("t", 1, 3), down=[2, 3])
+    assert error(refused) is ErrorCode.INVALID_REPLICATION_FACTOR
+    assert isinstance(refused, Refusal)
+    assert "only 1 of 3 nodes can be reached" in refused.sentence
+    assert "start node(s) 2, 3" in refused.sentence
+    chosen = TopicWish("t", assignments=[(0, brokers(2000, 3000, 1000))])
+    assert error(plan(cluster, chosen, down=[2, 3])) is ErrorCode.INVALID_REPLICA_ASSIGNMENT
+    topic = with_topic(cluster, "t")
+    grown = plan_partitions(cluster, topic, 2, means(cluster, 1, 2, 3))
+    assert error(grown) is ErrorCode.INVALID_REPLICATION_FACTOR
+    grown = plan_partitions(cluster, topic, 2, means(cluster, 2), [brokers(2000)])
+    assert error(grown) is ErrorCode.INVALID_REPLICA_ASSIGNMENT
+
+
 def test_a_default_replication_factor_that_cannot_be_met_is_refused_too() -> None:
     planned = plan(cluster_of(1), TopicWish("t"), "default.replication.factor = 3")
     assert error(planned) is ErrorCode.INVALID_REPLICATION_FACTOR
@@ -117,7 +179,7 @@ def test_a_default_replication_factor_that_cannot_be_met_is_refused_too() -> Non
 def test_a_refused_wish_reserves_nothing() -> None:
     cluster = cluster_of(1)
     reservations = Reservations(cluster)
-    plan_topic(cluster, defaults(), TopicWish("t", 0), ID, reservations)
+    plan_topic(cluster, defaults(), TopicWish("t", 0), ID, Means(reservations, lambda _: True))
     assert reservations.groups(1) == 1
 
 
@@ -186,11 +248,11 @@ def test_good_configurations_are_stored_as_text() -> None:
 def test_partitions_are_added_up_to_a_count() -> None:
     cluster = cluster_of(1)
     topic = with_topic(cluster, "t")
-    planned = plan_partitions(cluster, topic, 3, Reservations(cluster))
+    planned = plan_partitions(cluster, topic, 3, means(cluster))
     assert isinstance(planned, AddPartitions)
     assert [partition.group for partition in planned.partitions] == [2, 3]
     for count in (1, 0, -1, 10_001):
-        planned = plan_partitions(cluster, topic, count, Reservations(cluster))
+        planned = plan_partitions(cluster, topic, count, means(cluster))
         assert error(planned) is ErrorCode.INVALID_PARTITIONS
 
 
