@@ -102,7 +102,7 @@ class Host:
             committed()
         else:
             waiter = _Committed(self, committed)
-            self.partition.commit_waits.append((self._appended_index, waiter))
+            self.partition.wait_for_commit(self._appended_index, waiter)
 
     def _put(self, changes: Iterable[Change], producer: Producer = ANONYMOUS) -> None:
         """Append records as one batch, of a transaction where there is a *producer*."""
@@ -153,7 +153,7 @@ class Host:
         self._is_rewriting = True
         start = Offset(log.next_offset)
         self._put_all(self._live())
-        self.partition.commit_waits.append((self._appended_index, _Rewritten(self, start)))
+        self.partition.wait_for_commit(self._appended_index, _Rewritten(self, start))
 
     def rewritten(self, start: Offset) -> None:
         """Everything that counts stands behind *start*, committed."""

@@ -101,7 +101,7 @@ def _append(
     except (MemoryError, WalFullError):
         waiter.done(ErrorCode.NOT_ENOUGH_REPLICAS)
         return
-    partition.commit_waits.append((index, waiter))
+    partition.wait_for_commit(index, waiter)
 
 
 def _find(shard: "Shard", marker: MarkerToWrite) -> Partition | ErrorCode:

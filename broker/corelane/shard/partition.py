@@ -296,6 +296,15 @@ class Partition(Member):
         self.trim_index = self.append_control(RecordKind.TRIM, payload)
         self.trim_offset = start
 
+    def wait_for_commit(self, index: Index, waiter: AppendWaiter) -> None:
+        """Have *waiter* hear of an entry of long ago or just now, not before those who wait (P2).
+
+        A coordinator that answers without an entry of its own waits for its last one, and markers
+        may have come behind that.
+        """
+        waits = self.commit_waits
+        waits.append((max(index, waits[-1][0]) if waits else index, waiter))
+
     def wait_for_twin(self, index: Index, waiter: AppendWaiter) -> None:
         """Let a duplicate of an in-flight batch share the fate of the first attempt (quirk 24)."""
         assert index > self.log.committed_index, "a committed twin is a duplicate"
