@@ -15,17 +15,12 @@ from corelane_native.batch import (
     walk_records,
 )
 from corelane_native.decode import (
-    FRAME_PLACE,
-    PLAIN_MAX,
     ROWS_MAX,
     Fetch,
     FetchRow,
-    PlainHead,
-    PlainRow,
     Produce,
     ProduceRow,
     decode_fetch,
-    decode_plain,
     decode_produce,
 )
 from corelane_native.memory import (
@@ -47,6 +42,16 @@ from corelane_native.net import (
     Net,
     NetStats,
 )
+from corelane_native.plain import (
+    ANSWER_BYTES_MAX,
+    FRAME_PLACE,
+    PLAIN_MAX,
+    Placed,
+    PlainHead,
+    PlainRequests,
+    PlainRow,
+    PlainRun,
+)
 from corelane_native.received import RECEIVED_REASONS, Received, ReceivedRun
 from corelane_native.worker import (
     READ_PARTIAL,
@@ -59,6 +64,7 @@ from corelane_native.worker import (
 
 __all__ = [
     "ACCEPTED",
+    "ANSWER_BYTES_MAX",
     "BATCH_REASONS",
     "CHECK_NO_WALK",
     "CHECK_REFUSE_ZSTD",
@@ -86,8 +92,11 @@ __all__ = [
     "FetchRow",
     "Net",
     "NetStats",
+    "Placed",
     "PlainHead",
+    "PlainRequests",
     "PlainRow",
+    "PlainRun",
     "Produce",
     "ProduceRow",
     "Puts",
@@ -102,7 +111,6 @@ __all__ = [
     "crc32c",
     "crc32c_portable",
     "decode_fetch",
-    "decode_plain",
     "decode_produce",
     "entries_search",
     "source_digest",

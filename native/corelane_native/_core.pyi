@@ -216,6 +216,34 @@ class lib:  # noqa: N801 - the name cffi gives it
         heads: ffi.CData,
         rows: ffi.CData,
         rows_max: int,
+        runs: ffi.CData,
+        run_count: ffi.CData,
+        /,
+    ) -> int: ...
+    @staticmethod
+    def cl_arena_put_plain(
+        arena: ffi.CData,
+        chunk: int,
+        position: int,
+        limit: int,
+        record: ffi.CData,
+        heads: ffi.CData,
+        rows: ffi.CData,
+        count: int,
+        placed: ffi.CData,
+        size_bytes: ffi.CData,
+        /,
+    ) -> int: ...
+    @staticmethod
+    def cl_plain_answers(
+        answer: bytes,
+        answer_bytes: int,
+        offset_at: int,
+        heads: ffi.CData,
+        rows: ffi.CData,
+        count: int,
+        base_offset: int,
+        out: ffi.CData,
         /,
     ) -> int: ...
     @staticmethod

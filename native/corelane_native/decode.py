@@ -26,20 +26,6 @@ log_start_offset, partition_max_bytes)"""
 Produce = tuple[int, int, str | None, list[ProduceRow]]
 """(acks, timeout_ms, transactional_id, rows)"""
 
-PlainHead = tuple[int, int, int]
-"""(acks, timeout_ms, row_count)"""
-
-PlainRow = tuple[
-    int, int, int, int, int, int, int, int, int, int, int, int, int, int, int, int
-]  # fmt: skip
-"""A `ProduceRow`, and whether (1) its topic is that of the row before it."""
-
-PLAIN_MAX: Final = 256
-"""Requests that `decode_plain` looks at, at most."""
-
-FRAME_PLACE: Final = struct.Struct("@QQ")
-"""Address and size of a frame."""
-
 Fetch = tuple[int, int, int, int, int, int, bytes, int, Iterator[FetchRow], int]
 """(max_wait_ms, min_bytes, max_bytes, isolation, session_id, session_epoch, rack, row_count,
 rows, forgotten_count)"""
@@ -47,9 +33,6 @@ rows, forgotten_count)"""
 FETCH_ROW: Final = struct.Struct("@iiiiqiqi4x")
 PRODUCE_HEAD: Final = struct.Struct("@iiiii4x")
 FETCH_HEAD: Final = struct.Struct("@iiiiiiiiii")
-
-_PLAIN_HEAD: Final = struct.Struct("@iii4x")
-_PLAIN_ROW: Final = struct.Struct("@iiihhiiiiqiiqqii")
 
 _ROWS_FIRST: Final = 256
 
@@ -81,8 +64,6 @@ _produce_head = ffi.new("cl_produce *")
 _fetch_head = ffi.new("cl_fetch *")
 _produce_head_bytes = ffi.buffer(_produce_head)
 _fetch_head_bytes = ffi.buffer(_fetch_head)
-_plain_heads = ffi.new("cl_plain[]", PLAIN_MAX)
-_plain_heads_view = memoryview(ffi.buffer(_plain_heads))
 
 
 def decode_produce(address: int, size: int, body_at: int, version: int) -> Produce | None:
@@ -107,24 +88,6 @@ def decode_produce(address: int, size: int, body_at: int, version: int) -> Produ
         except UnicodeDecodeError:
             return None
     return acks, timeout_ms, transactional_id, list(PRODUCE_ROW.iter_unpack(rows.first(count)))
-
-
-def decode_plain(frames: bytes, count: int, version: int) -> tuple[list[PlainHead], list[PlainRow]]:
-    """Decode Produce requests of one version, whole frames, for as long as they are plain.
-
-    *frames* are *count* of `FRAME_PLACE`. Plain is what needs no more than to be appended, as far
-    as can be told without a topic: no error, no transaction, acks 1 or -1. The rows of one
-    request follow those of the one before it.
-    """
-    rows, heads = _produce_rows, _plain_heads
-    plain = lib.cl_decode_plain(
-        frames, min(count, PLAIN_MAX), version, heads, rows.rows, rows.count_max
-    )
-    if plain == 0:
-        return [], []
-    found = list(_PLAIN_HEAD.iter_unpack(_plain_heads_view[: plain * _PLAIN_HEAD.size]))
-    row_count = sum([head[2] for head in found])
-    return found, list(_PLAIN_ROW.iter_unpack(rows.first(row_count)))
 
 
 def decode_fetch(address: int, size: int, body_at: int, version: int) -> Fetch | None:

@@ -22,6 +22,7 @@
 #define HEAD_BYTES 10
 #define EVENTS_MAX 512
 #define MUTATIONS_MAX 6
+#define PLAIN_MAX 8
 
 typedef enum { TARGET_PRODUCE, TARGET_FETCH, TARGET_BATCH } target_kind;
 
@@ -36,7 +37,7 @@ static sample corpus[CORPUS_MAX];
 static size_t corpus_count;
 static uint64_t state;
 static bool planted;
-static uint64_t good_batches, good_requests, good_frames;
+static uint64_t good_batches, good_requests, good_runs, good_frames;
 
 /* ---- Chance: xorshift64*, Vigna 2014 */
 
@@ -162,6 +163,78 @@ static void try_produce(uint8_t *data, size_t size, int version)
             write_batch(data + row->batch_at, (size_t)row->batch_bytes, row);
     }
     cl_decode_produce(address, size, HEAD_BYTES, version, &head, rows, ROWS_MAX);
+}
+
+/* Put a run of alike requests into an arena of one block, and answer those that went in. */
+static void put_run(const cl_plain_run *run, const cl_plain *heads, const cl_produce_row *rows)
+{
+    static const uint8_t answer[40];
+    static uint8_t answers[PLAIN_MAX * sizeof answer];
+    cl_placed placed[PLAIN_MAX];
+    cl_arena *arena = cl_arena_new(CL_BLOCK_BYTES, CL_BLOCK_BYTES);
+    if (arena == NULL)
+        abort();
+    int64_t chunk = cl_arena_chunk_new(arena, CL_BLOCK_BYTES);
+    cl_record record = {.kind = CL_KIND_BATCH,
+                        .term = 3,
+                        .offset = (int64_t)chance(1000),
+                        .append_time_ms = chance(2) ? 1234 : -1};
+    uint64_t bytes, limit = chance(CL_BLOCK_BYTES + 1);
+    int64_t put = cl_arena_put_plain(arena, chunk, 8 * chance(9), limit, &record, heads, rows,
+                                     run->count, placed, &bytes);
+    if (put < 0 || put > run->count || (put > 0 && bytes > limit))
+        abort();
+    for (int64_t at = 0; at < put; at++) {
+        cl_produce_row stored = {.error = 0};
+        const uint8_t *batch = cl_pointer(cl_arena_address(arena, chunk) + placed[at].position);
+        cl_batch_check(batch, placed[at].size, -1, CL_CHECK_STORED, &stored);
+        if (stored.error != 0)
+            abort();
+    }
+    if (put > 0 && cl_plain_answers(answer, sizeof answer, 8 + (uint32_t)chance(25), heads, rows,
+                                    (uint32_t)put, record.offset, answers) !=
+                       placed[put - 1].next_offset)
+        abort();
+    good_runs += put > 1;
+    cl_arena_free(arena);
+}
+
+/* Several requests of one turn, of which some are damaged in the same way. */
+static void try_plain(const uint8_t *data, size_t size, const sample *whole)
+{
+    static cl_produce_row rows[PLAIN_MAX];
+    cl_plain heads[PLAIN_MAX];
+    cl_plain_run runs[PLAIN_MAX];
+    cl_frame frames[PLAIN_MAX];
+    uint8_t *kept[PLAIN_MAX];
+    uint32_t count = 1 + (uint32_t)chance(PLAIN_MAX), run_count;
+    size_t tags = whole->version >= 9; /* the header's */
+    for (uint32_t at = 0; at < count; at++) {
+        bool is_whole = chance(3) > 0 || size < HEAD_BYTES;
+        const uint8_t *from = is_whole ? whole->data : data;
+        size_t bytes = is_whole ? whole->size : size;
+        kept[at] = malloc(bytes + tags);
+        if (kept[at] == NULL)
+            abort();
+        memcpy(kept[at], from, HEAD_BYTES);
+        memset(kept[at] + HEAD_BYTES, 0, tags);
+        memcpy(kept[at] + HEAD_BYTES + tags, from + HEAD_BYTES, bytes - HEAD_BYTES);
+        frames[at] = (cl_frame){.address = (uint64_t)(uintptr_t)kept[at], .size = bytes + tags};
+    }
+    uint32_t plain = cl_decode_plain(frames, count, whole->version, heads, rows, PLAIN_MAX, runs,
+                                     &run_count);
+    uint32_t next = 0;
+    for (uint32_t at = 0; at < run_count; at++) {
+        if (runs[at].first != next || runs[at].count == 0)
+            abort();
+        next += runs[at].count;
+        if (runs[at].is_alike)
+            put_run(&runs[at], heads + runs[at].first, rows + runs[at].first_row);
+    }
+    if (next != plain)
+        abort();
+    for (uint32_t at = 0; at < count; at++)
+        free(kept[at]);
 }
 
 static void try_fetch(uint8_t *data, size_t size, int version)
@@ -318,7 +391,9 @@ static void iteration(uint8_t *scratch)
     memcpy(exact, scratch, size);
     if (planted && entry->kind == TARGET_BATCH && size > 64)
         state += exact[size]; /* one byte too far: a test sees that this is found */
-    if (entry->kind == TARGET_PRODUCE)
+    if (entry->kind == TARGET_PRODUCE && chance(2))
+        try_plain(exact, size, entry);
+    else if (entry->kind == TARGET_PRODUCE)
         try_produce(exact, size, entry->version);
     else if (entry->kind == TARGET_FETCH)
         try_fetch(exact, size, entry->version);
@@ -344,9 +419,10 @@ int main(int argc, char **argv)
         return 2;
     for (uint64_t at = 0; at < iterations; at++)
         iteration(scratch);
-    printf("%llu iterations: %llu good batches, %llu good requests, %llu frames\n",
+    printf("%llu iterations: %llu good batches, %llu good requests, %llu runs, %llu frames\n",
            (unsigned long long)iterations, (unsigned long long)good_batches,
-           (unsigned long long)good_requests, (unsigned long long)good_frames);
+           (unsigned long long)good_requests, (unsigned long long)good_runs,
+           (unsigned long long)good_frames);
     free(scratch);
     for (size_t at = 0; at < corpus_count; at++)
         free(corpus[at].data);

@@ -307,18 +307,62 @@ typedef struct {
 } cl_frame;
 
 typedef struct {
+    uint64_t address; /* of the frame */
     int32_t acks;
     int32_t timeout_ms;
     int32_t row_count;
-    int32_t zero;
+    int32_t correlation_id;
 } cl_plain;
+
+/* Requests that follow one another. Alike are those with one batch each, for one partition, with
+ * the same acks and time-out, of no producer or of one whose sequence numbers go on from batch to
+ * batch; a request that is not like its neighbours is a run of its own, alike if it has one batch.
+ * The sums are of alike ones only. */
+typedef struct {
+    uint32_t first;
+    uint32_t count;
+    uint32_t first_row;
+    uint32_t row_count;
+    uint32_t is_alike;
+    int32_t batch_bytes_max;
+    int64_t batch_bytes; /* of all together */
+    int64_t record_count;
+    int64_t oldest; /* the least and the greatest of their maximum timestamps */
+    int64_t newest;
+} cl_plain_run;
 
 /* Decode whole Produce frames of one version, their headers too, for as long as they are plain:
  * well-formed, acks 1 or -1, no transaction, and nothing wrong with any of their batches. Each has
  * its rows behind those of the one before; positions count from its own first byte. frames are the
- * bytes of count cl_frame. Returns how many are plain, and fit rows_max rows. */
+ * bytes of count cl_frame; heads and runs have room for count. Returns how many are plain, and fit
+ * rows_max rows; all of them are in runs, *run_count of these. */
 uint32_t cl_decode_plain(const void *frames, uint32_t count, int version, cl_plain *heads,
-                         cl_produce_row *rows, uint32_t rows_max);
+                         cl_produce_row *rows, uint32_t rows_max, cl_plain_run *runs,
+                         uint32_t *run_count);
+
+/* What became of a batch of alike requests. */
+typedef struct {
+    int64_t next_offset;
+    int64_t max_timestamp; /* as stored */
+    uint64_t position;     /* of the payload, in the chunk */
+    uint64_t size;
+} cl_placed;
+
+/* Write the batches of alike requests, whose frames are still there, as WAL records one behind
+ * another from position on, as many as end within limit, and say where each is in placed. record is
+ * the first one's (its offset: the base offset); lsn and index rise by one each. Returns how many,
+ * and their bytes; -EINVAL and -ENOSPC as cl_arena_put_batch. */
+int64_t cl_arena_put_plain(cl_arena *arena, int64_t chunk, uint64_t position, uint64_t limit,
+                           const cl_record *record, const cl_plain *heads,
+                           const cl_produce_row *rows, uint32_t count, cl_placed *placed,
+                           uint64_t *bytes);
+
+/* Write count answers of answer_bytes each to out: every one is a copy of `answer` with the
+ * request's correlation id after the length, and at offset_at the base offset of its batch, which
+ * is base_offset for the first and rises by the records of each. Returns where it ends. */
+int64_t cl_plain_answers(const void *answer, uint32_t answer_bytes, uint32_t offset_at,
+                         const cl_plain *heads, const cl_produce_row *rows, uint32_t count,
+                         int64_t base_offset, void *out);
 
 /* Decode the body of a Fetch request, versions 4 to 17; errors as above. Forgotten topics are
  * checked for form, and counted. */

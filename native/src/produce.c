@@ -10,6 +10,7 @@
 #define VERSION_MAX 12
 #define FLEXIBLE_FROM 9
 #define ZSTD_FROM 7
+#define CORRELATION_AT 4
 
 static int read_partition(cl_reader *reader, cl_span topic, cl_produce *out, cl_produce_row *rows,
                           uint32_t rows_max)
@@ -119,37 +120,100 @@ static bool same_topic(const uint8_t *frame, const cl_produce_row *row, const ui
            memcmp(frame + row->topic_at, topic, (size_t)topic_bytes) == 0;
 }
 
+/* Whether a batch may follow another one without a look at what the partition knows of producers.
+ */
+static bool sequence_follows(const cl_produce_row *before, const cl_produce_row *row)
+{
+    if (row->producer_id != before->producer_id)
+        return false;
+    uint32_t next = (uint32_t)before->base_sequence + (uint32_t)before->record_count;
+    return row->producer_id < 0 || (row->producer_epoch == before->producer_epoch &&
+                                    row->base_sequence == (int32_t)(next & INT32_MAX));
+}
+
+/* Put a request into the last run, or begin another one. */
+static void run_add(cl_plain_run *runs, uint32_t *run_count, const cl_plain *head,
+                    const cl_produce_row *row, uint32_t number, uint32_t first_row)
+{
+    cl_plain_run *run = *run_count > 0 ? &runs[*run_count - 1] : NULL;
+    bool is_alike = head->row_count == 1;
+    if (is_alike && run != NULL && run->is_alike && row->again &&
+        row->partition == row[-1].partition && head->acks == head[-1].acks &&
+        head->timeout_ms == head[-1].timeout_ms && sequence_follows(row - 1, row)) {
+        run->count++;
+        run->row_count++;
+        run->batch_bytes += row->batch_bytes;
+        run->record_count += row->record_count;
+        if (row->batch_bytes > run->batch_bytes_max)
+            run->batch_bytes_max = row->batch_bytes;
+        if (row->max_timestamp < run->oldest)
+            run->oldest = row->max_timestamp;
+        if (row->max_timestamp > run->newest)
+            run->newest = row->max_timestamp;
+        return;
+    }
+    runs[(*run_count)++] = (cl_plain_run){.first = number,
+                                          .count = 1,
+                                          .first_row = first_row,
+                                          .row_count = (uint32_t)head->row_count};
+    if (is_alike) {
+        run = &runs[*run_count - 1];
+        run->is_alike = 1;
+        run->batch_bytes = run->batch_bytes_max = row->batch_bytes;
+        run->record_count = row->record_count;
+        run->oldest = run->newest = row->max_timestamp;
+    }
+}
+
+/* Decode and judge one frame; false if it is not plain, or has more than rows_max rows. */
+static bool decode_plain(const cl_frame *frame, int version, cl_plain *head, cl_produce_row *rows,
+                         uint32_t rows_max)
+{
+    const uint8_t *data = cl_pointer(frame->address);
+    cl_reader reader = cl_reader_make(data, frame->size, 0, version >= FLEXIBLE_FROM);
+    cl_produce found;
+    read_header(&reader);
+    if (reader.bad || read_body(&reader, &found, rows, rows_max) != 0)
+        return false;
+    bool is_plain = (found.acks == 1 || found.acks == -1) && found.transactional_bytes < 0;
+    if (!is_plain || !rows_plain(data, version, &found, rows))
+        return false;
+    *head = (cl_plain){.address = frame->address,
+                       .acks = found.acks,
+                       .timeout_ms = found.timeout_ms,
+                       .row_count = found.row_count,
+                       .correlation_id = (int32_t)cl_be32(data + CORRELATION_AT)};
+    return true;
+}
+
 uint32_t cl_decode_plain(const void *frames, uint32_t count, int version, cl_plain *heads,
-                         cl_produce_row *rows, uint32_t rows_max)
+                         cl_produce_row *rows, uint32_t rows_max, cl_plain_run *runs,
+                         uint32_t *run_count)
 {
     assert(frames != NULL || count == 0);
     assert(heads != NULL);
     assert(rows != NULL);
+    assert(runs != NULL);
     assert(version >= VERSION_MIN);
     assert(version <= VERSION_MAX);
     const uint8_t *topic = NULL;
     int32_t topic_bytes = -1;
+    uint32_t row_count = 0;
+    *run_count = 0;
     for (uint32_t at = 0; at < count; at++) {
         cl_frame frame;
         memcpy(&frame, (const uint8_t *)frames + at * sizeof frame, sizeof frame);
+        if (!decode_plain(&frame, version, &heads[at], rows + row_count, rows_max - row_count))
+            return at;
         const uint8_t *data = cl_pointer(frame.address);
-        cl_reader reader = cl_reader_make(data, frame.size, 0, version >= FLEXIBLE_FROM);
-        cl_produce head;
-        read_header(&reader);
-        if (reader.bad || read_body(&reader, &head, rows, rows_max) != 0)
-            return at;
-        bool is_plain = (head.acks == 1 || head.acks == -1) && head.transactional_bytes < 0;
-        if (!is_plain || !rows_plain(data, version, &head, rows))
-            return at;
-        for (int32_t row = 0; row < head.row_count; row++) {
-            rows[row].again = same_topic(data, &rows[row], topic, topic_bytes);
-            topic = data + rows[row].topic_at;
-            topic_bytes = rows[row].topic_bytes;
+        for (int32_t number = 0; number < heads[at].row_count; number++) {
+            cl_produce_row *row = &rows[row_count + (uint32_t)number];
+            row->again = same_topic(data, row, topic, topic_bytes);
+            topic = data + row->topic_at;
+            topic_bytes = row->topic_bytes;
         }
-        heads[at] = (cl_plain){
-            .acks = head.acks, .timeout_ms = head.timeout_ms, .row_count = head.row_count};
-        rows += head.row_count;
-        rows_max -= (uint32_t)head.row_count;
+        run_add(runs, run_count, &heads[at], &rows[row_count], at, row_count);
+        row_count += (uint32_t)heads[at].row_count;
     }
     return count;
 }

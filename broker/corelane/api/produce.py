@@ -22,6 +22,7 @@ from corelane.api.produce_response import (
     ProducedTopic,
     encode,
     encode_good,
+    refuse_late,
 )
 from corelane.model.errors import ErrorCode
 from corelane.model.limits import REQUEST_HEADER_BYTES_MIN
@@ -70,10 +71,7 @@ class ProduceWait:
         for topic in self.topics:
             for row in topic.partitions:
                 if row.is_open:
-                    row.refuse(
-                        ErrorCode.REQUEST_TIMED_OUT,
-                        "not committed in time, it may still be: retry with the same sequence",
-                    )
+                    refuse_late(row)
         self._answer()
 
     def _answer(self) -> None:

@@ -10,6 +10,7 @@ import struct
 from functools import lru_cache
 
 from corelane.api.fetch_response import Endpoint, LeaderHint, endpoints_tag, leader_tag
+from corelane.model.errors import ErrorCode
 from corelane.model.record import record
 from corelane.wire.primitives import uvarint
 
@@ -30,6 +31,9 @@ _GOOD |= {8: (struct.Struct(">ihqqq6s").pack, _NO_ERRORS_V8)}
 _GOOD |= {version: (struct.Struct(">ihqqq3s").pack, b"\x01\0\0") for version in (9, 10, 11, 12)}
 """How a row without error is packed, and what stands behind its numbers."""
 _SENTENCE_CHARACTERS_MAX = 1000
+CORRELATION = struct.Struct(">4xi")
+"""What stands in an answer behind its length."""
+_BASE_OFFSET_AT = 6  # of a row, behind partition and error
 
 
 class ProducedPartition:
@@ -96,6 +100,27 @@ def encode_good(version: int, correlation_id: int, topic: ProducedTopic) -> byte
     end = _END_FLEXIBLE if version >= _FLEXIBLE_FROM else _END
     body = b"".join((head, *packed, end))
     return _FRAME.pack(len(body) + 4, correlation_id) + body
+
+
+@lru_cache(_HEADS_KEPT)
+def good_of_one(
+    version: int, name: bytes, partition: int, log_append_time_ms: int, log_start_offset: int
+) -> tuple[bytes, int]:
+    """Return a good answer for one batch, and where in it the base offset has its place."""
+    row = ProducedPartition(partition)
+    row.log_append_time_ms = log_append_time_ms
+    row.log_start_offset = log_start_offset
+    head = _head_of_one(version >= _FLEXIBLE_FROM, name, 1)
+    offset_at = _FRAME.size + len(head) + _BASE_OFFSET_AT
+    return encode_good(version, 0, ProducedTopic(name, [row])), offset_at
+
+
+def refuse_late(row: ProducedPartition) -> None:
+    """Settle a row whose batch is in the log and not durable in time."""
+    row.refuse(
+        ErrorCode.REQUEST_TIMED_OUT,
+        "not committed in time, it may still be: retry with the same sequence",
+    )
 
 
 def encode(

@@ -10,11 +10,14 @@ to be appended: what does not (an error, a duplicate, a topic whose records must
 # performance-critical: see STYLE.md
 
 from collections.abc import Sequence
+from typing import Final
 
 import corelane_native as native
 from corelane.api.produce import ProduceWait, refuse_absent
+from corelane.api.produce_alike import AlikeWait
 from corelane.api.produce_append import RowAppend, refuse_not_leader
-from corelane.api.produce_response import ProducedPartition, ProducedTopic
+from corelane.api.produce_response import ProducedPartition, ProducedTopic, good_of_one
+from corelane.model.ids import Index
 from corelane.producers.sequences import ACCEPT
 from corelane.shard.call import Call
 from corelane.shard.connection import Connection
@@ -22,11 +25,14 @@ from corelane.shard.events import Event, Request
 from corelane.shard.partition import Partition, Topic
 from corelane.shard.shard import Shard
 from corelane.storage.wal import WalFullError
-from corelane_native import FRAME_PLACE, PLAIN_MAX, PlainHead, PlainRow
+from corelane_native import FRAME_PLACE, PLAIN_MAX, PlainRow, PlainRun
 
 _VERSION_MIN, _VERSION_MAX = 3, 12
 
-Run = list[tuple[Request, Connection]]
+Requests = list[tuple[Request, Connection]]
+
+_PLAIN: Final = native.PlainRequests()
+"""What is decoded is used up before the step is over, so that one of these is enough."""
 
 
 class AppendedRow(ProducedPartition):
@@ -57,7 +63,7 @@ class AppendedRow(ProducedPartition):
 
 
 class _Appends:
-    """The batches of a run, one after another; knows what it looked up for the one before."""
+    """The batches of a turn, one after another; knows what it looked up for the one before."""
 
     __slots__ = (
         "append_time_ms",
@@ -68,12 +74,18 @@ class _Appends:
         "name",
         "newest_ms",
         "oldest_ms",
+        "requests",
         "shard",
         "topic",
+        "version",
+        "waits",
     )
 
-    def __init__(self, shard: Shard) -> None:
+    def __init__(self, shard: Shard, requests: Requests) -> None:
         self.shard = shard
+        self.requests = requests
+        self.version = requests[0][0].api_version
+        self.waits: list[ProduceWait] = []
         self.name = b""
         self.topic: Topic | None = None
         self.is_plain_topic = False
@@ -94,17 +106,111 @@ class _Appends:
             self.message_bytes_max = settings.message_bytes_max
             self.append_time_ms = wall_ms if settings.is_log_append_time else -1
 
-    def request(self, wait: ProduceWait, address: int, rows: Sequence[PlainRow]) -> None:
+    def run(self, run: PlainRun) -> None:
+        """Append the batches of requests that follow one another, together where they are alike."""
+        first, count, first_row, row_count, is_alike = run[:5]
+        taken = 1
+        while is_alike and count and taken:
+            taken = self._alike(run, first, first_row, count)
+            first, first_row, count = first + taken, first_row + taken, count - taken
+            row_count -= taken
+        if count:
+            self._one_by_one(first, first_row, count, row_count)
+
+    def _alike(self, run: PlainRun, first: int, first_row: int, count: int) -> int:
+        """Append what is alike, as much as goes at once; 0: it must be looked at one by one."""
+        head, row = _PLAIN.head(first), _PLAIN.row(first_row)
+        name = native.bytes_at(head[0] + row[0], row[1])
+        if name != self.name:
+            self.look_up(name)
+        topic = self.topic
+        partition = None if topic is None else topic.partition(row[2])
+        if topic is None or partition is None or not self.is_plain_topic:
+            return 0
+        if not (
+            (partition in self.known or self._is_plain(partition))
+            and run[5] <= self.message_bytes_max
+            and self.oldest_ms <= run[8]
+            and run[9] <= self.newest_ms
+        ):
+            return 0
+        if (
+            row[9] >= 0
+            and partition.producers.check(row[9], row[10], row[11], row[7]) is not ACCEPT
+        ):
+            return 0
+        log = partition.log
+        index, base_offset, bytes_before = log.last_index, log.next_offset, log.uncommitted_bytes
+        place = (first, first_row, count)
+        try:
+            taken = partition.append_plain(_PLAIN, place, row, self.append_time_ms)
+        except (MemoryError, WalFullError):
+            return 0
+        topic.counts.records_in += log.next_offset - base_offset
+        topic.counts.bytes_in += log.uncommitted_bytes - bytes_before
+        self.batch_count += taken
+        wait = AlikeWait(self.shard, partition, Index(index + 1), head[1], self.version)
+        self._await(wait, first, first_row, taken, base_offset)
+        self.shard.deadlines.add(self.shard.now_ms + max(0, head[2]), wait)
+        waits = partition.sync_waits if head[1] == 1 else partition.commit_waits
+        waits.append((log.last_index, wait))
+        return taken
+
+    def _await(
+        self, wait: AlikeWait, first: int, first_row: int, count: int, base_offset: int
+    ) -> None:
+        """Open slots for alike requests, one for those of each connection, with their answers."""
+        answer, offset_at = good_of_one(
+            self.version, wait.name, wait.partition.number, self.append_time_ms,
+            wait.log_start_offset,
+        )  # fmt: skip
+        shard, requests, offset = self.shard, self.requests, base_offset
+        row_less = first_row - first
+        end = first + count
+        while first < end:
+            request, connection = requests[first]
+            upto = first + 1
+            while upto < end and requests[upto][1] is connection:
+                upto += 1
+            slot = connection.open_slot(0, self.version, request.correlation_id, upto - first)
+            slot.began_us = shard.counts.now_us
+            block, offset = _PLAIN.answers(
+                answer, offset_at, first, first + row_less, upto - first, offset
+            )
+            wait.answers.append((slot, block))
+            connection.pause_if_full(shard.effects)
+            first = upto
+        assert offset == wait.partition.log.next_offset
+
+    def _one_by_one(self, first: int, first_row: int, count: int, row_count: int) -> None:
+        """Append the batches of requests that are not alike, or where something is in the way."""
+        shard, rows = self.shard, _PLAIN.rows(first_row, row_count)
+        at = 0
+        for number, head in enumerate(_PLAIN.heads(first, count), first):
+            address, acks, timeout_ms, rows_of_it, _correlation_id = head
+            request, connection = self.requests[number]
+            slot = connection.open_slot(0, self.version, request.correlation_id)
+            slot.began_us = shard.counts.now_us
+            wait = ProduceWait(shard, Call(request, slot), acks)
+            self._request(wait, address, rows[at : at + rows_of_it])
+            at += rows_of_it
+            if wait.rows_open > 1:
+                shard.deadlines.add(shard.now_ms + max(0, timeout_ms), wait)
+            self.waits.append(wait)
+            connection.pause_if_full(shard.effects)
+
+    def _request(self, wait: ProduceWait, address: int, rows: Sequence[PlainRow]) -> None:
         """Append the batches of one request, whose frame is at *address*."""
         topic_at = -1
         produced: list[ProducedPartition] = []
         for row in rows:
-            if not row[15]:
-                self.look_up(native.bytes_at(address + row[0], row[1]))
             if row[0] != topic_at:
                 topic_at = row[0]
+                name = self.name if row[15] else native.bytes_at(address + row[0], row[1])
+                if name != self.name:
+                    self.look_up(name)
                 produced = []
-                wait.topics.append(ProducedTopic(self.name, produced))
+                wait.topics.append(ProducedTopic(name, produced))
             produced.append(self._append(wait, address, row))
 
     def _append(self, wait: ProduceWait, address: int, row: PlainRow) -> ProducedPartition:
@@ -175,19 +281,30 @@ def handle_run(shard: Shard, events: Sequence[Event], at: int) -> int:
     After a request that is not, the next run has one request only, and may have twice as many each
     time that all of them were: so the work is in proportion to the requests, whatever they are.
     """
-    run, places = _collected(shard, events, at)
-    if not run or shard.store.is_full or shard.must_defer(sum([r.size_bytes for r, _ in run])):
+    requests, places = _collected(shard, events, at)
+    if (
+        not requests
+        or shard.store.is_full
+        or shard.must_defer(sum([r.size_bytes for r, _ in requests]))
+    ):
         return 0
-    heads, rows = native.decode_plain(places, len(run), run[0][0].api_version)
-    shard.run_max = min(2 * shard.run_max, PLAIN_MAX) if len(heads) == len(run) else 1
-    if heads:
-        _append_all(shard, run, heads, rows)
-    return len(heads)
+    runs = _PLAIN.decode(places, len(requests), requests[0][0].api_version)
+    taken = runs[-1][0] + runs[-1][1] if runs else 0
+    shard.run_max = min(2 * shard.run_max, PLAIN_MAX) if taken == len(requests) else 1
+    if runs:
+        appends = _Appends(shard, requests)
+        for run in runs:
+            appends.run(run)
+        shard.store.wal.end_gather()
+        shard.counts.batches_appended += appends.batch_count
+        for wait in appends.waits:
+            wait.settle()
+    return taken
 
 
-def _collected(shard: Shard, events: Sequence[Event], at: int) -> tuple[Run, bytes]:
+def _collected(shard: Shard, events: Sequence[Event], at: int) -> tuple[Requests, bytes]:
     """Return the Produce requests from events[at] on that are for this core, and their places."""
-    run: Run = []
+    requests: Requests = []
     places: list[bytes] = []
     connections, forwarding = shard.connections, shard.forwarding
     version: int | None = None  # not a number: a hostile client may send any
@@ -202,27 +319,6 @@ def _collected(shard: Shard, events: Sequence[Event], at: int) -> tuple[Run, byt
             if version is not None or not _VERSION_MIN <= event.api_version <= _VERSION_MAX:
                 break
             version = event.api_version
-        run.append((event, connection))
+        requests.append((event, connection))
         places.append(FRAME_PLACE.pack(event.address, event.size_bytes))
-    return run, b"".join(places)
-
-
-def _append_all(shard: Shard, run: Run, heads: list[PlainHead], rows: list[PlainRow]) -> None:
-    appends = _Appends(shard)
-    waits: list[ProduceWait] = []
-    now_us, now_ms = shard.counts.now_us, shard.now_ms
-    first = 0
-    for (request, connection), (acks, timeout_ms, row_count) in zip(run, heads, strict=False):
-        slot = connection.open_slot(0, request.api_version, request.correlation_id)
-        slot.began_us = now_us
-        wait = ProduceWait(shard, Call(request, slot), acks)
-        appends.request(wait, request.address, rows[first : first + row_count])
-        first += row_count
-        if wait.rows_open > 1:
-            shard.deadlines.add(now_ms + max(0, timeout_ms), wait)
-        waits.append(wait)
-        connection.pause_if_full(shard.effects)
-    shard.store.wal.end_gather()
-    shard.counts.batches_appended += appends.batch_count
-    for wait in waits:
-        wait.settle()
+    return requests, b"".join(places)

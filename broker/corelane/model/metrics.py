@@ -114,8 +114,8 @@ class ShardCounts:
     def __init__(self) -> None:
         self.now_us = 0
         """When the turn began; the runtime sets it, and only measures by it."""
-        self.answered: list[tuple[int, int, int]] = []
-        """(API key, error code, when it came) of what is answered in this turn."""
+        self.answered: list[tuple[int, int, int, int]] = []
+        """(API key, error code, when it came, how many) of what is answered in this turn."""
         self.requests: dict[tuple[int, int], int] = {}
         """By API key and the first error of the answer; only what occurred is there."""
         self.request_us: dict[int, Histogram] = {}
@@ -169,18 +169,18 @@ class ShardCounts:
     def count_answers(self, now_us: int) -> None:
         """Count what was answered in the turn that ends now."""
         requests, request_us = self.requests, self.request_us
-        for api_key, error, began_us in self.answered:
+        for api_key, error, began_us, count in self.answered:
             kind = (api_key, error)
             if kind in requests:
-                requests[kind] += 1
+                requests[kind] += count
             else:
-                requests[kind] = 1
+                requests[kind] = count
             if api_key not in request_us:
                 request_us[api_key] = Histogram(LATENCY_BOUNDS_US)
             histogram = request_us[api_key]  # `observe`, without the call: it is for each request
             took_us = now_us - began_us
-            histogram.counts[bisect_left(LATENCY_BOUNDS_US, took_us)] += 1
-            histogram.total += took_us
+            histogram.counts[bisect_left(LATENCY_BOUNDS_US, took_us)] += count
+            histogram.total += took_us * count
         self.answered.clear()
 
 

@@ -96,7 +96,7 @@ class CoreStats:
         for connection in shard.connections.values():
             if connection.conn >= 0:  # the others are visitors of siblings
                 gauges.connections[connection.listener // 2] += 1
-                gauges.requests_waiting += len(connection.slots)
+                gauges.requests_waiting += connection.waiting
         topics = shard.groups.topics_by_id.values()
         gauges.topics = len(topics)
         gauges.partitions = sum(len(topic.partitions) for topic in topics)

@@ -15,7 +15,10 @@ _NO_CHUNKS: list[ChunkId] = []
 
 
 class Slot:
-    """The place of one answer. Whoever completes the request fills it, once."""
+    """The place of an answer. Whoever completes the request fills it, once.
+
+    Requests that follow one another and are handled as one have one slot, for all their answers.
+    """
 
     __slots__ = (
         "abandoned",
@@ -25,13 +28,20 @@ class Slot:
         "chunks_held",
         "connection",
         "correlation_id",
+        "count",
         "error",
+        "failed",
         "hurried",
         "parts",
     )
 
-    def __init__(self, connection: "Connection", key: int, version: int, correlation: int) -> None:
+    def __init__(
+        self, connection: "Connection", key: int, version: int, correlation: int, count: int = 1
+    ) -> None:
+        assert count > 0
         self.connection = connection
+        self.count = count  # of requests
+        self.failed = count  # of these, the last ones, whose answer is `error`
         self.api_key = key
         self.api_version = version
         self.correlation_id = correlation
@@ -79,6 +89,7 @@ class Connection:
         "listener",
         "peer",
         "slots",
+        "waiting",
     )
 
     def __init__(self, conn: ConnId, listener: int, peer: str, dirty: "list[Connection]") -> None:
@@ -86,17 +97,19 @@ class Connection:
         self.listener = listener
         self.peer = peer
         self.dirty = dirty
+        self.waiting = 0  # requests whose answers have not left
         self.slots: deque[Slot] = deque()
         self.fetches: deque[Callable[[], None]] = deque()  # the first one is being answered
         self.is_closed = False
         self.is_paused = False
         self.client_software = ""
 
-    def open_slot(self, key: int, version: int, correlation: int) -> Slot:
-        """Append the place of the next answer."""
+    def open_slot(self, key: int, version: int, correlation: int, count: int = 1) -> Slot:
+        """Append the place of the next answer, or of the next *count*."""
         assert not self.is_closed, "nobody would read the answer"
-        slot = Slot(self, key, version, correlation)
+        slot = Slot(self, key, version, correlation, count)
         self.slots.append(slot)
+        self.waiting += count
         return slot
 
     def slot_filled(self, slot: Slot) -> None:
@@ -116,6 +129,7 @@ class Connection:
         """Forget a slot that no answer will ever fill (acks=0)."""
         assert slot.parts is None, "an answer that was made is sent"
         self.slots.remove(slot)
+        self.waiting -= slot.count
         if self.is_paused or (self.slots and self.slots[0].parts is not None):
             self.dirty.append(self)
 
@@ -132,11 +146,12 @@ class Connection:
         while slots and slots[0].parts is not None:
             slot = slots.popleft()
             assert slot.parts is not None
+            self.waiting -= slot.count
             parts += slot.parts
             chunks += slot.chunks_held
         if parts:
             effects.append(Send(self.conn, parts, chunks))
-        if self.is_paused and len(slots) <= limits.CONNECTION_REQUESTS_MAX // 2:
+        if self.is_paused and self.waiting <= limits.CONNECTION_REQUESTS_MAX // 2:
             self.is_paused = False
             effects.append(Resume(self.conn))
         return _NO_CHUNKS
@@ -149,6 +164,6 @@ class Connection:
 
     def pause_if_full(self, effects: list[Effect]) -> None:
         """Stop reading a client that has too many requests waiting (invariant C2)."""
-        if len(self.slots) >= limits.CONNECTION_REQUESTS_MAX and not self.is_paused:
+        if self.waiting >= limits.CONNECTION_REQUESTS_MAX and not self.is_paused:
             self.is_paused = True
             effects.append(Pause(self.conn))

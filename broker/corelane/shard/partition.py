@@ -23,7 +23,7 @@ from corelane.storage.group_log import GroupLog
 from corelane.storage.installing import PrefixSnapshot
 from corelane.storage.layout import LayoutError
 from corelane.wire.batch import batch_header
-from corelane_native import PlainRow, address_of, bytes_at
+from corelane_native import PlainRequests, PlainRow, address_of, bytes_at
 
 
 class AppendWaiter(Protocol):
@@ -241,6 +241,37 @@ class Partition(Member):
         if self.postman is not None:
             self.postman.appended(self)
         return index, base_offset
+
+    def append_plain(
+        self,
+        plain: PlainRequests,
+        requests: tuple[int, int, int],
+        row: PlainRow,
+        append_time_ms: int,
+    ) -> int:
+        """Append batches of alike requests, at least one of them; returns how many.
+
+        *requests* are (number of the first, of its row, how many), *row* is the first one's.
+        Raises MemoryError or WalFullError when there is no room; nothing has changed then.
+        """
+        assert self.raft.is_leader, "P1"
+        assert not self.is_dropped, "nobody would flush it or answer"
+        log = self.log
+        index, base_offset = log.last_index, log.next_offset
+        count = log.append_plain(self.raft.term, plain, requests, row[6], append_time_ms)
+        if row[9] >= 0:
+            for each in plain.rows(requests[1], count):
+                index = Index(index + 1)
+                newest_ms = each[13] if append_time_ms < 0 else append_time_ms
+                self.producers.appended(
+                    ProducedBatch(
+                        index, each[9], each[10], each[11], each[7], base_offset, newest_ms
+                    )
+                )
+                base_offset = Offset(base_offset + each[7])
+        if self.postman is not None:
+            self.postman.appended(self)
+        return count
 
     def _appended(self, index: Index, base_offset: Offset, batch: Batch) -> None:
         """Fold a batch that a producer wrote."""

@@ -217,8 +217,14 @@ class Shard:
 
     def note_answer(self, slot: Slot) -> None:
         """Count a client's request as answered in this turn."""
-        if slot.connection.conn >= 0:  # a visitor's request is counted where its client is
-            self.counts.answered.append((slot.api_key, slot.error, slot.began_us))
+        if slot.connection.conn < 0:
+            return  # a visitor's request is counted where its client is
+        failed = slot.failed if slot.error else 0
+        key, began_us, answered = slot.api_key, slot.began_us, self.counts.answered
+        if failed:
+            answered.append((key, slot.error, began_us, failed))
+        if failed < slot.count:
+            answered.append((key, 0, began_us, slot.count - failed))
 
     def close(self, connection: Connection, reason: str) -> None:
         """Close a client, wherever it is connected; *reason* goes to the log unless empty."""

@@ -39,7 +39,7 @@ from corelane.storage.layout import (
 )
 from corelane.storage.log_reads import Entry, LogReads
 from corelane.storage.segments import Segments
-from corelane_native import PlainRow, address_of, bytes_at
+from corelane_native import PlainRequests, PlainRow, address_of, bytes_at
 
 if TYPE_CHECKING:
     from corelane.storage.store import CoreStore
@@ -264,6 +264,49 @@ class GroupLog(LogReads):
         self.last_lsn = lsn
         wal.note_entry(self, index, self.truncations)
         return index, base_offset
+
+    def append_plain(
+        self,
+        term: Term,
+        plain: PlainRequests,
+        requests: tuple[int, int, int],
+        first_bytes: int,
+        append_time_ms: int,
+    ) -> int:
+        """Append batches of alike requests, as many as go into one chunk; returns how many.
+
+        *requests* are (number of the first, of its row, how many), *first_bytes* the first
+        batch's. Raises WalFullError or MemoryError where not even that fits; nothing has changed.
+        """
+        assert term >= self.last_term, "terms never go back"
+        assert not self.is_leaving, "what is appended now would stay behind"
+        base_offset, first_index = self.next_offset, Index(self.last_index + 1)
+        first, first_row, count = requests
+        wal = self.store.wal
+        lsn, chunk, _position, put = wal.put_plain(
+            plain, term, self.group, first_index, base_offset, append_time_ms, first, first_row,
+            count, first_bytes,
+        )  # fmt: skip
+        kind, total = RecordKind.BATCH, 0
+        tail, offsets = self.tail, self._next_offsets
+        for next_offset, newest, position, size_bytes in plain.placed(put):
+            tail.append(
+                Entry(term, kind, Offset(next_offset), chunk, position, size_bytes, newest, lsn)
+            )
+            offsets.append(next_offset)
+            total += size_bytes
+            lsn = Lsn(lsn + 1)
+        chunk.unflushed += put
+        chunk.holders[self] = None
+        if term != self.last_term:
+            self.term_starts.append((term, first_index, base_offset))
+            self.last_term = term
+        self.last_index = Index(self.last_index + put)
+        self.next_offset = Offset(offsets[-1])
+        self.uncommitted_bytes += total
+        self.last_lsn = Lsn(lsn - 1)
+        wal.note_entry(self, self.last_index, self.truncations)
+        return put
 
     def append_control(self, term: Term, kind: RecordKind, payload: bytes) -> tuple[Index, Lsn]:
         """Append a control entry as the leader of *term*."""

@@ -34,7 +34,7 @@ from corelane.storage.layout import (
     RECORD_HEADER_BYTES,
     blocks_up,
 )
-from corelane_native import PUTS_MAX, Puts, Received
+from corelane_native import PUTS_MAX, PlainRequests, Puts, Received
 
 if TYPE_CHECKING:
     from corelane.storage.group_log import GroupLog
@@ -281,6 +281,46 @@ class Wal:
         assert self._gather_start + taken == self._chunk_position
         assert self._file_position <= self.file.size_bytes, "W1: a record lies in one file"
         self._gathered = 0
+
+    def put_plain(
+        self,
+        plain: PlainRequests,
+        term: Term,
+        group: GroupId,
+        index: Index,
+        base_offset: Offset,
+        append_time_ms: int,
+        first: int,
+        first_row: int,
+        count: int,
+        first_bytes: int,
+    ) -> PutRun:
+        """Put batches of alike requests, at least the first, as many as one chunk and file take.
+
+        *first_bytes* is the size of the first one. Raises WalFullError before it takes of the
+        reserve.
+        """
+        assert count > 0
+        self.end_gather()
+        reserve = RESERVE_BYTES + 2 * BLOCK_BYTES
+        need = RECORD_HEADER_BYTES + first_bytes
+        if not self.spares and self._file_position + need + reserve > self.file.size_bytes:
+            raise WalFullError
+        chunk, position = self._place(first_bytes)
+        room = self.file.size_bytes - self._file_position - (0 if self.spares else reserve)
+        limit = min(chunk.capacity, position + max(room, need + RECORD_ALIGN_BYTES))
+        lsn = self.next_lsn
+        record = (
+            self.generation, term, lsn, self.durable_lsn, group, index, base_offset,
+            append_time_ms,
+        )  # fmt: skip
+        put, taken = plain.put(
+            self.arena, chunk.id, position, limit, record, first, first_row, count
+        )
+        assert 0 < put <= count
+        self.next_lsn = Lsn(lsn + put - 1)
+        self._placed(self.next_lsn, taken)
+        return PutRun(lsn, chunk, position, put)
 
     def put_received(
         self,

@@ -52,7 +52,7 @@ def test_every_histogram_has_few_buckets_from_a_quarter_millisecond_to_ten_secon
 
 def test_answers_are_counted_by_api_and_error_with_their_time() -> None:
     counts = ShardCounts()
-    counts.answered += [(0, 0, 1_000), (0, 0, 900), (1, 16, 0)]
+    counts.answered += [(0, 0, 1_000, 1), (0, 0, 900, 1), (1, 16, 0, 1)]
     counts.count_answers(1_300)
     counts.count_answers(9_999)
     assert counts.requests == {(0, 0): 2, (1, 16): 1}

@@ -27,6 +27,9 @@ def samples() -> dict[str, bytes]:
     for version in (3, 6, 7, 9, 11):
         frame = produce_frame(version, [("one", [(0, GOOD), (1, None)]), ("two", [(2, GOOD)])])
         found[f"produce-{version}-two-topics.bin"] = frame
+        found[f"produce-{version}-one.bin"] = produce_frame(
+            version, [("one", [(0, simple([b"one", b"two"]))])]
+        )
     for version in (4, 5, 7, 9, 11, 12, 13, 15, 17):
         found[f"fetch-{version}.bin"] = fetch_frame(version, [FETCHED, FETCHED])
     return found

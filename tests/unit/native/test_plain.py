@@ -10,10 +10,11 @@ from corelane_native import (
     PLAIN_MAX,
     PUTS_MAX,
     Arena,
+    PlainRequests,
     PlainRow,
+    PlainRun,
     Puts,
     address_of,
-    decode_plain,
     decode_produce,
 )
 from tests.unit.api.world import batch_of, produce_request
@@ -29,9 +30,34 @@ def frame(version: int, acks: int = -1, topic: str = "topic", count: int = 1) ->
 
 def together(frames: list[bytes], version: int) -> tuple[int, list[PlainRow]]:
     places = b"".join(FRAME_PLACE.pack(address_of(each), len(each)) for each in frames)
-    heads, rows = decode_plain(places, len(frames), version)
-    assert sum(head[2] for head in heads) == len(rows)
-    return len(heads), rows
+    plain = PlainRequests()
+    runs = plain.decode(places, len(frames), version)
+    if not runs:
+        return 0, []
+    count = sum(run[1] for run in runs)
+    heads = plain.heads(0, count)
+    rows = plain.rows(0, sum(run[3] for run in runs))
+    assert sum(head[3] for head in heads) == len(rows)
+    assert [head[0] for head in heads] == [address_of(each) for each in frames[:count]]
+    look_at_runs(runs, rows)
+    return count, rows
+
+
+def look_at_runs(runs: list[PlainRun], rows: list[PlainRow]) -> None:
+    """Judge that each run begins where the one before ends, and what it says of its batches."""
+    at = row_at = 0
+    for first, count, first_row, row_count, is_alike, largest, total, records, *times in runs:
+        assert (first, first_row) == (at, row_at)
+        at, row_at = at + count, row_at + row_count
+        mine = rows[first_row:row_at]
+        assert is_alike == (len(mine) == count)
+        if is_alike:
+            assert len({row[2] for row in mine}) == 1
+            assert all(row[15] for row in mine[1:])
+            assert largest == max(row[6] for row in mine)
+            assert total == sum(row[6] for row in mine)
+            assert records == sum(row[7] for row in mine)
+            assert times == [min(row[13] for row in mine), max(row[13] for row in mine)]
 
 
 @pytest.mark.parametrize("version", VERSIONS)

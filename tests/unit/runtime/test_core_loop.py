@@ -65,7 +65,7 @@ class EchoShard:
         if isinstance(event, Request):
             if event.api_key == ECHO:
                 effects.append(self.echo(event))
-                self.counts.answered.append((ECHO, 0, self.counts.now_us))
+                self.counts.answered.append((ECHO, 0, self.counts.now_us, 1))
             elif event.api_key == CLOSE:
                 effects.append(Close(event.conn, "it asked for it"))
             elif event.api_key == WORK:

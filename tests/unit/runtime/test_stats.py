@@ -33,7 +33,7 @@ def filled() -> dict[str, float]:
     counts, gauges = ShardCounts(), ShardGauges()
     counts.wal_writes = 5
     counts.busy_us = 2_500_000
-    counts.answered = [(0, 0, 700), (77, 16, 0)]
+    counts.answered = [(0, 0, 700, 1), (77, 16, 0, 1)]
     counts.count_answers(1_000)
     counts.misrouted[0] = 2
     counts.connections_accepted = {1: 3}
