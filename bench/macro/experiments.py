@@ -19,6 +19,9 @@ RECORD_BYTES = 1024
 SMALL_BYTES = 100
 PARTITIONS = 8
 LOAD_S_MAX = 300
+MUCH = "2 GB"
+MUCH_RECORDS = 2_000_000_000 // RECORD_BYTES
+RDKAFKA_BIG = {"linger_ms": 50, "batch_size": 1_000_000, "queue_buffering_max_kbytes": 262_144}
 IDLE_S = 5.0
 # Both as bin/kafka-producer-perf-test.sh starts it.
 PERF_JVM = ("-Xmx512M", "-cp")
@@ -37,6 +40,18 @@ class Target:
     name: str
     running: Running
     configs: dict[str, str]
+    replicas: int = 1
+    others: tuple[int, ...] = ()
+    """The processes of the other nodes of a cluster."""
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """What was started, one process for each node."""
+        return (self.running.pid, *self.others)
+
+    def create(self, topic: str, partitions: int) -> None:
+        """Create a topic as this target has it."""
+        raw.create_topic(self.running.bootstrap, topic, partitions, self.configs, self.replicas)
 
 
 @record
@@ -47,6 +62,8 @@ class Scale:
     requests: int
     pipelined: int
     latencies: int
+    rated: int
+    """At a thousand a second."""
 
 
 @record
@@ -61,6 +78,8 @@ class Experiment:
     """The experiment whose topic is read; empty: it writes to one of its own."""
     is_synced: bool = False
     """Whether it is also asked of Kafka with a sync for every append."""
+    then_idle: str = ""
+    """The name under which it is then measured what the broker takes at rest."""
 
 
 class LoadError(Exception):
@@ -83,6 +102,19 @@ def produce_librdkafka(**settings: object) -> Callable[[Target, Scale, str], Met
     def run(target: Target, scale: Scale, topic: str) -> Metrics:
         more = {"partitions": PARTITIONS, "settings": named}
         return _load("librdkafka-produce", target, topic, count=scale.records, **more)
+
+    return run
+
+
+def much(kind: str, **settings: object) -> Callable[[Target, Scale, str], Metrics]:
+    """Return a load of 2 GB, whatever the scale: what memory keeps has been given up by then."""
+
+    def run(target: Target, scale: Scale, topic: str) -> Metrics:
+        del scale
+        named = {name.replace("_", "."): value for name, value in settings.items()}
+        more: dict[str, Any] = {"partitions": PARTITIONS, "settings": named}
+        metrics = _load(kind, target, topic, count=MUCH_RECORDS, **more)
+        return metrics | {"payload bytes": MUCH_RECORDS * RECORD_BYTES}
 
     return run
 
@@ -117,9 +149,12 @@ def small(kind: str, flight: int = 1, partitions: int = 1) -> Callable[..., Metr
     """Return one of the loads of small_loads.py."""
 
     def run(target: Target, scale: Scale, topic: str) -> Metrics:
-        count = (
-            scale.requests if kind in {"raw-connections", "raw-one-to-each"} else scale.latencies
-        )
+        counts = {
+            "raw-connections": scale.requests,
+            "raw-one-to-each": scale.pipelined,
+            "raw-rate": scale.rated,
+        }
+        count = counts.get(kind, scale.latencies)
         more: dict[str, Any] = {"flight": flight, "partitions": partitions}
         metrics = _load(kind, target, topic, count=count, size=SMALL_BYTES, **more)
         counted = count // partitions * partitions if kind == "raw-one-to-each" else count
@@ -149,101 +184,124 @@ def latency(target: Target, scale: Scale, topic: str) -> Metrics:
 
 def measured(experiment: Experiment, target: Target, scale: Scale, topic: str) -> Metrics:
     """Run *experiment* on *topic* and add what the broker used for it."""
-    pid = target.running.pid
-    before = measure.settled_usage(pid)
+    before = measure.settled_usage(*target.pids)
     own_before_s = _children_cpu_s()
     metrics = experiment.run(target, scale, topic)
-    after = measure.settled_usage(pid)
+    after = measure.settled_usage(*target.pids)
     client_s = _children_cpu_s() - own_before_s
     cpu_s = after.cpu_s - before.cpu_s
     payload_bytes = metrics.get("requests", 0) * RECORD_BYTES or scale.records * RECORD_BYTES
+    payload_bytes = metrics.pop("payload bytes", payload_bytes)
     metrics["broker CPU s"] = cpu_s
     if "MB/s" in metrics:
         metrics["CPU s/GB"] = cpu_s / payload_bytes * 1e9
     if "requests" in metrics:
         metrics["CPU us/request"] = cpu_s / metrics["requests"] * 1e6
-    if experiment.name.startswith("produce"):
+    if "produce" in experiment.name or experiment.name == MUCH:
         metrics["bytes written/byte"] = (after.written_bytes - before.written_bytes) / payload_bytes
     others_s = after.machine_cpu_s - before.machine_cpu_s - cpu_s - client_s
     metrics["cores used by others"] = max(others_s, 0.0) / (after.at_s - before.at_s)
     return metrics
 
 
-def idle(target: Target) -> Metrics:
+def idle(target: Target, idle_s: float = IDLE_S) -> Metrics:
     """Return what the broker uses while nobody asks for anything."""
-    before = measure.usage(target.running.pid)
-    time.sleep(IDLE_S)
-    after = measure.usage(target.running.pid)
+    before = measure.usage(*target.pids)
+    time.sleep(idle_s)
+    after = measure.usage(*target.pids)
     return {
-        "RSS MiB": measure.resident_bytes(target.running.pid) / (1 << 20),
-        "PSS MiB": measure.memory_bytes(target.running.pid) / (1 << 20),
-        "CPU %": (after.cpu_s - before.cpu_s) / IDLE_S * 100,
+        "RSS MiB": sum(map(measure.resident_bytes, target.pids)) / (1 << 20),
+        "PSS MiB": sum(map(measure.memory_bytes, target.pids)) / (1 << 20),
+        "CPU %": (after.cpu_s - before.cpu_s) / idle_s * 100,
     }
 
 
-def first_produce_s(target: Target, topic: str) -> float:
-    """Return the seconds from the broker's command to the first acknowledged record."""
-    bootstrap = target.running.bootstrap
-    raw.create_topic(bootstrap, topic, 1, target.configs)
-    partition = raw.Partition(topic, 0)
-    frame = raw.produce(partition, raw.batch([bytes(RECORD_BYTES)], int(time.time() * 1000)))
-    deadline_s = time.monotonic() + LOAD_S_MAX
-    while True:
-        connection = raw.Connection(raw.leader(bootstrap, partition))
-        try:
-            raw.check_produced(connection.ask(frame), partition)
-        except raw.BrokerError:
-            if time.monotonic() > deadline_s:
-                raise
-            time.sleep(0.005)
-        else:
-            return time.monotonic() - target.running.spawned_s
-        finally:
-            connection.close()
-
-
 EXPERIMENTS = (
-    Experiment("produce java", "Java, default batching", produce_java(), is_synced=True),
     Experiment(
-        "produce java 1MB", "Java, 1 MB batches", produce_java(*BIG_BATCHES), is_synced=True
+        "produce java",
+        "Kafka's ProducerPerformance (-Xmx512M) at its defaults: batch.size=16384, linger.ms=5",
+        produce_java(),
+        is_synced=True,
     ),
-    Experiment("produce librdkafka", "librdkafka, default batching", produce_librdkafka()),
+    Experiment(
+        "produce java 1MB",
+        f"the same with {', '.join(BIG_BATCHES)}",
+        produce_java(*BIG_BATCHES),
+        is_synced=True,
+    ),
+    Experiment("produce librdkafka", "librdkafka, its default batching", produce_librdkafka()),
     Experiment(
         "produce librdkafka 1MB",
-        "librdkafka, 1 MB batches",
-        produce_librdkafka(linger_ms=50, batch_size=1_000_000, queue_buffering_max_kbytes=262_144),
+        "librdkafka, linger.ms=50, batch.size=1000000",
+        produce_librdkafka(**RDKAFKA_BIG),
     ),
     Experiment(
         "fetch librdkafka",
-        "librdkafka, by assignment",
+        "what `produce java` wrote, by librdkafka, by assignment",
         fetch("librdkafka-fetch"),
         reads="produce java",
     ),
     Experiment(
         "fetch raw",
-        "a bare client that looks at no record",
+        "the same by a bare client that looks at no record",
         fetch("raw-fetch"),
         reads="produce java",
     ),
-    Experiment("one record java", "Java, one record per request", one_record_java, 1),
+    Experiment("one record java", f"Java, {', '.join(ONE_RECORD)}", one_record_java, 1),
     Experiment("one record raw 5", "bare client, 5 in flight", pipelined(5), 1, is_synced=True),
     Experiment("one record raw 1000", "bare client, 1,000 in flight", pipelined(1000), 1),
-    Experiment("latency", "bare client, one at a time", latency, 1, is_synced=True),
-    Experiment("one record librdkafka 5", "5 in flight", one_record_librdkafka(5), 1),
-    Experiment("one record librdkafka", "its default in flight", one_record_librdkafka(None), 1),
+    Experiment("latency", "bare client, one record at a time", latency, 1, is_synced=True),
     Experiment(
-        "50 connections", "bare clients, one record at a time", small("raw-connections", 50), 1
+        "one record librdkafka 5",
+        "librdkafka, linger.ms=0, one record per request, 5 in flight",
+        one_record_librdkafka(5),
+        1,
     ),
     Experiment(
-        "1000 a second", "one record each millisecond", small("raw-rate"), 1, is_synced=True
+        "one record librdkafka", "the same, its default in flight", one_record_librdkafka(None), 1
     ),
-    Experiment("write to read", "one record to a waiting reader", small("raw-write-to-read"), 1),
-    Experiment("10 partitions", "one record to each", small("raw-one-to-each", partitions=10), 10),
+    Experiment(
+        "50 connections",
+        "50 bare clients, one record at a time each",
+        small("raw-connections", 50),
+        1,
+    ),
+    Experiment(
+        "1000 a second",
+        "bare client, a record each millisecond, timed from when it was due",
+        small("raw-rate"),
+        1,
+        is_synced=True,
+    ),
+    Experiment(
+        "write to read",
+        "bare client: from sending one record to when a waiting reader has it",
+        small("raw-write-to-read"),
+        1,
+    ),
+    Experiment(
+        "10 partitions",
+        "bare client, one record to each, round after round",
+        small("raw-one-to-each", partitions=10),
+        10,
+    ),
     Experiment(
         "1000 partitions",
-        "one record to each",
+        "the same with 1,000",
         small("raw-one-to-each", partitions=1_000),
         1_000,
+    ),
+    Experiment(
+        MUCH,
+        "2 GB by librdkafka, linger.ms=50, batch.size=1000000",
+        much("librdkafka-produce", **RDKAFKA_BIG),
+        then_idle="idle after 2 GB",
+    ),
+    Experiment(
+        "fetch old",
+        "these 2 GB from their begin, by a bare client",
+        much("raw-fetch"),
+        reads=MUCH,
     ),
 )
 

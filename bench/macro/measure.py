@@ -35,7 +35,7 @@ def processes_of(pid: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
-            fields = _stat(int(entry.name))
+            fields = stat(int(entry.name))
             if fields:
                 children.setdefault(int(fields[1]), []).append(int(entry.name))
     found = [pid]
@@ -44,21 +44,21 @@ def processes_of(pid: int) -> list[int]:
     return found
 
 
-def usage(pid: int) -> Usage:
-    """Return what the broker started as *pid* has used."""
-    pids = processes_of(pid)
+def usage(*started: int) -> Usage:
+    """Return what the brokers started as these processes have used."""
+    pids = [each for pid in started for each in processes_of(pid)]
     cpu_s = sum(_cpu_s(each) for each in pids)
     written_bytes = sum(_io(each) for each in pids)
     return Usage(time.monotonic(), cpu_s, written_bytes, _machine_cpu_s())
 
 
-def settled_usage(pid: int) -> Usage:
+def settled_usage(*started: int) -> Usage:
     """Return the usage once nothing more is written, so that work put off is counted too."""
     deadline_s = time.monotonic() + SETTLE_S_MAX
-    last = usage(pid)
+    last = usage(*started)
     while True:
         time.sleep(SETTLED_S)
-        now = usage(pid)
+        now = usage(*started)
         more_bytes = now.written_bytes - last.written_bytes
         if more_bytes <= SETTLED_BYTES or now.at_s > deadline_s:
             return now
@@ -107,7 +107,7 @@ def median(values: list[float]) -> float:
     return statistics.median(values)
 
 
-def _stat(pid: int) -> list[str]:
+def stat(pid: int) -> list[str]:
     """Return the fields of /proc/PID/stat after the command's name; none when it has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -116,7 +116,7 @@ def _stat(pid: int) -> list[str]:
 
 
 def _cpu_s(pid: int) -> float:
-    fields = _stat(pid)
+    fields = stat(pid)
     # utime and stime, and the same of children that ended: a core that was restarted counts.
     return sum(int(each) for each in fields[11:15]) / TICKS_PER_S if fields else 0.0
 

@@ -20,8 +20,15 @@ PLOTTED: Final = {
     "p50 us": "latency-p50",
     "p99 us": "latency-p99",
     "PSS MiB": "memory",
+    "s to last writable": "restart",
 }
-COLOURS: Final = {"corelane": "#2a6f97", "kafka": "#bc6c25", "kafka synced": "#dda15e"}
+COLOURS: Final = {
+    "corelane": "#2a6f97",
+    "kafka": "#bc6c25",
+    "kafka synced": "#dda15e",
+    "redis": "#9b2226",
+    "nats": "#5a7d5a",
+}
 _OTHER: Final = "#777777"
 _LEFT, _WIDTH, _BAR, _GAP, _HEAD = 260, 420, 16, 14, 44
 

@@ -69,7 +69,7 @@ def create_topic(
     replicas: int = 1,
 ) -> None:
     """Create *topic*; raises BrokerError."""
-    answer = _once(bootstrap, create_topic_frame(topic, partitions, configs, replicas))
+    answer = once(bootstrap, create_topic_frame(topic, partitions, configs, replicas))
     _check(struct.unpack_from(">h", answer, 4 + 4 + len(text(topic)))[0], "CreateTopics")
 
 
@@ -86,7 +86,7 @@ def create_topic_frame(
 def delete_topic(bootstrap: Address, topic: str) -> None:
     """Delete *topic*; raises BrokerError."""
     body = struct.pack(">i", 1) + text(topic) + struct.pack(">i", TIMEOUT_MS)
-    answer = _once(bootstrap, request(DELETE_TOPICS, 1, body))
+    answer = once(bootstrap, request(DELETE_TOPICS, 1, body))
     _check(struct.unpack_from(">h", answer, 4 + 4 + len(text(topic)))[0], "DeleteTopics")
 
 
@@ -104,7 +104,7 @@ def _led(bootstrap: Address, topic: str, wanted: set[int]) -> dict[int, Address]
     deadline_s = time.monotonic() + LEADER_S_MAX
     while True:
         body = struct.pack(">i", 1) + text(topic)
-        found = leaders(_once(bootstrap, request(METADATA, 1, body)))
+        found = leaders(once(bootstrap, request(METADATA, 1, body)))
         if wanted <= found.keys():
             return found
         if time.monotonic() > deadline_s:
@@ -252,7 +252,8 @@ class _Reader:
         self._at += size_bytes
 
 
-def _once(address: Address, frame: bytes) -> bytes:
+def once(address: Address, frame: bytes) -> bytes:
+    """Ask on a connection of its own and return the answer's body."""
     connection = Connection(address)
     try:
         return connection.ask(frame)

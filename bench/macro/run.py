@@ -1,6 +1,6 @@
 """Measures Corelane beside real Kafka: both run, and take turns, in one run on one machine.
 
-`make bench` takes about a quarter of an hour; `make bench ARGS="--quick"` shows that it works.
+`make bench` takes some hours, `make bench ARGS="--quick"` a quarter of one: one round of all.
 """
 
 import argparse
@@ -9,14 +9,17 @@ import os
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from bench.macro import experiments, measure, plots, raw, report
+from bench.macro import experiments, measure, peers, plots, profiling, raw, report, three
 from bench.macro.experiments import EXPERIMENTS, Experiment, LoadError, Metrics, Scale, Target
+from bench.macro.lifecycle import LIFECYCLES, home
 from corelane.model.record import record
 from tests.conformance import brokers
 
@@ -25,14 +28,16 @@ DISK = Path(tempfile.gettempdir())
 
 RESULTS = Path(__file__).parents[1] / "results"
 SYNCED = {"flush.messages": "1"}
-KAFKA = {"auto.create.topics.enable": "false"}
+KAFKA: dict[str, object] = {"auto.create.topics.enable": "false"}
 
-FULL = Scale(records=500_000, requests=50_000, pipelined=100_000, latencies=5_000)
-QUICK = Scale(records=40_000, requests=3_000, pipelined=10_000, latencies=500)
+FULL = Scale(records=500_000, requests=50_000, pipelined=100_000, latencies=5_000, rated=60_000)
+QUICK = Scale(records=200_000, requests=10_000, pipelined=50_000, latencies=2_000, rated=10_000)
 BROKER_CPU, CLIENT_CPU = 0, 1
 BAR_WIDTH = 30
 WARM_UP_RUNS = 3
 """Before the first round: Kafka's compiler needs gigabytes until it is fast."""
+IDLE = "idle"
+PEERS = "peers"
 
 
 @record
@@ -43,6 +48,7 @@ class Sample:
     broker: str
     round: int
     metrics: Metrics
+    pinned: bool = False
 
 
 @record
@@ -54,58 +60,188 @@ class Options:
     rounds: int
     is_quick: bool
     output: Path
-    is_pinned: bool
+    affinities: list[bool]
+    """Whether brokers and clients are bound to CPUs of their own; one after the other."""
+    is_profiled: bool
+
+    @property
+    def scale(self) -> Scale:
+        """How much of everything."""
+        return QUICK if self.is_quick else FULL
+
+
+class Yardstick:
+    """The whole run: what has been measured so far, and how."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.samples: list[Sample] = []
+        self.probes: list[dict[str, float]] = []
+        self.missing: list[str] = []
+        self.durability: dict[str, str] = {}
+        self.is_pinned = False
+        lives = [each for each in LIFECYCLES if each.name in options.only]
+        standing = self._wanted(EXPERIMENTS)
+        peers_count = len(peers.LOADS) if PEERS in options.only else 0
+        in_turns = 3 * (
+            len(options.affinities) * len(standing) + len(self._wanted(three.EXPERIMENTS))
+        )
+        self.bar = Bar(options.rounds * (2 * len(lives) + in_turns + 2 * peers_count))
+
+    def lifecycles(self) -> None:
+        """Start and restart brokers, turn by turn."""
+        for number in range(1, self.options.rounds + 1):
+            for each in LIFECYCLES:
+                for name in self.options.brokers if each.name in self.options.only else []:
+                    self.bar.step(f"{each.name}, {name}, round {number}")
+                    with self._profile((), each.name):
+                        for what, metrics in each.run(home(name, KAFKA), name, self.options.scale):
+                            self.note(what, name, number, metrics)
+
+    def standing(self, *, is_pinned: bool) -> None:
+        """Run the experiments on brokers of one node, which stay up and take turns."""
+        wanted = self._wanted(EXPERIMENTS)
+        if not wanted and IDLE not in self.options.only:
+            return
+        self.is_pinned = is_pinned
+        allowed = os.sched_getaffinity(0)
+        with ExitStack() as stack:
+            if is_pinned:
+                stack.callback(os.sched_setaffinity, 0, allowed)
+                _stay_on(BROKER_CPU)  # children inherit it
+            targets = _start_all(stack, self.options.brokers)
+            if is_pinned:
+                os.sched_setaffinity(0, allowed)
+                _stay_on(CLIENT_CPU)
+            if IDLE in self.options.only:
+                for each in _real(targets):
+                    self.note(IDLE, each.name, 0, experiments.idle(each))
+            if wanted:
+                _warm_up(targets, EXPERIMENTS[:2], 1 if self.options.is_quick else WARM_UP_RUNS)
+            self._rounds(wanted, targets)
+        self.is_pinned = False
+
+    def three_nodes(self) -> None:
+        """Run the experiments on three nodes of each kind."""
+        wanted = self._wanted(three.EXPERIMENTS)
+        if not wanted:
+            return
+        with ExitStack() as stack:
+            targets: list[Target] = []
+            if "corelane" in self.options.brokers:
+                targets.append(three.start_corelane(stack))
+            if "kafka" in self.options.brokers:
+                targets += _kafkas(three.start_kafka(stack, KAFKA))
+            _warm_up(targets, wanted[:1], 1 if self.options.is_quick else WARM_UP_RUNS)
+            self._rounds(wanted, targets)
+
+    def peers(self) -> None:
+        """Ask Redis and NATS for the same small work, where they are installed."""
+        if PEERS not in self.options.only:
+            return
+        with peers.installed() as (found, missing):
+            self.missing += missing
+            for peer in found:
+                self.durability[peer.name] = peer.durability
+                with peers.running(peer) as pid:
+                    for number in range(1, self.options.rounds + 1):
+                        for load in peers.LOADS:
+                            self.bar.step(f"{load}, {peer.name}, round {number}")
+                            metrics = peers.measured(peer, pid, load, self.options.scale)
+                            self.note(load, peer.name, number, metrics)
+
+    def note(self, name: str, broker: str, number: int, metrics: Metrics) -> None:
+        """Keep and show what was measured."""
+        shown = ", ".join(f"{key} {value:,.2f}" for key, value in metrics.items())
+        print(f"{name:28} {broker:13} {shown}", flush=True)
+        self.samples.append(Sample(name, broker, number, metrics, self.is_pinned))
+
+    def _wanted(self, every: Sequence[Experiment]) -> list[Experiment]:
+        return [each for each in every if each.name in self.options.only]
+
+    def _rounds(self, wanted: list[Experiment], targets: list[Target]) -> None:
+        for number in range(1, self.options.rounds + 1):
+            self.probes.append(measure.sync_probe_us(DISK))
+            self._round(wanted, targets, number)
+
+    def _round(self, wanted: list[Experiment], targets: list[Target], number: int) -> None:
+        """Run every experiment on every broker, turn by turn; who begins changes with the round."""
+        made: dict[tuple[str, str], Target] = {}
+        turn = number % len(targets)
+        for experiment in wanted:
+            for target in targets[turn:] + targets[:turn]:
+                self.bar.step(f"{experiment.name}, {target.name}, round {number}")
+                if target.configs and not experiment.is_synced:
+                    continue
+                topic = _topic(experiment.reads or experiment.name, target, number)
+                if (target.name, topic) not in made:
+                    made[target.name, topic] = target
+                    target.create(topic, experiment.partitions)
+                    _fill(experiment, target, self.options.scale, topic)
+                self._once(experiment, target, topic, number)
+        for (_name, topic), target in made.items():
+            raw.delete_topic(target.running.bootstrap, topic)
+
+    def _once(self, experiment: Experiment, target: Target, topic: str, number: int) -> None:
+        try:
+            with self._profile(target.pids, f"{experiment.name} {target.name}"):
+                metrics = experiments.measured(experiment, target, self.options.scale, topic)
+        except LoadError as error:
+            print(f"{experiment.name} on {target.name} failed: {error}", flush=True)
+            metrics = {"failed": 1}
+        self.note(experiment.name, target.name, number, metrics)
+        if experiment.then_idle:
+            self.note(experiment.then_idle, target.name, number, experiments.idle(target))
+
+    def _profile(self, pids: tuple[int, ...], title: str) -> AbstractContextManager[None]:
+        if not self.options.is_profiled:
+            return nullcontext()
+        output = self.options.output
+        page = output.with_name(f"{output.stem}-profile-{title.replace(' ', '-')}.txt")
+        print(f"a profile is written to {page}", flush=True)
+        return profiling.profiled(pids, page, title)
 
 
 def main() -> None:
     """Measure what was asked for, write the figures and the page."""
     options = _options()
     facts = measure.machine(DISK)
-    samples: list[Sample] = []
-    probes = [measure.sync_probe_us(DISK)]
-    if "start" in options.only:
-        samples += _starts(options)
-    with ExitStack() as stack:
-        if options.is_pinned:
-            _stay_on(BROKER_CPU)  # children inherit it
-        targets = _start_all(stack, options.brokers)
-        if options.is_pinned:
-            _stay_on(CLIENT_CPU)
-        wanted = [each for each in EXPERIMENTS if each.name in options.only]
-        if "memory" in options.only:
-            samples += [_note("idle", each, 0, experiments.idle(each)) for each in _real(targets)]
-        if wanted and not options.is_quick:
-            _warm_up(targets)
-        bar = Bar(options.rounds * len(wanted) * len(targets))
-        for number in range(1, options.rounds + 1):
-            probes.append(measure.sync_probe_us(DISK))
-            scale = QUICK if options.is_quick else FULL
-            samples += _round(wanted, targets, (number, scale), bar)
-        if "memory" in options.only:
-            after = "idle after load"
-            samples += [_note(after, each, 0, experiments.idle(each)) for each in _real(targets)]
+    run = Yardstick(options)
+    run.probes.append(measure.sync_probe_us(DISK))
+    run.lifecycles()
+    for is_pinned in options.affinities:
+        run.standing(is_pinned=is_pinned)
+    run.three_nodes()
+    run.peers()
     result = {
         "machine": facts,
-        "sync probes": probes,
+        "sync probes": run.probes,
         "rounds": options.rounds,
-        "pinned": options.is_pinned,
-        "samples": [msgspec.to_builtins(each) for each in samples],
+        "missing": run.missing,
+        "durability": run.durability,
+        "settings": _settings(),
+        "experiments": {
+            each.name: each.sentence for each in (*LIFECYCLES, *EXPERIMENTS, *three.EXPERIMENTS)
+        },
+        "samples": [msgspec.to_builtins(each) for each in run.samples],
     }
     _write(options.output, result)
 
 
-def _starts(options: Options) -> list[Sample]:
-    """Measure from the command to the first acknowledged record, on new data each time."""
-    starters = {"corelane": brokers.corelane, "kafka": lambda: brokers.kafka(dict(KAFKA))}
-    samples: list[Sample] = []
-    for number in range(1, options.rounds + 1):
-        for name in options.brokers:
-            with starters[name]() as running:
-                target = Target(name, running, {})
-                first_s = experiments.first_produce_s(target, "first")
-                metrics = {"s to first acknowledged": first_s}
-                samples.append(_note("start", target, number, metrics))
-    return samples
+def _settings() -> dict[str, str]:
+    """Return how everything is set, for the page."""
+    rows = ", ".join(f"{name}={value}" for name, value in KAFKA.items())
+    ours = ", ".join(f"{name}={value}" for name, value in three.SETTINGS.items())
+    return {
+        "corelane": "corelane start --port 0; nothing else is set",
+        "kafka": f"java {' '.join(brokers.KAFKA_JVM)} kafka.Kafka; broker and controller, {rows}",
+        "kafka synced": "the same process, topics with flush.messages=1",
+        "3 nodes, corelane": f"three nodes, {ours}",
+        "3 nodes, kafka": "three of the above, default.replication.factor=3, min.insync.replicas=2",
+        "all clients": "acks=all; on this machine, over the loopback device",
+        "redis": "redis-server --save '' --appendonly yes --appendfsync always; XADD of 100 bytes",
+        "nats": "nats-server with JetStream; a stream in files; PUB of 100 bytes with its answer",
+    }
 
 
 def _start_all(stack: ExitStack, names: list[str]) -> list[Target]:
@@ -114,9 +250,13 @@ def _start_all(stack: ExitStack, names: list[str]) -> list[Target]:
         targets.append(Target("corelane", stack.enter_context(brokers.corelane()), {}))
     if "kafka" in names:
         running = stack.enter_context(brokers.kafka(dict(KAFKA)))
-        targets.append(Target("kafka", running, {}))
-        targets.append(Target("kafka synced", running, SYNCED))
+        targets += _kafkas(Target("kafka", running, {}))
     return targets
+
+
+def _kafkas(kafka: Target) -> list[Target]:
+    """Return Kafka as it is, and with a sync for each append."""
+    return [kafka, replace(kafka, name="kafka synced", configs=SYNCED)]
 
 
 def _real(targets: list[Target]) -> list[Target]:
@@ -124,47 +264,17 @@ def _real(targets: list[Target]) -> list[Target]:
     return [each for each in targets if not each.configs]
 
 
-def _warm_up(targets: list[Target]) -> None:
-    for number in range(WARM_UP_RUNS):
+def _warm_up(
+    targets: list[Target], loads: Sequence[Experiment], run_count: int = WARM_UP_RUNS
+) -> None:
+    for number in range(run_count):
         for target in _real(targets):
-            print(f"warming up {target.name} ({number + 1} of {WARM_UP_RUNS})", flush=True)
-            for experiment in (EXPERIMENTS[0], EXPERIMENTS[1]):
+            print(f"warming up {target.name} ({number + 1} of {run_count})", flush=True)
+            for experiment in loads:
                 topic = f"warm-{experiment.name.replace(' ', '-')}-{number}"
-                bootstrap = target.running.bootstrap
-                raw.create_topic(bootstrap, topic, experiment.partitions)
+                target.create(topic, experiment.partitions)
                 experiment.run(target, FULL, topic)
-                raw.delete_topic(bootstrap, topic)
-
-
-def _round(
-    wanted: list[Experiment], targets: list[Target], which: tuple[int, Scale], bar: "Bar"
-) -> list[Sample]:
-    """Run every experiment on every broker, turn by turn; who begins changes with the round."""
-    number, scale = which
-    samples: list[Sample] = []
-    made: set[tuple[str, str]] = set()
-    turn = number % len(targets)
-    for experiment in wanted:
-        for target in targets[turn:] + targets[:turn]:
-            bar.step(f"{experiment.name}, {target.name}, round {number}")
-            if target.configs and not experiment.is_synced:
-                continue
-            topic = _topic(experiment.reads or experiment.name, target, number)
-            if (target.name, topic) not in made:
-                made.add((target.name, topic))
-                bootstrap = target.running.bootstrap
-                raw.create_topic(bootstrap, topic, experiment.partitions, target.configs)
-                _fill(experiment, target, scale, topic)
-            try:
-                metrics = experiments.measured(experiment, target, scale, topic)
-            except LoadError as error:
-                print(f"{experiment.name} on {target.name} failed: {error}", flush=True)
-                metrics = {"failed": 1}
-            samples.append(_note(experiment.name, target, number, metrics))
-    for name, topic in made:
-        (target,) = (each for each in targets if each.name == name)
-        raw.delete_topic(target.running.bootstrap, topic)
-    return samples
+                raw.delete_topic(target.running.bootstrap, topic)
 
 
 class Bar:
@@ -205,18 +315,15 @@ def _topic(name: str, target: Target, number: int) -> str:
     return f"{name} {target.name} {number}".replace(" ", "-")
 
 
-def _note(name: str, target: Target, number: int, metrics: Metrics) -> Sample:
-    shown = ", ".join(f"{key} {value:,.2f}" for key, value in metrics.items())
-    print(f"{name:24} {target.name:13} {shown}", flush=True)
-    return Sample(name, target.name, number, metrics)
-
-
 def _write(output: Path, result: dict[str, Any]) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(result, indent=1) + "\n")
     page = output.with_suffix(".md")
     page.write_text(report.render(result, output.name))
-    pictures = plots.draw(result["samples"], output.parent, output.stem)
+    pictures: list[Path] = []
+    for is_pinned, stem in ((False, output.stem), (True, f"{output.stem}-pinned")):
+        own = [each for each in result["samples"] if each["pinned"] == is_pinned]
+        pictures += plots.draw(own, output.parent, stem)
     print(f"\nwritten: {output}, {page} and {len(pictures)} pictures beside it")
 
 
@@ -226,22 +333,36 @@ def _name(text: str) -> str:
 
 
 def _options() -> Options:
-    everything = ["start", "memory", *(each.name for each in EXPERIMENTS)]
+    every = (*LIFECYCLES, *EXPERIMENTS, *three.EXPERIMENTS)
+    everything = [IDLE, PEERS, *(each.name for each in every)]
     parser = argparse.ArgumentParser(prog="make bench ARGS=…", description=__doc__)
     parser.add_argument("--brokers", nargs="+", choices=["corelane", "kafka"])
     parser.add_argument(
-        "--only", nargs="+", choices=everything, default=everything, type=_name, metavar="NAME"
-    )
+        "--only", nargs="+", choices=everything, default=everything, type=_name, metavar="NAME",
+        help=f"some of: {', '.join(each.replace(' ', '-') for each in everything)}",
+    )  # fmt: skip
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="one small round, no warm-up")
+    parser.add_argument("--quick", action="store_true", help="one small round, warmed up once")
     parser.add_argument(
-        "--pinned", action="store_true", help="the brokers on one CPU, the clients on another"
+        "--affinity",
+        choices=["free", "pinned", "both"],
+        help="pinned: brokers on one CPU, clients on another (default: both; with --quick: free)",
     )
-    parser.add_argument("--output", type=Path, default=RESULTS / "FIRST.json")
+    parser.add_argument(
+        "--profile", action="store_true", help="sample the broker meanwhile; ours alone"
+    )
+    parser.add_argument("--output", type=Path, default=RESULTS / "BARS.json")
     given = parser.parse_args()
-    names = given.brokers or ["corelane", "kafka"]
-    rounds = 1 if given.quick else given.rounds
-    return Options(names, given.only, rounds, given.quick, given.output, given.pinned)
+    affinity = given.affinity or ("free" if given.quick or given.profile else "both")
+    return Options(
+        given.brokers or (["corelane"] if given.profile else ["corelane", "kafka"]),
+        given.only,
+        1 if given.quick or given.profile else given.rounds,
+        given.quick,
+        given.output,
+        {"free": [False], "pinned": [True], "both": [False, True]}[affinity],
+        given.profile,
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -53,6 +53,10 @@ class Running:
     """When its command was given, by the monotonic clock."""
 
 
+Start = Callable[[], contextlib.AbstractContextManager[Running]]
+"""Starts a broker on the directory that was made for it."""
+
+
 class StartError(Exception):
     """A broker did not come up; the message holds its last words."""
 
@@ -66,6 +70,13 @@ def environment_bootstrap() -> Address | None:
 @contextlib.contextmanager
 def corelane(settings: dict[str, object] | None = None) -> Iterator[Running]:
     """Run `corelane start` in a new data directory, on free ports."""
+    with corelane_home(settings) as start, start() as running:
+        yield running
+
+
+@contextlib.contextmanager
+def corelane_home(settings: dict[str, object] | None = None) -> Iterator[Start]:
+    """Make a new data directory; what is given starts `corelane start` on it, again and again."""
     with _data_directory("corelane-") as directory:
         data_dir = directory / "data"
         command = [str(CORELANE), "start", "--data-dir", str(data_dir), "--port", "0"]
@@ -74,8 +85,7 @@ def corelane(settings: dict[str, object] | None = None) -> Iterator[Running]:
             rows = (f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
             config.write_text("".join(rows))
             command += ["--config", str(config)]
-        with corelane_process(command, data_dir) as running:
-            yield running
+        yield lambda: corelane_process(command, data_dir)
 
 
 @contextlib.contextmanager
@@ -97,17 +107,59 @@ def corelane_process(command: list[str], data_dir: Path) -> Iterator[Running]:
 @contextlib.contextmanager
 def kafka(settings: dict[str, object] | None = None) -> Iterator[Running]:
     """Run real Apache Kafka as one combined broker and controller, on free ports."""
-    libs = tools.kafka_libs()
+    with kafka_home(settings) as start, start() as running:
+        yield running
+
+
+@contextlib.contextmanager
+def kafka_home(settings: dict[str, object] | None = None) -> Iterator[Start]:
+    """Make a formatted data directory; what is given starts Kafka on it, again and again."""
     with _data_directory("kafka-") as directory:
         port, controller_port = free_ports(2)
         properties = directory / "server.properties"
         properties.write_text(_kafka_properties(directory, port, controller_port, settings or {}))
-        java = [tools.java(), "-cp", f"{libs}/*", f"-Djava.io.tmpdir={directory}"]
-        storage = [*java, "kafka.tools.StorageTool"]
-        cluster_id = _output([*storage, "random-uuid"]).splitlines()[-1]
-        _output([*storage, "format", "-t", cluster_id, "-c", str(properties)])
-        with kafka_process(properties, directory / "data", port) as running:
-            yield running
+        storage = _kafka_storage(directory)
+        _output([*storage, "format", "-t", _cluster_id(storage), "-c", str(properties)])
+        yield lambda: kafka_process(properties, directory / "data", port)
+
+
+@contextlib.contextmanager
+def kafka_nodes(count: int, settings: dict[str, object] | None = None) -> Iterator[list[Running]]:
+    """Run a cluster of combined brokers and controllers, one replica of a topic on each."""
+    libs = tools.kafka_libs()
+    with _data_directory("kafka-") as directory, contextlib.ExitStack() as stack:
+        ports = free_ports(2 * count)
+        voters = ",".join(
+            f"{number}@127.0.0.1:{port}" for number, port in enumerate(ports[count:], 1)
+        )
+        storage = _kafka_storage(directory)
+        cluster_id = _cluster_id(storage)
+        starting: list[tuple[subprocess.Popen[bytes], Address, Path]] = []
+        for number in range(1, count + 1):
+            home = directory / str(number)
+            home.mkdir()
+            own: dict[str, object] = {
+                "node.id": number,
+                "controller.quorum.voters": voters,
+                "default.replication.factor": count,
+                "min.insync.replicas": count // 2 + 1,
+                **(settings or {}),
+            }
+            port, controller_port = ports[number - 1], ports[count + number - 1]
+            properties = home / "server.properties"
+            properties.write_text(_kafka_properties(home, port, controller_port, own))
+            _output([*storage, "format", "-t", cluster_id, "-c", str(properties)])
+            command = [tools.java(), *KAFKA_JVM, "-cp", f"{libs}/*", "kafka.Kafka", str(properties)]
+            log = home / "data.log"
+            process = stack.enter_context(_process(command, log))
+            starting.append((process, Address("127.0.0.1", port), home))
+        spawned_s = time.monotonic()
+        for process, address, home in starting:
+            _await_answer(process, address, home / "data.log")
+        yield [
+            Running("kafka", address, [address.port], process.pid, home / "data", spawned_s)
+            for process, address, home in starting
+        ]
 
 
 @contextlib.contextmanager
@@ -121,6 +173,16 @@ def kafka_process(properties: Path, data_dir: Path, port: int) -> Iterator[Runni
         address = Address("127.0.0.1", port)
         _await_answer(process, address, log)
         yield Running("kafka", address, [port], process.pid, data_dir, spawned_s)
+
+
+def _kafka_storage(directory: Path) -> list[str]:
+    """Return the command of Kafka's tool for data directories."""
+    java = [tools.java(), "-cp", f"{tools.kafka_libs()}/*", f"-Djava.io.tmpdir={directory}"]
+    return [*java, "kafka.tools.StorageTool"]
+
+
+def _cluster_id(storage: list[str]) -> str:
+    return _output([*storage, "random-uuid"]).splitlines()[-1]
 
 
 def free_ports(count: int) -> list[int]:
