@@ -66,14 +66,3 @@ def test_the_new_protocol_works_too(bootstrap: Address, topic: str, group: str) 
     found = client.read_in_group(topic, group, members=2, count=RECORDS, protocol="consumer")
     assert len({each.value for each in found}) == RECORDS
     assert client.read_in_group(topic, group, members=1, count=0, protocol="classic") == []
-
-
-def test_a_group_changes_its_protocol_while_it_is_empty(
-    bootstrap: Address, topic: str, group: str
-) -> None:
-    client = Librdkafka(bootstrap)
-    filled(client, topic, 1)
-    first = client.read_in_group(topic, group, members=1, count=20)
-    rest = client.read_in_group(topic, group, members=1, count=20, protocol="consumer")
-    last = client.read_in_group(topic, group, members=1, count=20)
-    assert [each.offset for each in first + rest + last] == [*range(RECORDS)]

@@ -23,6 +23,7 @@ from corelane.wire.compiler import Message, message_type
 from corelane.wire.frame import client_id_of
 
 _OWN_IDS_FROM = 1
+_CLASSIC_MEMBER = 0
 _CONSUMER_MEMBER = 1
 NOT_REQUESTED = -(2**31)
 
@@ -134,7 +135,7 @@ def _member(each: DescribedMember) -> Message:
         subscribed_topic_regex=each.topic_regex,
         assignment=_assignment(each.assignment),
         target_assignment=_assignment(each.target_assignment),
-        member_type=_CONSUMER_MEMBER,
+        member_type=_CLASSIC_MEMBER if each.is_classic else _CONSUMER_MEMBER,
     )
 
 

@@ -36,16 +36,19 @@ def _described(shard: Shard, name: str, version: int) -> Message:
     if isinstance(host, ErrorCode):
         return _row(Described(name, host, ""))
     found = host.coordinator.describe(name)
+    if name in host.coordinator.consumers and version >= _NOT_FOUND_FROM:
+        return _row(found, f"Group {name} is not a classic group.")
     if found.error is ErrorCode.GROUP_ID_NOT_FOUND and version < _NOT_FOUND_FROM:
         return _row(Described(name, ErrorCode.NONE))
     return _row(found)
 
 
-def _row(found: Described) -> Message:
-    is_missing = found.error is ErrorCode.GROUP_ID_NOT_FOUND
+def _row(found: Described, message: str | None = None) -> Message:
+    if message is None and found.error is ErrorCode.GROUP_ID_NOT_FOUND:
+        message = f"Group {found.group} not found."
     return DescribedRow(
         error_code=found.error,
-        error_message=f"Group {found.group} not found." if is_missing else None,
+        error_message=message,
         group_id=found.group,
         group_state=found.state,
         protocol_type=found.protocol_type,

@@ -24,6 +24,7 @@ from corelane.shard.shard import Shard
 from corelane.wire.compiler import Message, message_type
 
 _SEVERAL_FROM = 8
+_EPOCHS_FROM = 9
 _GROUP_ERROR_FROM = 2
 NO_OFFSET = -1
 
@@ -76,7 +77,8 @@ def commit(shard: Shard, call: Call) -> None:
         assert isinstance(answer, Committed)
         return _committed(request, dict(zip(places, answer.errors, strict=True)))
 
-    ask(shard, call, request.group_id, Commit(identity, tuple(known)), told)
+    wish = Commit(identity, tuple(known), knows_epochs=call.version >= _EPOCHS_FROM)
+    ask(shard, call, request.group_id, wish, told)
 
 
 def _committed(request: Message, errors: dict[Place, ErrorCode]) -> Message:

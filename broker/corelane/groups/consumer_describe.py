@@ -46,6 +46,7 @@ def describe(
                 subscription.topic_regex,
                 by_topic(current.assigned, topics),
                 by_topic(state.targets.get(member_id, NOTHING), topics),
+                subscription.classic is not None,
             )
         )
     return ConsumerGroupDescription(

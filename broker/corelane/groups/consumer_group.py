@@ -13,13 +13,14 @@ G4. Timers, compiled patterns and what was seen of the topics are volatile. Afte
 G5. The group epoch never goes back while the group exists; target epoch <= group epoch; a member's
     epoch is at most the target epoch.
 
-Offsets are not here, nor members of the classic protocol: a group is of one kind, and changes it
-only while it is empty (`delete`).
+Offsets are not here. Members of the classic protocol are members as all others; what they ask and
+are told is `consumer_classic.py`. When only such are left the group is to become a classic one
+(`turns_classic`, `migration.py`).
 """
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from corelane.groups import consumer_describe as describing
 from corelane.groups.assignors import ASSIGNORS
@@ -56,6 +57,7 @@ from corelane.groups.consumer_requests import (
 )
 from corelane.groups.consumer_state import JOINING, ConsumerState
 from corelane.groups.consumer_timers import Timer, Timers
+from corelane.groups.requests import Identity
 from corelane.groups.subscriptions import Patterns, TopicsView, metadata_hash
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import TopicId
@@ -69,18 +71,21 @@ class ConsumerGroup:
         "_records",
         "_regexes_revision",
         "_regexes_seen_ms",
-        "_settings",
-        "_timers",
         "_topics_revision",
+        "settings",
         "state",
+        "timers",
+        "turns_classic",
     )
 
     def __init__(self, group_id: str, settings: ConsumerGroupSettings) -> None:
         assert settings.assignors
         self.state = ConsumerState(group_id)
-        self._settings = settings
+        self.settings = settings
         self._records: list[ConsumerGroupRecord] = []
-        self._timers = Timers()
+        self.timers = Timers()
+        self.turns_classic = False
+        """The last member of the new protocol is gone: the caller makes a classic group of it."""
         self._patterns = Patterns()
         self._topics_revision: int | None = None
         self._regexes_revision: int | None = None
@@ -92,7 +97,8 @@ class ConsumerGroup:
         """Fold one record of the log."""
         self.state.apply(record)
 
-    def _emit(self, record: ConsumerGroupRecord) -> None:
+    def emit(self, record: ConsumerGroupRecord) -> None:
+        """Have a record kept, and act on it (G1)."""
         self.state.apply(record)
         self._records.append(record)
 
@@ -107,10 +113,17 @@ class ConsumerGroup:
 
     def loaded(self, now_ms: int) -> None:
         """Start the clocks: the log is folded, and this is the leader."""
-        for member_id in self.state.members:
-            self._timers.arm(Timer.SESSION, member_id, now_ms + self._settings.session_timeout_ms)
-            if self.state.current(member_id).state is MemberState.UNREVOKED_PARTITIONS:
+        for member_id, subscription in self.state.members.items():
+            self.heard(now_ms, member_id)
+            is_revoking = self.state.current(member_id).state is MemberState.UNREVOKED_PARTITIONS
+            if is_revoking and subscription.classic is None:
                 self._arm_rebalance(now_ms, member_id)
+
+    def heard(self, now_ms: int, member_id: str) -> None:
+        """Give a member another session: its own, if it is a classic one."""
+        classic = self.state.members[member_id].classic
+        own_ms = self.settings.session_timeout_ms if classic is None else classic.session_timeout_ms
+        self.timers.arm(Timer.SESSION, member_id, now_ms + own_ms)
 
     # What members say.
 
@@ -118,7 +131,7 @@ class ConsumerGroup:
         self, now_ms: int, request: ConsumerHeartbeat, topics: TopicsView
     ) -> ConsumerHeartbeatAnswer:
         """Take a member's word and say what it has; an error changes nothing."""
-        refusal = request_fault(request, self._settings) or self._group_fault(request)
+        refusal = request_fault(request, self.settings) or self._group_fault(request)
         if refusal is None and is_leaving(request):
             return self._leave(now_ms, request, topics)
         member_id = request.member_id or request.proposed_member_id
@@ -133,17 +146,14 @@ class ConsumerGroup:
         refusal = self._regex_fault(before, subscription)
         if refusal is not None:
             return ConsumerHeartbeatAnswer(refusal.error, refusal.message)
-        if replaced is not None:
-            self._replace(replaced, member_id, subscription)
-        elif subscription != before:
-            self._emit(ConsumerGroupMember(self.state.group_id, member_id, subscription))
+        self.subscribe(member_id, subscription, replaced)
+        self.timers.disarm(Timer.JOIN, member_id)
+        self.timers.disarm(Timer.SYNC, member_id)
         bump = before is None or moves or _is_other_input(before, subscription)
-        self._see_topics(now_ms, topics, bump=bump)
-        if self.state.epoch > self.state.assignment_epoch:
-            self._assign(topics)
+        self.take_aim(now_ms, topics, bump=bump)
         assigned = self.state.current(member_id).assigned
-        self._reconcile(now_ms, member_id, request.owned)
-        self._timers.arm(Timer.SESSION, member_id, now_ms + self._settings.session_timeout_ms)
+        self.reconcile(now_ms, member_id, request.owned)
+        self.heard(now_ms, member_id)
         current = self.state.current(member_id)
         tells = request.is_full or current.assigned != assigned
         return ConsumerHeartbeatAnswer(
@@ -151,9 +161,24 @@ class ConsumerGroup:
             None,
             member_id,
             current.member_epoch,
-            self._settings.heartbeat_interval_ms,
+            self.settings.heartbeat_interval_ms,
             current.assigned if tells else None,
         )
+
+    def subscribe(
+        self, member_id: str, subscription: MemberSubscription, replaced: str | None
+    ) -> None:
+        """Keep what a member said of itself, who may come into another's place."""
+        if replaced is not None:
+            self._replace(replaced, member_id, subscription)
+        elif subscription != self.state.members.get(member_id):
+            self.emit(ConsumerGroupMember(self.state.group_id, member_id, subscription))
+
+    def take_aim(self, now_ms: int, topics: TopicsView, *, bump: bool) -> None:
+        """Look whether the input of the assignment is another, and make the target of it."""
+        self.see_topics(now_ms, topics, bump=bump)
+        if self.state.epoch > self.state.assignment_epoch:
+            self._assign(topics)
 
     def _group_fault(self, request: ConsumerHeartbeat) -> Refusal | None:
         if request.member_epoch != 0 and not self.state.exists:
@@ -183,17 +208,21 @@ class ConsumerGroup:
         """
         state = self.state
         if holder is not None and holder != member_id:
-            if state.current(holder).member_epoch != LEAVE_STATIC_EPOCH:
+            has_left = state.current(holder).member_epoch == LEAVE_STATIC_EPOCH
+            if not has_left and state.members[holder].classic is None:
                 return Refusal(
                     ErrorCode.UNRELEASED_INSTANCE_ID, f"{holder} has the instance id and is there"
                 )
             return None  # takes the place of another: the group does not grow
-        if member_id not in state.members and len(state.members) >= self._settings.size_max:
-            return Refusal(
-                ErrorCode.GROUP_MAX_SIZE_REACHED,
-                f"the group has its {self._settings.size_max} members",
-            )
-        return None
+        return self.size_fault(member_id)
+
+    def size_fault(self, member_id: str) -> Refusal | None:
+        """Refuse who would be one member too many."""
+        if member_id in self.state.members or len(self.state.members) < self.settings.size_max:
+            return None
+        return Refusal(
+            ErrorCode.GROUP_MAX_SIZE_REACHED, f"the group has its {self.settings.size_max} members"
+        )
 
     def _replaced_by(self, member_id: str, request: ConsumerHeartbeat) -> str | None:
         """Return the static member whose place this one takes."""
@@ -227,11 +256,11 @@ class ConsumerGroup:
         """
         group_id = self.state.group_id
         target = self.state.targets.get(old_id, NOTHING)
-        self._remove(old_id)
+        self.remove(old_id)
         if new_id in self.state.members:
-            self._remove(new_id)
-        self._emit(ConsumerGroupMember(group_id, new_id, subscription))
-        self._emit(ConsumerGroupTargetMember(group_id, new_id, target))
+            self.remove(new_id)
+        self.emit(ConsumerGroupMember(group_id, new_id, subscription))
+        self.emit(ConsumerGroupTargetMember(group_id, new_id, target))
 
     def _leave(
         self, now_ms: int, request: ConsumerHeartbeat, topics: TopicsView
@@ -258,38 +287,57 @@ class ConsumerGroup:
                 state=MemberState.STABLE,
                 revoking=NOTHING,
             )
-            self._emit(ConsumerGroupCurrentMember(state.group_id, member_id, left))
-            self._timers.disarm(Timer.REBALANCE, member_id)
+            self.emit(ConsumerGroupCurrentMember(state.group_id, member_id, left))
+            self.timers.disarm(Timer.REBALANCE, member_id)
         else:
-            self._remove(member_id)
-            self._see_topics(now_ms, topics, bump=True)
+            self._let_go(now_ms, [member_id], topics)
         return ConsumerHeartbeatAnswer(
             ErrorCode.NONE, None, request.member_id, request.member_epoch
         )
 
-    def _remove(self, member_id: str) -> None:
+    def _let_go(self, now_ms: int, member_ids: Iterable[str], topics: TopicsView) -> None:
+        """Go on without members: with another epoch, or as a classic group.
+
+        That has the epoch as its generation, so that who is at it hears of the rebalance by its
+        next heartbeat and can give back in peace; therefore it is not raised then.
+        """
+        state = self.state
+        lost_new = False
+        for member_id in member_ids:
+            lost_new = lost_new or state.members[member_id].classic is None
+            self.remove(member_id)
+        if lost_new and 0 < len(state.members) == state.classic_count and self.may_turn_classic:
+            self.turns_classic = True
+        else:
+            self.see_topics(now_ms, topics, bump=True)
+
+    @property
+    def may_turn_classic(self) -> bool:
+        """Whether it may become a classic group, once it has classic members only."""
+        is_small = len(self.state.members) <= self.settings.classic_size_max
+        return is_small and self.settings.migration.may_downgrade
+
+    def remove(self, member_id: str) -> None:
+        """Take back all that is said of a member."""
         group_id = self.state.group_id
-        self._emit(ConsumerGroupCurrentMember(group_id, member_id, None))
-        self._emit(ConsumerGroupTargetMember(group_id, member_id, None))
-        self._emit(ConsumerGroupMember(group_id, member_id, None))
-        self._timers.drop(member_id)
+        self.emit(ConsumerGroupCurrentMember(group_id, member_id, None))
+        self.emit(ConsumerGroupTargetMember(group_id, member_id, None))
+        self.emit(ConsumerGroupMember(group_id, member_id, None))
+        self.timers.drop(member_id)
 
     # Time.
 
     @property
     def next_deadline_ms(self) -> int | None:
         """When `tick` may have something to do."""
-        return self._timers.next_deadline_ms
+        return self.timers.next_deadline_ms
 
     def tick(self, now_ms: int, topics: TopicsView) -> None:
         """Throw out who was not heard of for a session, or did not give back in its time."""
-        removed = False
-        for _, member_id in self._timers.due(now_ms):
-            if member_id in self.state.members:
-                self._remove(member_id)
-                removed = True
-        if removed:
-            self._see_topics(now_ms, topics, bump=True)
+        due = dict.fromkeys(member_id for _, member_id in self.timers.due(now_ms))
+        gone = [member_id for member_id in due if member_id in self.state.members]
+        if gone:
+            self._let_go(now_ms, gone, topics)
 
     # Topics.
 
@@ -300,31 +348,32 @@ class ConsumerGroup:
         """
         epoch = self.state.epoch
         if self.state.exists:
-            self._see_topics(now_ms, topics, bump=False)
+            self.see_topics(now_ms, topics, bump=False)
         return self.state.epoch != epoch
 
-    def _see_topics(self, now_ms: int, topics: TopicsView, *, bump: bool) -> None:
+    def see_topics(self, now_ms: int, topics: TopicsView, *, bump: bool) -> None:
+        """Raise the epoch if *bump*, or if the topics of the group are others than they were."""
         if not bump and topics.revision == self._topics_revision:
             if topics.revision == self._regexes_revision or not self.state.regex_counts:
                 return
-            if now_ms - self._regexes_seen_ms < self._settings.regex_refresh_interval_ms:
+            if now_ms - self._regexes_seen_ms < self.settings.regex_refresh_interval_ms:
                 return
         self._resolve_regexes(now_ms, topics)
         self._topics_revision = topics.revision
         state = self.state
         seen = metadata_hash(state.all_names(), topics)
         if bump or seen != state.metadata_hash:
-            self._emit(ConsumerGroupMetadata(state.group_id, GroupEpoch(state.epoch + 1, seen)))
+            self.emit(ConsumerGroupMetadata(state.group_id, GroupEpoch(state.epoch + 1, seen)))
 
     def _resolve_regexes(self, now_ms: int, topics: TopicsView) -> None:
         """Look new patterns up at once, the others not more often than the interval allows."""
         state = self.state
         for regex in [regex for regex in state.regexes if regex not in state.regex_counts]:
-            self._emit(ConsumerGroupRegularExpression(state.group_id, regex, None))
+            self.emit(ConsumerGroupRegularExpression(state.group_id, regex, None))
         self._patterns.keep(state.regex_counts)
         is_due = self._regexes_revision is None or (
             self._regexes_revision != topics.revision
-            and now_ms - self._regexes_seen_ms >= self._settings.regex_refresh_interval_ms
+            and now_ms - self._regexes_seen_ms >= self.settings.regex_refresh_interval_ms
         )
         for regex in list(state.regex_counts):
             before = state.regexes.get(regex)
@@ -333,7 +382,7 @@ class ConsumerGroup:
             found = self._patterns.match(regex, before, topics.names())
             if before is None or found != before.topic_names:
                 resolved = ResolvedRegex(found, topics.revision, now_ms)
-                self._emit(ConsumerGroupRegularExpression(state.group_id, regex, resolved))
+                self.emit(ConsumerGroupRegularExpression(state.group_id, regex, resolved))
         if is_due:
             self._regexes_revision = topics.revision
             self._regexes_seen_ms = now_ms
@@ -346,9 +395,9 @@ class ConsumerGroup:
         votes = Counter(
             subscription.server_assignor
             for subscription in self.state.members.values()
-            if subscription.server_assignor in self._settings.assignors
+            if subscription.server_assignor in self.settings.assignors
         )
-        return max(self._settings.assignors, key=lambda name: votes[name])
+        return max(self.settings.assignors, key=lambda name: votes[name])
 
     def _assign(self, topics: TopicsView) -> None:
         """Make the target assignment of the group's epoch, and record what is new of it."""
@@ -358,8 +407,8 @@ class ConsumerGroup:
         assert targets.keys() == state.members.keys()
         for member_id, target in targets.items():
             if state.targets.get(member_id) != target:
-                self._emit(ConsumerGroupTargetMember(state.group_id, member_id, target))
-        self._emit(ConsumerGroupTargetMetadata(state.group_id, state.epoch))
+                self.emit(ConsumerGroupTargetMember(state.group_id, member_id, target))
+        self.emit(ConsumerGroupTargetMetadata(state.group_id, state.epoch))
 
     def _specs(self, topics: TopicsView) -> tuple[list[MemberSpec], dict[TopicId, int]]:
         state = self.state
@@ -380,7 +429,8 @@ class ConsumerGroup:
         }
         return specs, counts
 
-    def _reconcile(self, now_ms: int, member_id: str, owned: Partitions | None) -> None:
+    def reconcile(self, now_ms: int, member_id: str, owned: Partitions | None) -> None:
+        """Take a member, which says that it has *owned*, a step towards its target."""
         state = self.state
         target = state.targets.get(member_id, NOTHING)
         goal = Goal(state.assignment_epoch, target, owned)
@@ -392,26 +442,36 @@ class ConsumerGroup:
         after = next_assignment(before or JOINING, goal, held_by_another)
         if after == before:
             return
-        self._emit(ConsumerGroupCurrentMember(state.group_id, member_id, after))
+        self.emit(ConsumerGroupCurrentMember(state.group_id, member_id, after))
+        if state.members[member_id].classic is not None:
+            return  # it has the deadlines of joining and asking instead
         if after.state is MemberState.UNREVOKED_PARTITIONS:
             self._arm_rebalance(now_ms, member_id)
         else:
-            self._timers.disarm(Timer.REBALANCE, member_id)
+            self.timers.disarm(Timer.REBALANCE, member_id)
 
     def _arm_rebalance(self, now_ms: int, member_id: str) -> None:
         timeout_ms = self.state.members[member_id].rebalance_timeout_ms
-        self._timers.arm(Timer.REBALANCE, member_id, now_ms + timeout_ms)
+        self.timers.arm(Timer.REBALANCE, member_id, now_ms + timeout_ms)
 
     # What others ask.
 
-    def commit_fault(self, member_id: str, instance_id: str | None, member_epoch: int) -> ErrorCode:
-        """Judge who commits offsets (OffsetCommit and TxnOffsetCommit)."""
+    def commit_fault(
+        self, who: Identity, *, in_transaction: bool = False, knows_epochs: bool = True
+    ) -> ErrorCode:
+        """Judge who commits offsets; OffsetCommit knows member epochs from version 9 on."""
+        member_id, instance_id, member_epoch = who.member_id, who.instance_id, who.generation_id
         if member_epoch < 0 and not self.state.members:
             return ErrorCode.NONE  # a tool, or a consumer without a group, at an empty group
+        if in_transaction and member_epoch < 0 and not member_id and instance_id is None:
+            return ErrorCode.NONE  # producers before KIP-447 say nothing of the group
         if instance_id is not None:
             holder = self.state.statics.get(instance_id)
             if holder is not None and holder != member_id:
                 return ErrorCode.FENCED_INSTANCE_ID
+        found = self.state.members.get(member_id)
+        if found is not None and found.classic is None and not (in_transaction or knows_epochs):
+            return ErrorCode.UNSUPPORTED_VERSION
         return self._who_fault(member_id, member_epoch)
 
     def fetch_fault(self, member_id: str | None, member_epoch: int) -> ErrorCode:
@@ -421,10 +481,12 @@ class ConsumerGroup:
         return self._who_fault(member_id or "", member_epoch)
 
     def _who_fault(self, member_id: str, member_epoch: int) -> ErrorCode:
-        if member_id not in self.state.members:
+        found = self.state.members.get(member_id)
+        if found is None:
             return ErrorCode.UNKNOWN_MEMBER_ID
         if member_epoch != self.state.current(member_id).member_epoch:
-            return ErrorCode.STALE_MEMBER_EPOCH
+            is_new = found.classic is None
+            return ErrorCode.STALE_MEMBER_EPOCH if is_new else ErrorCode.ILLEGAL_GENERATION
         return ErrorCode.NONE
 
     def is_subscribed_to(self, topic_name: str) -> bool:
@@ -446,20 +508,17 @@ class ConsumerGroup:
             return ErrorCode.GROUP_ID_NOT_FOUND
         return ErrorCode.NON_EMPTY_GROUP if self.state.members else ErrorCode.NONE
 
-    def classic_join_fault(self) -> ErrorCode:
-        """Judge a JoinGroup of the classic protocol; after NONE `delete` this group first."""
-        return ErrorCode.INCONSISTENT_GROUP_PROTOCOL if self.state.members else ErrorCode.NONE
-
     def delete(self) -> None:
-        """Take everything back that the log says of an empty group."""
-        assert not self.state.members, "only an empty group is deleted"
+        """Take everything back that the log says of a group."""
         state = self.state
+        for member_id in [*state.members]:
+            self.remove(member_id)
         for regex in list(state.regexes):
-            self._emit(ConsumerGroupRegularExpression(state.group_id, regex, None))
+            self.emit(ConsumerGroupRegularExpression(state.group_id, regex, None))
         if state.assignment_epoch:
-            self._emit(ConsumerGroupTargetMetadata(state.group_id, None))
+            self.emit(ConsumerGroupTargetMetadata(state.group_id, None))
         if state.exists:
-            self._emit(ConsumerGroupMetadata(state.group_id, None))
+            self.emit(ConsumerGroupMetadata(state.group_id, None))
 
 
 def _epoch_fault(current: CurrentAssignment, request: ConsumerHeartbeat) -> Refusal | None:
@@ -484,6 +543,7 @@ def _updated(before: MemberSubscription | None, request: ConsumerHeartbeat) -> M
     """Return the subscription with what the request says anew."""
     old = before or MemberSubscription(None, None, "", "", (), None, NO_TIMEOUT, None)
     names = request.topic_names
+    # A member that joins with this protocol speaks the classic one no more: `classic` is None.
     regex = old.topic_regex if request.topic_regex is None else request.topic_regex or None
     timeout_ms = request.rebalance_timeout_ms
     return MemberSubscription(

@@ -14,6 +14,8 @@ from corelane.model.record import record
 Partition = tuple[TopicId, int]
 Partitions = frozenset[Partition]
 
+CONSUMER_TYPE: Final = "consumer"
+"""The type of these groups, and the protocol type of classic ones that may become such."""
 NOTHING: Final[Partitions] = frozenset()
 LEAVE_EPOCH: Final = -1
 """The member epoch of a heartbeat that leaves for good."""
@@ -44,6 +46,15 @@ class GroupEpoch:
 
 
 @record
+class ClassicMember:
+    """How a member of the classic protocol joined, beside what it has in common with others."""
+
+    session_timeout_ms: int
+    protocols: tuple[tuple[str, bytes], ...]
+    """Name and metadata of each, as in its JoinGroup; the first one is taken."""
+
+
+@record
 class MemberSubscription:
     """What a member said of itself."""
 
@@ -57,6 +68,8 @@ class MemberSubscription:
     """None or not empty."""
     rebalance_timeout_ms: int
     server_assignor: str | None
+    classic: ClassicMember | None = None
+    """None for members of the new protocol."""
 
 
 @record

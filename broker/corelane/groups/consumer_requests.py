@@ -5,6 +5,7 @@ then the bounds of ours.
 """
 
 from collections.abc import Iterable
+from enum import Enum
 from typing import Final
 
 from corelane.groups.assignors import ASSIGNORS
@@ -31,6 +32,25 @@ NO_TIMEOUT: Final = -1
 """`rebalance_timeout_ms` of a request that does not say it again."""
 
 
+class Migration(Enum):
+    """Which groups may change their protocol while members are in them; Kafka's names."""
+
+    BIDIRECTIONAL = "bidirectional"
+    UPGRADE = "upgrade"
+    DOWNGRADE = "downgrade"
+    DISABLED = "disabled"
+
+    @property
+    def may_upgrade(self) -> bool:
+        """Whether a classic group becomes one of the new protocol."""
+        return self in {Migration.BIDIRECTIONAL, Migration.UPGRADE}
+
+    @property
+    def may_downgrade(self) -> bool:
+        """Whether a group of which only classic members are left becomes a classic one."""
+        return self in {Migration.BIDIRECTIONAL, Migration.DOWNGRADE}
+
+
 @record
 class ConsumerGroupSettings:
     """The timings and bounds of a group, with Kafka's defaults (`group.consumer.*`)."""
@@ -43,6 +63,9 @@ class ConsumerGroupSettings:
     """Those that may be asked for; the first is taken when nobody asks."""
     regex_refresh_interval_ms: int = 10_000
     """How often patterns are looked up again while topics come and go."""
+    migration: Migration = Migration.BIDIRECTIONAL
+    classic_size_max: int = 10_000
+    """Members of a classic group; one that is larger does not become one."""
 
 
 @record
@@ -118,6 +141,7 @@ class DescribedMember:
     topic_regex: str | None
     assignment: list[DescribedTopic]
     target_assignment: list[DescribedTopic]
+    is_classic: bool
 
 
 @record

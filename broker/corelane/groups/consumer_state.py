@@ -8,13 +8,15 @@ C1. Same records, same state, in whatever order the records of different keys ca
 C2. `owners` has exactly the partitions that are in the assigned or revoking ones of some member,
     each with that member. No partition is with two members; should a log say so in between, the
     later record counts, and what the earlier owner says afterwards takes nothing away.
-C3. `name_counts`, `regex_counts` and `statics` are what the subscriptions of the members say.
+C3. `name_counts`, `regex_counts`, `statics`, `classic_count` and `protocol_counts` are what the
+    subscriptions of the members say.
 """
 
 from collections.abc import Iterator
 from typing import Final, TypeVar, assert_never
 
 from corelane.groups.consumer_records import (
+    CONSUMER_TYPE,
     NOTHING,
     ConsumerGroupCurrentMember,
     ConsumerGroupMember,
@@ -41,6 +43,7 @@ class ConsumerState:
 
     __slots__ = (
         "assignment_epoch",
+        "classic_count",
         "currents",
         "epoch",
         "exists",
@@ -49,6 +52,7 @@ class ConsumerState:
         "metadata_hash",
         "name_counts",
         "owners",
+        "protocol_counts",
         "regex_counts",
         "regexes",
         "statics",
@@ -71,6 +75,10 @@ class ConsumerState:
         self.name_counts: dict[str, int] = {}
         """How many members are subscribed to each name."""
         self.regex_counts: dict[str, int] = {}
+        self.classic_count = 0
+        """How many members speak the classic protocol."""
+        self.protocol_counts: dict[str, int] = {}
+        """How many of those support each of their protocols."""
 
     def current(self, member_id: str) -> CurrentAssignment:
         """Return what a member has; nothing, at epoch 0, if it is new."""
@@ -128,6 +136,10 @@ class ConsumerState:
             _add(self.name_counts, name, change)
         if subscription.topic_regex is not None:
             _add(self.regex_counts, subscription.topic_regex, change)
+        if subscription.classic is not None:
+            self.classic_count += change
+            for name in {name for name, _data in subscription.classic.protocols}:
+                _add(self.protocol_counts, name, change)
 
     def live_records(self) -> Iterator[ConsumerGroupRecord]:
         """Yield records that give this state to an empty one."""
@@ -160,6 +172,12 @@ class ConsumerState:
         return topic_name in self.name_counts or any(
             topic_name in resolved.topic_names for resolved in self.regexes.values()
         )
+
+    def supports(self, protocol_type: str, names: set[str]) -> bool:
+        """Whether a classic member with these protocols fits with those that are here."""
+        if protocol_type != CONSUMER_TYPE:
+            return False
+        return any(self.protocol_counts.get(name, 0) == self.classic_count for name in names)
 
     def all_names(self) -> set[str]:
         """Return every name that any member is subscribed to."""

@@ -18,6 +18,10 @@ class Timer(IntEnum):
     """Nothing was heard of the member."""
     REBALANCE = 1
     """The member has not given back what it was asked for."""
+    JOIN = 2
+    """A classic member was told to join again, and has not."""
+    SYNC = 3
+    """A classic member has joined, and not asked what it is to read."""
 
 
 class Timers:
@@ -38,6 +42,11 @@ class Timers:
         if queued_ms is None or deadline_ms < queued_ms:
             self._queued[key] = deadline_ms
             heapq.heappush(self._heap, (deadline_ms, key))
+
+    def arm_once(self, timer: Timer, member_id: str, deadline_ms: int) -> None:
+        """Set a deadline unless there is one."""
+        if (timer, member_id) not in self._deadlines:
+            self.arm(timer, member_id, deadline_ms)
 
     def disarm(self, timer: Timer, member_id: str) -> None:
         """Take a deadline back; there need be none."""

@@ -15,10 +15,11 @@ import heapq
 from collections.abc import Iterator
 from typing import Final, assert_never
 
-from corelane.groups import subscribed
+from corelane.groups import migration, subscribed
 from corelane.groups.classic_group import ClassicGroup, State
-from corelane.groups.consumer_groups import CONSUMER_TYPE, ConsumerGroups
-from corelane.groups.consumer_records import ConsumerGroupRecord
+from corelane.groups.consumer_group import ConsumerGroup
+from corelane.groups.consumer_groups import Classic, ConsumerGroups
+from corelane.groups.consumer_records import CONSUMER_TYPE, ConsumerGroupRecord
 from corelane.groups.consumer_requests import ConsumerHeartbeatAnswer
 from corelane.groups.offsets_book import OffsetsBook
 from corelane.groups.rebalancing import Rebalancing, identity_fault
@@ -43,7 +44,6 @@ from corelane.groups.requests import (
     FetchedOffsets,
     FetchOffsets,
     GroupSettings,
-    Identity,
     Join,
     Joined,
     Leave,
@@ -91,7 +91,7 @@ class GroupCoordinator:
         self.now_ms = 0
         self.wall_ms = 0
         self.groups: dict[str, ClassicGroup] = {}
-        self.consumers = ConsumerGroups(self._kept, self._wake_consumers)
+        self.consumers = ConsumerGroups(self._kept, self._wake_consumers, self._turn_classic)
         self.offsets = OffsetsBook()
         self._rebalancing = Rebalancing(self)
         self._records: list[GroupRecord] = []
@@ -147,10 +147,13 @@ class GroupCoordinator:
     def handle(self, now_ms: int, wall_ms: int, token: int, request: Request) -> None:
         """Take a request; the answer is in this `take`, or in a later one."""
         self._at(now_ms, wall_ms)
+        self.consumers.settings = self.settings.consumer
         match request:
             case Beat():
-                error = self._rebalancing.beat(self._group_of(request.identity), request.identity)
-                self.answer(token, Simple(error))
+                name = request.identity.group
+                if not self._ask_consumers(token, name, request):
+                    error = self._rebalancing.beat(self.groups.get(name), request.identity)
+                    self.answer(token, Simple(error))
             case ConsumerBeat():
                 self.answer(token, self._consumer_beat(request))
             case Commit():
@@ -158,11 +161,11 @@ class GroupCoordinator:
             case Join():
                 self._join(token, request)
             case Sync():
-                if self._id_fault(request.identity.group):
+                name = request.identity.group
+                if self._id_fault(name):
                     self.answer(token, Synced(ErrorCode.INVALID_GROUP_ID))
-                else:
-                    group = self._group_of(request.identity)
-                    self._rebalancing.sync(group, token, request)
+                elif not self._ask_consumers(token, name, request):
+                    self._rebalancing.sync(self.groups.get(name), token, request)
             case Leave():
                 self._leave(token, request)
             case FetchOffsets():
@@ -253,31 +256,66 @@ class GroupCoordinator:
     # --- requests ---
 
     def _consumer_beat(self, request: ConsumerBeat) -> ConsumerHeartbeatAnswer:
-        """Take a heartbeat of the new protocol; an empty classic group gives its name up."""
+        """Take a heartbeat of the new protocol; who joins by it may make a classic group new."""
         name = request.group
         if self._id_fault(name):
             return ConsumerHeartbeatAnswer(ErrorCode.INVALID_REQUEST, "The group id is invalid.")
         classic = self.groups.get(name)
         if classic is not None:
-            if classic.state is not State.EMPTY or classic.pending:
-                text = f"Group {name} is not a consumer group."
-                return ConsumerHeartbeatAnswer(ErrorCode.GROUP_ID_NOT_FOUND, text)
-            if request.beat.member_epoch == 0:
-                self._end(classic)
+            return self._upgrade(classic, request)
         if name not in self.consumers and len(self.consumers) >= GROUPS_MAX:
             text = "This coordinator has too many groups."
             return ConsumerHeartbeatAnswer(ErrorCode.COORDINATOR_NOT_AVAILABLE, text)
-        self.consumers.settings = self.settings.consumer
         return self.consumers.heartbeat(self.now_ms, name, request.beat, self.topics)
 
-    def _group_of(self, identity: Identity) -> ClassicGroup | None:
-        return self.groups.get(identity.group)
+    def _upgrade(self, classic: ClassicGroup, request: ConsumerBeat) -> ConsumerHeartbeatAnswer:
+        """Let a member join a classic group, which is of the new protocol then; or refuse it."""
+        fault, made = None, []
+        if request.beat.member_epoch != 0:
+            fault = "is not a consumer group"
+        elif classic.state is not State.EMPTY:
+            fault = migration.upgrade_fault(classic, self.settings.consumer)
+            found = fault or migration.upgraded(classic, self.topics)
+            fault, made = (found, []) if isinstance(found, str) else (None, found)
+        if fault is not None:
+            text = f"Group {classic.group} {fault}."
+            return ConsumerHeartbeatAnswer(ErrorCode.GROUP_ID_NOT_FOUND, text)
+        answer, group = self.consumers.upgrade(self.now_ms, request, made, self.topics)
+        if answer.error is ErrorCode.NONE:
+            self._rebalancing.disband(classic)
+            self._end(classic)
+            self.consumers.adopt(made, group)
+        return answer
+
+    def _turn_classic(self, group: ConsumerGroup) -> None:
+        """Make a classic group of one of the new protocol that has classic members only."""
+        classic = migration.downgraded(group.state, self.topics)
+        group.delete()
+        for made in group.take_records():
+            self._kept(made)
+        self.groups[classic.group] = classic
+        self.store(classic)
+        self._rebalancing.lives_again(classic)
+
+    def _ask_consumers(self, token: int, name: str, request: Classic) -> bool:
+        """Have a group of the new protocol answer a classic member; False: it is none."""
+        if name not in self.consumers:
+            return False
+        self.answer(token, self.consumers.ask(self.now_ms, name, request, self.topics))
+        return True
 
     def _id_fault(self, group: str) -> bool:
         return not group or len(group.encode()) > GROUP_ID_BYTES_MAX
 
     def _join(self, token: int, join: Join) -> None:
-        error = self._join_fault(join)
+        error = self._request_fault(join)
+        consumers = self.consumers.get(join.group)
+        has_members = consumers is not None and consumers.state.members
+        if error is ErrorCode.NONE and has_members:
+            yields = self.consumers.yield_place(join.group, join)
+            if not yields and self._ask_consumers(token, join.group, join):
+                return
+        error = error or self._join_fault(join)
         if error is not ErrorCode.NONE:
             self.answer(token, Joined(error, join.member_id))
             return
@@ -291,17 +329,18 @@ class GroupCoordinator:
                 self.groups[join.group] = group
         self._rebalancing.join(group, token, join)
 
-    def _join_fault(self, join: Join) -> ErrorCode:
+    def _request_fault(self, join: Join) -> ErrorCode:
         settings = self.settings
         if self._id_fault(join.group):
             return ErrorCode.INVALID_GROUP_ID
         shortest, longest = settings.session_timeout_ms_min, settings.session_timeout_ms_max
         if not shortest <= join.session_timeout_ms <= longest:
             return ErrorCode.INVALID_SESSION_TIMEOUT  # [18]
+        return ErrorCode.NONE
+
+    def _join_fault(self, join: Join) -> ErrorCode:
+        settings = self.settings
         group = self.groups.get(join.group)
-        consumers = self.consumers.get(join.group)
-        if consumers is not None and consumers.classic_join_fault() is not ErrorCode.NONE:
-            return consumers.classic_join_fault()
         if group is None:
             if join.member_id:
                 return ErrorCode.UNKNOWN_MEMBER_ID
@@ -316,6 +355,8 @@ class GroupCoordinator:
     def _leave(self, token: int, leave: Leave) -> None:
         if self._id_fault(leave.group):
             self.answer(token, Left(ErrorCode.INVALID_GROUP_ID))
+            return
+        if self._ask_consumers(token, leave.group, leave):
             return
         group = self.groups.get(leave.group)
         left = []
@@ -353,8 +394,11 @@ class GroupCoordinator:
             return ErrorCode.INVALID_GROUP_ID
         consumers = self.consumers.get(identity.group)
         if consumers is not None:
-            who = (identity.member_id, identity.instance_id, identity.generation_id)
-            return consumers.commit_fault(*who)
+            return consumers.commit_fault(
+                identity,
+                in_transaction=commit.producer is not None,
+                knows_epochs=commit.knows_epochs,
+            )
         group = self.groups.get(identity.group)
         is_simple = identity.generation_id < 0 and not identity.member_id
         if group is None:

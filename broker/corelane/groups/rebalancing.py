@@ -403,9 +403,23 @@ class Rebalancing:
         self._heard(group, group.members[member_id])
 
     def lives_again(self, group: ClassicGroup) -> None:
-        """Give every member a whole session: nobody knows when it was heard before."""
+        """Give every member a whole session: nobody knows when it was heard before.
+
+        A group that has members and no leader was of the new protocol, and is to be led anew.
+        """
         for member in group.members.values():
             self._heard(group, member)
+        if group.members and group.leader is None:
+            group.leader = next(iter(group.members))
+            self.prepare(group)
+
+    def disband(self, group: ClassicGroup) -> None:
+        """Send those that wait away: who joins again finds a group of the new protocol."""
+        for member in group.members.values():
+            if member.join_token != NO_TOKEN:
+                token, member.join_token = member.join_token, NO_TOKEN
+                self._refuse(token, member.member_id, ErrorCode.REBALANCE_IN_PROGRESS)
+            self._answer_sync(member, Synced(ErrorCode.REBALANCE_IN_PROGRESS))
 
     def _refuse(self, token: int, member_id: str, error: ErrorCode) -> None:
         self._desk.answer(token, Joined(error, member_id))

@@ -129,6 +129,8 @@ class Commit:
     offsets: tuple[tuple[Place, CommittedOffset], ...]
     producer: tuple[int, int] | None = None
     """Id and epoch of the transaction that they are part of."""
+    knows_epochs: bool = True
+    """Whether the request's version can tell a member epoch: OffsetCommit from version 9 on."""
 
 
 @record

@@ -1,37 +1,21 @@
 """Which topics the members of a `consumer` group read, as their subscriptions say it.
 
-    i16 version | i32 count, as many (i16 size, name) | ...
-
 What clients put there is their own affair: what cannot be read names no topic.
 """
 
-import struct
 from typing import Final
 
 from corelane.groups.classic_group import ClassicGroup
+from corelane.groups.consumer_protocol import read_subscription
 
 CONSUMER: Final = "consumer"
 """The protocol type whose subscriptions are understood."""
-_HEAD: Final = struct.Struct(">hi")
-_SIZE: Final = struct.Struct(">h")
 
 
 def topics_in(subscription: bytes) -> frozenset[str]:
     """Return the topics that a subscription names."""
-    names = set()
-    try:
-        _version, count = _HEAD.unpack_from(subscription)
-        at = _HEAD.size
-        for _ in range(count):
-            (size,) = _SIZE.unpack_from(subscription, at)
-            at += _SIZE.size
-            if size < 0 or at + size > len(subscription):
-                return frozenset()
-            names.add(subscription[at : at + size].decode())
-            at += size
-    except (struct.error, UnicodeDecodeError):
-        return frozenset()
-    return frozenset(names)
+    found = read_subscription(subscription)
+    return frozenset() if found is None else frozenset(found.topics)
 
 
 def topics_of(group: ClassicGroup) -> frozenset[str]:

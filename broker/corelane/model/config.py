@@ -145,6 +145,7 @@ class GroupsConfig:
     members_max: int
     consumer_session_timeout_ms: int
     consumer_heartbeat_interval_ms: int
+    consumer_migration_policy: str
 
 
 @record

@@ -292,6 +292,12 @@ _GROUPS: Final = (
         "ms", _LIVE,
         "How often members of such groups report, and so how soon they hear of a new assignment.",
         1, limits.INT32_MAX),
+    Key("group.consumer.migration.policy", "groups.consumer_migration_policy", "bidirectional", "",
+        _LIVE,
+        "Which groups may change their protocol while members are in them: classic ones that a"
+        " member with group.protocol=consumer joins (upgrade), such groups when only classic"
+        " members are left (downgrade), or both.",
+        choices=("bidirectional", "upgrade", "downgrade", "disabled")),
 )
 
 _TRANSACTIONS: Final = (

@@ -4,7 +4,7 @@ A key begins with its type (int16); a value with its version (int16), always 0 h
 (KIP-482). From `group-coordinator/src/main/resources/common/message/*.json` of Kafka:
 
     3  ConsumerGroupMetadata               epoch, tag 0: hash of the topics (KIP-1101)
-    5  ConsumerGroupMemberMetadata         what the member said (tag 0, a classic member: not ours)
+    5  ConsumerGroupMemberMetadata         what it said; tag 0: a classic one's protocols
     6  ConsumerGroupTargetAssignmentMetadata
     7  ConsumerGroupTargetAssignmentMember
     8  ConsumerGroupCurrentMemberAssignment
@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Final, assert_never
 
 from corelane.groups.consumer_records import (
+    ClassicMember,
     ConsumerGroupCurrentMember,
     ConsumerGroupMember,
     ConsumerGroupMetadata,
@@ -52,6 +53,9 @@ _RESOLVED: Final = struct.Struct(">qq")
 _VERSION: Final = _INT16.pack(0)
 _NO_TAGS: Final = 0
 _HASH_TAG: Final = 0
+_CLASSIC_TAG: Final = 0
+_PRESENT: Final = 1
+"""Before a struct that may be null."""
 _STATES: Final = {int(state): state for state in MemberState}
 
 
@@ -154,8 +158,36 @@ def _encode_member(value: MemberSubscription) -> bytes:
     wire.write_compact_string(out, value.topic_regex)
     out += _INT32.pack(value.rebalance_timeout_ms)
     wire.write_compact_string(out, value.server_assignor)
+    classic = value.classic
+    wire.write_tags(out, [] if classic is None else [(_CLASSIC_TAG, _encode_classic(classic))])
+    return bytes(out)
+
+
+def _encode_classic(value: ClassicMember) -> bytes:
+    out = bytearray([_PRESENT])
+    out += _INT32.pack(value.session_timeout_ms)
+    wire.write_compact_count(out, len(value.protocols))
+    for name, metadata in value.protocols:
+        wire.write_compact_string(out, name)
+        wire.write_compact_bytes(out, metadata)
+        out.append(_NO_TAGS)
     out.append(_NO_TAGS)
     return bytes(out)
+
+
+def _decode_classic(value: bytes, at: int) -> ClassicMember | None:
+    if value[at] != _PRESENT:
+        return None
+    (session_ms,) = _INT32.unpack_from(value, at + 1)
+    count, at = _count(value, at + 1 + _INT32.size)
+    protocols = []
+    for _ in range(count):
+        name, at = _text(wire.read_compact_string(value, at))
+        metadata, at = wire.read_compact_bytes(value, at)
+        at = wire.read_tags(value, at)[1]
+        protocols.append((name, metadata or b""))
+    wire.read_tags(value, at)
+    return ClassicMember(session_ms, tuple(protocols))
 
 
 def _decode_member(group_id: str, member_id: str, value: bytes | None) -> ConsumerGroupMember:
@@ -169,7 +201,10 @@ def _decode_member(group_id: str, member_id: str, value: bytes | None) -> Consum
     regex, at = wire.read_compact_string(value, at)
     (timeout_ms,) = _INT32.unpack_from(value, at)
     assignor, at = wire.read_compact_string(value, at + _INT32.size)
-    wire.read_tags(value, at)
+    classic = None
+    for tag, start, _size in wire.read_tags(value, at)[0]:
+        if tag == _CLASSIC_TAG:
+            classic = _decode_classic(value, start)
     said = MemberSubscription(
         instance_id,
         rack_id,
@@ -179,6 +214,7 @@ def _decode_member(group_id: str, member_id: str, value: bytes | None) -> Consum
         regex or None,  # some versions of Kafka write an empty one for none
         timeout_ms,
         assignor,
+        classic,
     )
     return ConsumerGroupMember(group_id, member_id, said)
 

@@ -7,7 +7,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from corelane.groups.consumer_requests import ConsumerGroupDescription, ConsumerGroupSettings
+from corelane.groups.consumer_requests import (
+    ConsumerGroupDescription,
+    ConsumerGroupSettings,
+    Migration,
+)
 from corelane.groups.coordinator import GroupCoordinator, GroupRecord
 from corelane.groups.records import GenerationRecord, OffsetRecord
 from corelane.groups.requests import Answer, FetchOffsets, GroupSettings, Request
@@ -39,6 +43,8 @@ def settings_of(config: GroupsConfig) -> GroupSettings:
         ConsumerGroupSettings(
             session_timeout_ms=config.consumer_session_timeout_ms,
             heartbeat_interval_ms=config.consumer_heartbeat_interval_ms,
+            migration=Migration(config.consumer_migration_policy),
+            classic_size_max=config.members_max,
         ),
     )
 

@@ -1,13 +1,12 @@
 """How far groups have read: who may commit, what counts, and what is forgotten."""
 
-import struct
-
 import pytest
 
 from corelane.groups.requests import DeletedOffsets, DeleteGroup, DeleteOffsets, Simple
 from corelane.groups.subscribed import topics_in
 from corelane.model.errors import ErrorCode
 from tests.unit.groups.classic_bench import DELAY_MS, GROUP, PLACE, WALL_MS, Bench
+from tests.unit.groups.consumer_bytes import subscription
 
 DAY_MS = 24 * 3_600_000
 
@@ -15,11 +14,6 @@ DAY_MS = 24 * 3_600_000
 @pytest.fixture
 def bench() -> Bench:
     return Bench()
-
-
-def subscription(*topics: str) -> bytes:
-    names = b"".join(struct.pack(">h", len(topic)) + topic.encode() for topic in topics)
-    return struct.pack(">hi", 1, len(topics)) + names
 
 
 def test_an_offset_is_what_was_committed_last(bench: Bench) -> None:

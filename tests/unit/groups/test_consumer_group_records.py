@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from corelane.groups.consumer_records import (
     NOTHING,
+    ClassicMember,
     ConsumerGroupCurrentMember,
     ConsumerGroupMember,
     ConsumerGroupMetadata,
@@ -26,6 +27,11 @@ from corelane.wire.errors import DecodeError
 ID = TopicId(bytes(range(16)))
 ID_HEX = bytes(range(16)).hex()
 SAID = MemberSubscription("i", None, "c", "/h", ("t",), None, 60_000, "range")
+CLASSIC = MemberSubscription(
+    None, None, "c", "/h", ("t",), None, 60_000, None,
+    ClassicMember(6_000, (("range", b"\x00\x01\x02"),)),
+)  # fmt: skip
+CLASSIC_HEX = "0000 00 00 02 63 03 2f68 02 02 74 00 0000ea60 00"
 CURRENT = CurrentAssignment(
     3, 2, MemberState.UNREVOKED_PARTITIONS, frozenset({(ID, 1), (ID, 0)}), frozenset({(ID, 7)})
 )
@@ -41,6 +47,11 @@ PINNED: list[tuple[ConsumerGroupRecord, str, str]] = [
         ConsumerGroupMember("g", "m", SAID),
         "0005 0001 67 0001 6d",
         "0000 02 69 00 02 63 03 2f68 02 02 74 00 0000ea60 06 72616e6765 00",
+    ),
+    (
+        ConsumerGroupMember("g", "m", CLASSIC),
+        "0005 0001 67 0001 6d",
+        f"{CLASSIC_HEX} 01 00 12 01 00001770 02 06 72616e6765 04 000102 00 00",
     ),
     (ConsumerGroupTargetMetadata("g", 9), "0006 0001 67", "0000 00000009 00"),
     (

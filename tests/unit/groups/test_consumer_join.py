@@ -18,6 +18,7 @@ from corelane.groups.consumer_records import (
     ResolvedRegex,
 )
 from corelane.groups.consumer_requests import ConsumerGroupSettings
+from corelane.groups.requests import Identity
 from corelane.model.errors import ErrorCode
 from tests.unit.groups.consumer_world import GROUP, World, heartbeat, joining, some
 
@@ -352,21 +353,21 @@ def test_the_revoked_partitions_of_a_static_member_that_left_are_free() -> None:
 def test_commits_need_the_members_epoch() -> None:
     """OffsetCommit 9 (KIP-848): STALE_MEMBER_EPOCH makes a client try again with its next one."""
     group = static_pair().group
-    assert group.commit_fault("a", None, 2) is ErrorCode.NONE
-    assert group.commit_fault("a", "i", 2) is ErrorCode.NONE
-    assert group.commit_fault("a", None, 1) is ErrorCode.STALE_MEMBER_EPOCH
-    assert group.commit_fault("a", None, 3) is ErrorCode.STALE_MEMBER_EPOCH
-    assert group.commit_fault("x", None, 2) is ErrorCode.UNKNOWN_MEMBER_ID
-    assert group.commit_fault("x", "i", 2) is ErrorCode.FENCED_INSTANCE_ID
-    assert group.commit_fault("", None, -1) is ErrorCode.UNKNOWN_MEMBER_ID
+    assert group.commit_fault(Identity("g", 2, "a", None)) is ErrorCode.NONE
+    assert group.commit_fault(Identity("g", 2, "a", "i")) is ErrorCode.NONE
+    assert group.commit_fault(Identity("g", 1, "a", None)) is ErrorCode.STALE_MEMBER_EPOCH
+    assert group.commit_fault(Identity("g", 3, "a", None)) is ErrorCode.STALE_MEMBER_EPOCH
+    assert group.commit_fault(Identity("g", 2, "x", None)) is ErrorCode.UNKNOWN_MEMBER_ID
+    assert group.commit_fault(Identity("g", 2, "x", "i")) is ErrorCode.FENCED_INSTANCE_ID
+    assert group.commit_fault(Identity("g", -1, "", None)) is ErrorCode.UNKNOWN_MEMBER_ID
 
 
 def test_tools_commit_to_an_empty_group_only() -> None:
     world = World({"t": 1})
     world.join("a", "t")
-    assert world.group.commit_fault("", None, -1) is ErrorCode.UNKNOWN_MEMBER_ID
+    assert world.group.commit_fault(Identity("g", -1, "", None)) is ErrorCode.UNKNOWN_MEMBER_ID
     world.say(heartbeat("a", -1))
-    assert world.group.commit_fault("", None, -1) is ErrorCode.NONE
+    assert world.group.commit_fault(Identity("g", -1, "", None)) is ErrorCode.NONE
 
 
 def test_anybody_may_ask_for_offsets_but_a_member_with_its_epoch_only() -> None:
@@ -386,10 +387,8 @@ def test_only_an_empty_group_is_deleted_or_becomes_a_classic_one() -> None:
     assert world.group.delete_fault() is ErrorCode.GROUP_ID_NOT_FOUND
     world.join("a", topic_regex="t.*")
     assert world.group.delete_fault() is ErrorCode.NON_EMPTY_GROUP
-    assert world.group.classic_join_fault() is ErrorCode.INCONSISTENT_GROUP_PROTOCOL
     world.say(heartbeat("a", -1))
     assert world.group.delete_fault() is ErrorCode.NONE
-    assert world.group.classic_join_fault() is ErrorCode.NONE
 
 
 def test_a_deleted_group_leaves_nothing_in_the_log() -> None:

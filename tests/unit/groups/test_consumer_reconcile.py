@@ -119,9 +119,9 @@ def test_who_leaves_takes_its_deadlines_along() -> None:
     world.join("a", "t", rebalance_timeout_ms=20_000)
     world.join("b", "t")
     world.beat("a")
-    assert len(world.group._timers._deadlines) == 3
+    assert len(world.group.timers._deadlines) == 3
     world.say(heartbeat("a", -1))
-    assert list(world.group._timers._deadlines) == [(Timer.SESSION, "b")]
+    assert list(world.group.timers._deadlines) == [(Timer.SESSION, "b")]
 
 
 def test_only_targets_that_are_others_are_written_again() -> None:
