@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, PartitionMetadata
 
 from corelane.wire.compiler import Message, message_type
 from corelane.wire.frame import decode_response, encode_request
@@ -116,10 +117,25 @@ class Cluster:
         futures = self.admin().create_topics([NewTopic(name, partitions, replicas)])
         futures[name].result(timeout=30)
 
+    def partitions(self, topic: str) -> dict[int, PartitionMetadata]:
+        """Return what the cluster says of each partition, asked until a node answers."""
+        deadline_s = time.monotonic() + READY_S_MAX
+        while True:
+            try:
+                rows: dict[int, PartitionMetadata] = (
+                    self.admin().list_topics(topic, timeout=10).topics[topic].partitions
+                )
+            except KafkaException:
+                assert time.monotonic() < deadline_s, "no node tells of its topics"
+                time.sleep(0.1)
+            else:
+                return rows
+
     def leaders(self, topic: str) -> dict[int, int]:
         """Return the node that leads each partition; 0: none."""
-        rows = self.admin().list_topics(topic, timeout=10).topics[topic].partitions
-        return {number: max(row.leader, 0) // 1000 for number, row in rows.items()}
+        return {
+            number: max(row.leader, 0) // 1000 for number, row in self.partitions(topic).items()
+        }
 
     def leaders_at(self, number: int, topic: str) -> dict[int, int]:
         """Return the same as one node sees it, which is not asked through a stock client."""
@@ -156,7 +172,7 @@ class Cluster:
         """Wait until every replica of every partition is in sync."""
         deadline_s = time.monotonic() + READY_S_MAX
         while True:
-            rows = self.admin().list_topics(topic, timeout=10).topics[topic].partitions.values()
+            rows = self.partitions(topic).values()
             behind = [row.id for row in rows if len(row.isrs) < len(row.replicas)]
             if not behind:
                 return
@@ -177,3 +193,24 @@ def cluster(
     finally:
         for node in made.nodes.values():
             node.kill()
+
+
+def end_offset(bootstrap: str, topic: str, partition: int, **settings: str) -> int:
+    """Return where a partition ends for a reader; leaderships may still be on their way home.
+
+    A new client each time: it does not ask again for a leader that was not known.
+    """
+    deadline_s = time.monotonic() + READY_S_MAX
+    own = {"bootstrap.servers": bootstrap, "group.id": "ends", "log_level": 0, **settings}
+    while True:
+        consumer = Consumer(own)
+        try:
+            row = TopicPartition(topic, partition)
+            found: tuple[int, int] = consumer.get_watermark_offsets(row, timeout=10)
+        except KafkaException:
+            assert time.monotonic() < deadline_s, f"partition {partition} has no leader"
+            time.sleep(0.1)
+        else:
+            return found[1]
+        finally:
+            consumer.close()

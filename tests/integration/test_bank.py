@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
-from tests.integration.cluster import Cluster, cluster
+from tests.integration.cluster import Cluster, cluster, end_offset
 
 TOPIC = "money"
 SIDES = (0, 1)
@@ -162,18 +162,8 @@ def _ends(nodes: Cluster) -> list[tuple[int, int]]:
     """Return of each partition where readers of committed records and all others end."""
     found = []
     for level in ("read_committed", "read_uncommitted"):
-        settings = {
-            "bootstrap.servers": nodes.bootstrap,
-            "group.id": "ends",
-            "isolation.level": level,
-        }
-        consumer = Consumer(settings)
-        ends = [
-            consumer.get_watermark_offsets(TopicPartition(TOPIC, side), STEP_S_MAX)
-            for side in SIDES
-        ]
-        consumer.close()
-        found.append([end[1] for end in ends if end is not None])
+        settings = {"isolation.level": level}
+        found.append([end_offset(nodes.bootstrap, TOPIC, side, **settings) for side in SIDES])
     return [*zip(*found, strict=True)]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 from tests.integration.broker import launch
-from tests.integration.cluster import Cluster, cluster
+from tests.integration.cluster import Cluster, cluster, end_offset
 from tests.integration.ports import free_ports
 
 RECORDS = 2_000
@@ -48,7 +48,7 @@ def read_all(bootstrap: str, topic: str, partitions: int) -> list[bytes]:
     settings = {"bootstrap.servers": bootstrap, "group.id": "none", "enable.auto.commit": False}
     consumer = Consumer(settings)
     rows = [TopicPartition(topic, number, 0) for number in range(partitions)]
-    ends = [consumer.get_watermark_offsets(row, timeout=20)[1] for row in rows]
+    ends = [end_offset(bootstrap, topic, number) for number in range(partitions)]
     consumer.assign(rows)
     values: list[bytes] = []
     while len(values) < sum(ends):

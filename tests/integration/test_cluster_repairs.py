@@ -84,7 +84,7 @@ def wait_in_sync(nodes: Cluster, topic: str) -> None:
     """Wait until every partition has all three nodes in sync."""
     deadline_s = time.monotonic() + DEADLINE_S
     while True:
-        rows = nodes.admin().list_topics(topic, timeout=10).topics[topic].partitions
+        rows = nodes.partitions(topic)
         in_sync = {number: {each // 1000 for each in row.isrs} for number, row in rows.items()}
         if all(each == {1, 2, 3} for each in in_sync.values()):
             return

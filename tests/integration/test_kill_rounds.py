@@ -75,7 +75,7 @@ class Rounds:
         assert len(pids) == 3
         os.kill(self.broker.process.pid, signal.SIGKILL)
         self.broker.process.wait()
-        wait_gone(pids, 1)
+        wait_gone(pids, 5)
         (self.directory / "ports.json").unlink()
         self.broker = self.start()
 

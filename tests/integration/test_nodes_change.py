@@ -109,14 +109,14 @@ def test_a_cluster_grows_moves_and_shrinks_while_nodes_are_killed(tmp_path: Path
             time.sleep(1)
             nodes.start(2).wait_ready()
             wait_moved(nodes)
-            moved = nodes.admin().list_topics("t", timeout=10).topics["t"].partitions
+            moved = nodes.partitions("t")
             assert [sorted(moved[number].replicas) for number in range(3)] == [
                 [2000, 3000, 4000]
             ] * 3
             done = command(nodes, "cluster", "decommission", "1", through=2)
             assert done["done"]
             nodes.nodes[1].stop()
-        rows = nodes.admin().list_topics("t", timeout=10).topics["t"].partitions.values()
+        rows = nodes.partitions("t").values()
         assert {broker for row in rows for broker in row.replicas} == {2000, 3000, 4000}
         check(nodes, sender)
 
@@ -153,5 +153,5 @@ def test_a_node_with_an_empty_disk_comes_back_when_the_operator_says_so(tmp_path
 
 def in_sync_everywhere(nodes: Cluster) -> bool:
     """Say whether node 3 has everything again."""
-    rows = nodes.admin().list_topics("t", timeout=10).topics["t"].partitions.values()
+    rows = nodes.partitions("t").values()
     return all(3000 in row.isrs for row in rows)

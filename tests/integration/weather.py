@@ -24,7 +24,6 @@ from pathlib import Path
 from confluent_kafka import (
     Consumer,
     KafkaError,
-    KafkaException,
     Message,
     Producer,
     TopicPartition,
@@ -32,7 +31,7 @@ from confluent_kafka import (
 
 from corelane.model.record import record
 from tests.integration import network
-from tests.integration.cluster import Cluster
+from tests.integration.cluster import Cluster, end_offset
 from tests.integration.histories import Acknowledged, History, Sent, faults, longest_gap_s
 from tests.integration.network import Network
 
@@ -103,7 +102,7 @@ class Clients:
         reader = self._read_from_start()
         deadline_s = time.monotonic() + FINISH_S_MAX
         for partition in range(PARTITIONS):
-            self.history.final[partition] = [""] * _end_of(reader, partition)
+            self.history.final[partition] = [""] * end_offset(self._bootstrap, TOPIC, partition)
         missing = sum(len(log) for log in self.history.final.values())
         rows = self.history.reads["last reader"] = []
         while missing > 0:
@@ -156,20 +155,6 @@ def _take(reader: Consumer, rows: list[tuple[tuple[int, int], str]], seconds: fl
             assert offset is not None
             assert value is not None
             rows.append(((partition, offset), value.removesuffix(FILLING).decode()))
-
-
-def _end_of(reader: Consumer, partition: int) -> int:
-    """Return where a partition ends; leaderships may still be on their way home."""
-    deadline_s = time.monotonic() + FINISH_S_MAX
-    while True:
-        try:
-            row = TopicPartition(TOPIC, partition)
-            end: int = reader.get_watermark_offsets(row, timeout=FINISH_S_MAX)[1]
-        except KafkaException:
-            assert time.monotonic() < deadline_s, f"partition {partition} has no leader"
-            time.sleep(0.1)
-        else:
-            return end
 
 
 @record

@@ -28,6 +28,7 @@ from corelane.storage.layout import ROW, ROWS_HEADER
 from corelane_native import Arena
 
 BLOCK = 4096
+LAST = 98
 
 
 class DiedError(Exception):
@@ -63,6 +64,13 @@ class Bench:
                 for done in self.disk.reap(token):
                     assert done.job == effect.job
                     return done
+
+    def rest(self) -> None:
+        """Wait until the log's thread has nothing to do: preparing leaves it a file to forget."""
+        worker = self.disk._workers[WAL]
+        worker.forget(LAST, ["none"])
+        while LAST not in [job for job, _, _ in worker.reap()]:
+            time.sleep(0.001)
 
     def chunk(self, data: bytes) -> ChunkId:
         chunk = self.arena.chunk_new(len(data))
@@ -200,6 +208,7 @@ def test_files_of_another_core_are_linked_and_stay_when_it_removes_them(bench: B
 def wal_write(bench: Bench, job: int, size: int = BLOCK) -> WalWrite:
     if job == 1:
         bench.perform(WalPrepare(JobId(99), "wal/1", 64 * BLOCK))
+        bench.rest()
     parts = [(bench.chunk(b"x" * size), Position(0), size)]
     return WalWrite(JobId(job), "wal/1", Position(0), parts, Lsn(1))
 
