@@ -12,8 +12,11 @@ from typing import Any, Final, assert_never
 from corelane.cluster import metadata
 from corelane.model.record import record
 from corelane.producers import sequences
+from corelane.producers.open_transactions import OpenTransactions
 from corelane.producers.sequences import ProducerTable
+from corelane.producers.transactions.coordinator import TransactionCoordinator
 from corelane.raft.core import RaftGroup
+from corelane.raft.loss import Recollection
 from corelane.raft.state import GroupState
 from corelane.raft.voting import Voting
 from corelane.shard import council
@@ -29,6 +32,7 @@ from tests.simulation.suites import (
     CORES,
     COUNCIL_TESTS,
     CRASHES,
+    LOSSES,
     MEMBERS,
     POWER,
     PRODUCER_TESTS,
@@ -38,6 +42,8 @@ from tests.simulation.suites import (
     REASSIGNMENT_TESTS,
     SESSION_TESTS,
     STORAGE_TESTS,
+    TRANSACTION_TESTS,
+    TRANSACTIONS,
     WORLD,
     Suite,
 )
@@ -69,6 +75,10 @@ BUGS: Final = {
     22: "segment written before commit",
     23: "heartbeat refreshing a group it does not list",
     24: "duplicate frame applied twice",
+    25: "a replica that has forgotten acts as if it had not",
+    26: "a decision about a transaction is not the last word",
+    27: "a fenced producer writes on",
+    28: "a reader sees what is not decided",
 }
 
 
@@ -99,6 +109,78 @@ LEASES: Final = (
         "__init__",
         "now_ms if self._settings.lease_ms else NOT_HEARD_MS",
         "NOT_HEARD_MS",
+    ),
+)
+
+FORGETFUL: Final = (
+    Rewrite(
+        "it votes before its loss is made good",
+        Recollection,
+        "admits",
+        "not lost.are_votes_lost and self.covers(last_index, last_term)",
+        "lost.last_index >= 0",
+    ),
+    Rewrite(
+        "its loss is made good by any log",
+        Recollection,
+        "covers",
+        "(last_term, last_index) >= (self._loss.last_term, self._loss.last_index)",
+        "last_index >= 0",
+    ),
+    Rewrite(
+        "it votes again in the newest term that it can have voted in",
+        Recollection,
+        "all_told",
+        "Term(newest + 1)",
+        "own_term",
+    ),
+)
+UNDECIDED: Final = (
+    Rewrite(
+        "one marker stands for all",
+        TransactionCoordinator,
+        "marked",
+        "if not left:",
+        "if partitions:",
+    ),
+    Rewrite(
+        "a marker that comes again ends the next transaction",
+        OpenTransactions,
+        "check_marker",
+        "is_later or self.verification.is_another(producer_id, request.started_ms)",
+        "False",
+    ),
+)
+UNFENCED: Final = (
+    Rewrite(
+        "a partition takes any epoch",
+        OpenTransactions,
+        "check_epoch",
+        "epoch >= standing.epoch",
+        "epoch >= 0",
+    ),
+    Rewrite(
+        "nobody asks the coordinator whether there is a transaction",
+        OpenTransactions,
+        "check_batch",
+        "not self.verification.is_verified(producer_id, epoch)",
+        "False",
+    ),
+)
+UNSTABLE: Final = (
+    Rewrite(
+        "open transactions are readable",
+        OpenTransactions,
+        "last_stable_offset",
+        "min(max(standing.first_offset, self.start_offset), high_watermark)",
+        "high_watermark",
+    ),
+    Rewrite(
+        "readers are not told what was aborted",
+        OpenTransactions,
+        "_abort",
+        "if last_offset >= self.start_offset",
+        "if last_offset < self.start_offset",
     ),
 )
 
@@ -293,6 +375,11 @@ ROWS: Final = sorted(
         ),
         *_rows(24, SESSION_TESTS, _named(SESSION_MUTANTS, "a repeated frame is taken twice")),
         *_rows(24, RAFT, _named(SIMULATED, "truncation without conflict")),
+        *_rows(25, LOSSES, FORGETFUL),
+        *_rows(26, TRANSACTIONS, UNDECIDED),
+        *_rows(27, TRANSACTION_TESTS, UNFENCED),
+        *_rows(27, TRANSACTIONS, UNFENCED[1:]),
+        *_rows(28, TRANSACTIONS, UNSTABLE),
     ],
     key=lambda row: row.number,
 )

@@ -15,8 +15,11 @@ from tests.simulation import (
     node_storm,
     raft_changes,
     raft_cluster,
+    raft_losses,
     world,
 )
+from tests.unit.producers import test_transactions_world
+from tests.unit.producers.transaction_world import World as Transactions
 from tests.unit.storage import script
 from tests.unit.storage.machine import SMALL
 
@@ -119,13 +122,21 @@ def _cores(seed: int) -> None:
     node_storm.Storm(seed, 3, has_power_cuts=True).run()
 
 
+def _transactions(seed: int) -> None:
+    transactions = Transactions(seed)
+    transactions.run()
+    test_transactions_world.check(transactions)
+
+
 RAFT: Final = seeded("raft_cluster", raft_cluster.run_seed, range(1, 201))
 MEMBERS: Final = seeded("raft_changes", raft_changes.run_seed, range(1, 201))
+LOSSES: Final = seeded("raft_losses", raft_losses.run_seed, range(1, 301))
 CLUSTER: Final = seeded("cluster_storm", _cluster, range(1, 13))
 POWER: Final = seeded("cluster_power", cluster_power.run_seed, range(1, 13))
 CORES: Final = seeded("node_storm", _cores, range(1, 31))
 WORLD: Final = seeded("world", world.run_seed, range(1, 31))
 CRASHES: Final = seeded("storage crashes", _crashes, range(10))
+TRANSACTIONS: Final = seeded("transactions", _transactions, range(24))
 RAFT_TESTS: Final = from_files(
     "raft tests",
     "tests/unit/raft",
@@ -150,6 +161,13 @@ SESSION_TESTS: Final = from_files(
     "test_storms.py",
 )
 PRODUCER_TESTS: Final = from_files("producer tests", "tests/unit/producers", "test_sequences.py")
+TRANSACTION_TESTS: Final = from_files(
+    "transaction tests",
+    "tests/unit/producers",
+    "test_open_transactions.py",
+    "test_transactions.py",
+    "test_transactions_end.py",
+)
 CLUSTER_TESTS: Final = from_files(
     "cluster tests", "tests/simulation", "test_cluster_storm.py", "test_reused_id.py"
 )
@@ -162,15 +180,18 @@ REASSIGNMENT_TESTS: Final = from_files(
 SUITES: Final = (
     RAFT,
     MEMBERS,
+    LOSSES,
     CLUSTER,
     POWER,
     CORES,
     WORLD,
     CRASHES,
+    TRANSACTIONS,
     RAFT_TESTS,
     STORAGE_TESTS,
     SESSION_TESTS,
     PRODUCER_TESTS,
+    TRANSACTION_TESTS,
     CLUSTER_TESTS,
     READ_TESTS,
     REASSIGNMENT_TESTS,
