@@ -106,6 +106,7 @@ class DataLink:
         "_told",
         "_words",
         "dropped",
+        "is_stirred",
         "line",
     )
 
@@ -116,6 +117,8 @@ class DataLink:
         self._appends = Queue()
         self.dropped = 0
         """Messages that found no room, or no connection."""
+        self.is_stirred = False
+        """Whether `flush` may have something to send."""
         self._asks = 0
         self._progress_ms: int | None = None
         """Since when something of ours should arrive; moved by whatever does."""
@@ -147,10 +150,19 @@ class DataLink:
         """
         return None if self._progress_ms is None else max(0, now_ms - self._progress_ms)
 
+    def is_stuck(self, now_ms: int, resumed_ms: int) -> bool:
+        """Whether what is sent does not arrive: the connection is to be made anew."""
+        age_ms = self.age_ms(now_ms)
+        # Since when there was an acknowledgement to be heard: not during a pause of our own (W4).
+        open_ms = now_ms - max(self.line.opened_ms, resumed_ms)
+        is_late = age_ms is not None and min(age_ms, open_ms) > limits.PEER_DATA_AGE_MS_MAX
+        return is_late and self.line.is_open
+
     def opened(self) -> None:
         """The connection is greeted; both ends count from 0 (Q4)."""
         self._reset()
         self._asks = 0 if self._progress_ms is None else 1
+        self.is_stirred = True
 
     def closed(self, now_ms: int) -> None:
         """The connection is gone, and what was under way may not have arrived."""
@@ -178,6 +190,7 @@ class DataLink:
         assert outgoing.size_bytes + messages.HEAD_BYTES < limits.PEER_FRAME_BYTES_MAX
         queue = self._appends if isinstance(message, Append | Snapshot) else self._words
         queue.put(outgoing)
+        self.is_stirred = True
         if self._progress_ms is None:
             self._progress_ms = now_ms
         if not self.line.is_open:
@@ -192,6 +205,7 @@ class DataLink:
 
     def flush(self) -> Send | None:
         """Return the frame of this turn: what fits, and how much has arrived here (Q2, Q3)."""
+        self.is_stirred = False
         if not self.line.is_open:
             return None
         gathered: list[Outgoing] = []
@@ -206,6 +220,7 @@ class DataLink:
                 fits or flight_bytes <= limits.PEER_TURN_BYTES
             ):
                 gathered.append(self._appends.pop())
+        self.is_stirred = len(self) > 0  # there may be room in the next turn
         if not gathered and not self._asks and self._told == self._received:
             return None
         conn = self.line.conn
@@ -222,6 +237,7 @@ class DataLink:
     def take(self, now_ms: int, body: memoryview) -> list[PeerMessage]:
         """Take in a frame; FrameError changes nothing."""
         acknowledged, taken_bytes, found = messages.decode(body)
+        self.is_stirred = True
         check(self._acknowledged <= acknowledged <= self._sent, "What was never sent has arrived.")
         if acknowledged > self._acknowledged:
             self._acknowledged = acknowledged

@@ -4,7 +4,7 @@ from corelane.shard.peers import hello
 from corelane.shard.peers.data_link import DataLink
 from corelane.shard.peers.events import Verdict
 from corelane.shard.peers.frames import Channel, Chunks
-from corelane.shard.peers.hello import Identity, PeerId, Refused
+from corelane.shard.peers.hello import Identity, PeerId, Refusal, Refused
 from corelane.shard.peers.line import Line
 from corelane.shard.peers.session import Session
 
@@ -35,6 +35,15 @@ class Peer:
         self.verdict: Verdict = self.session.verdict(now_ms, now_ms)
         self.logged: Refused | None = None
         """The refusal that was logged last: it is said once."""
+
+    def judge_life(self, boot: int) -> Refusal | None:
+        """Refuse a life that is known to be over."""
+        session = self.session
+        if boot >= session.boot and boot > session.ended_boot:
+            return None
+        latest = max(session.boot, session.ended_boot)
+        sentence = f"Life {boot} is over: life {latest} was heard of."
+        return Refusal(Refused.FORMER_LIFE, sentence, latest)
 
     def is_due(self, line: Line, now_ms: int) -> bool:
         """Whether this line is to be dialed now."""

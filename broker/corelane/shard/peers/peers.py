@@ -69,7 +69,6 @@ from corelane.shard.peers.session import Session
 from corelane.shard.peers.watch import Duty, Watch
 
 _WARNING: Final = 30
-_DATA_AGE_MS_MAX: Final = limits.PEER_DATA_AGE_MS_MAX
 _DIAL_LIMIT: Final = 1 << 62
 
 
@@ -108,12 +107,14 @@ class Peers:
         self._next_dial = 0
         self._now_ms = now_ms
         self._rounds = Rounds(now_ms)
+        self._look_at_ms = now_ms  # at peers and lines; at once when something happened to one
 
     # --- for the rest of the core ---
 
     def know(self, now_ms: int, addresses: Mapping[PeerId, tuple[str, int]]) -> None:
         """Speak with these cores, and only with these; the registry of nodes has changed."""
         self._advance(now_ms)
+        self._look_at_ms = now_ms
         own = self._own.node
         for peer_id, address in addresses.items():
             assert peer_id[0] != own, "cores of one node have links"
@@ -251,16 +252,26 @@ class Peers:
             if now_ms >= deadline_ms:
                 del self._ungreeted[conn]
                 self._close(conn, "A peer connected and did not say who it is.")
+        is_look_due = now_ms >= self._look_at_ms
+        if is_look_due:
+            self._look_at_ms = now_ms + limits.TICK_MS
         for peer in [*self._peers.values()]:
-            for line in peer.lines.values():
-                self._watch_line(peer, line)
-            self._judge(peer)
-            if not peer.is_known and all(line.is_idle for line in peer.lines.values()):
+            if is_look_due and self._is_done_with(peer):
                 self._remove(peer)
                 continue
-            self._beat(peer, wal_age_ms)
-            if (sent := peer.data.flush()) is not None:
+            session = peer.session
+            is_beat_due = session.beaten != self._rounds.number or now_ms >= session.extra_at_ms
+            if is_beat_due and session.is_open:
+                self._beat(peer, wal_age_ms)
+            if peer.data.is_stirred and (sent := peer.data.flush()) is not None:
                 self.effects.append(sent)
+
+    def _is_done_with(self, peer: Peer) -> bool:
+        """Dial, judge, cut, which wait for many ticks; say whether it is to be forgotten."""
+        for line in peer.lines.values():
+            self._watch_line(peer, line)
+        self._judge(peer)
+        return not peer.is_known and all(line.is_idle for line in peer.lines.values())
 
     def _advance(self, now_ms: int) -> None:
         self.watch.turn(now_ms)
@@ -268,9 +279,6 @@ class Peers:
 
     def _beat(self, peer: Peer, wal_age_ms: int | None) -> None:
         session = peer.session
-        is_due = session.beaten != self._rounds.number or self._now_ms >= session.extra_at_ms
-        if not (session.is_open and is_due):
-            return
         session.beaten = self._rounds.number
         age_ms, rate = peer.data.age_ms(self._now_ms), self.catchup_kib
         health = Health(self.watch.lag_ms, wal_age_ms, age_ms, rate, self.is_leaving)
@@ -296,13 +304,9 @@ class Peers:
         ):
             node, core = peer.peer
             self._cut(peer, f"Core {core} of node {node} has not answered for a second.")
-        data = peer.lines[Channel.DATA]
-        age_ms = peer.data.age_ms(self._now_ms)
-        # Since when there was an acknowledgement to be heard: not during a pause of our own (W4).
-        open_ms = self._now_ms - max(data.opened_ms, self.watch.resumed_ms)
-        if data.is_open and age_ms is not None and min(age_ms, open_ms) > _DATA_AGE_MS_MAX:
-            node, core = peer.peer
-            self._end_line(peer, data, f"Data for core {core} of node {node} does not arrive.")
+        if peer.data.is_stuck(self._now_ms, self.watch.resumed_ms):
+            why = f"Data for core {peer.peer[1]} of node {peer.peer[0]} does not arrive."
+            self._end_line(peer, peer.data.line, why)
 
     # --- connections ---
 
@@ -362,6 +366,7 @@ class Peers:
                 self._close(line.conn, reason)
         was_open = line.is_open
         line.failed(self._now_ms, self._jitter)
+        self._look_at_ms = self._now_ms
         if was_open and line.channel is Channel.DATA:
             peer.data.closed(self._now_ms)
         if was_open and line.channel is Channel.SESSION:
@@ -476,6 +481,8 @@ class Peers:
                     self.news.append(heard)
             case Kind.BEAT_ANSWER:
                 outdated = session.take_answer(now_ms, frame.body)
+                if not isinstance(peer.verdict, Up):
+                    self._look_at_ms = now_ms
                 if outdated is not None:
                     self.news.append(outdated)
             case Kind.ENDED:
@@ -488,16 +495,13 @@ class Peers:
                 if changed:
                     self.news.append(LeadsChanged(changed))
             case Kind.CALL | Kind.RETURN:
-                self._called(peer, frame)
+                number, what = decode_call(frame.body)
+                news = Called if frame.kind is Kind.CALL else Returned
+                self.news.append(news(peer.peer, number, what))
             case Kind.HELLO | Kind.WELCOME | Kind.REFUSE:
                 raise AssertionError("P1")
             case _:
                 assert_never(frame.kind)
-
-    def _called(self, peer: Peer, frame: Frame) -> None:
-        number, body = decode_call(frame.body)
-        news = Called if frame.kind is Kind.CALL else Returned
-        self.news.append(news(peer.peer, number, body))
 
     # --- greetings ---
 
@@ -537,12 +541,7 @@ class Peers:
             if len(self._peers) < limits.PEERS_MAX:
                 return None
             return Refusal(Refused.TOO_MANY, f"There are {limits.PEERS_MAX} peers already.")
-        session = peer.session
-        if greeting.boot < session.boot or greeting.boot <= session.ended_boot:
-            latest = max(session.boot, session.ended_boot)
-            sentence = f"Life {greeting.boot} is over: life {latest} was heard of."
-            return Refusal(Refused.FORMER_LIFE, sentence, latest)
-        return None
+        return peer.judge_life(greeting.boot)
 
     def _refuse(self, conn: ConnId, greeting: Greeting, refusal: Refusal) -> None:
         self.effects.append(Send(conn, [encode(Kind.REFUSE, 0, hello.encode_refusal(refusal))], []))
@@ -591,6 +590,7 @@ class Peers:
     def _open(self, peer: Peer, line: Line, greeting: Greeting) -> None:
         line.opened(self._now_ms, hello.version_between(self._own, greeting))
         peer.logged = None
+        self._look_at_ms = self._now_ms
         if line.channel is Channel.DATA:
             peer.data.opened()
             return
