@@ -25,7 +25,7 @@ from tests.simulation.fleet_core import WALL_START_MS, FleetCore, Session
 from tests.unit.api.world import produce_request
 
 PATIENCE_US = 3_000_000
-AGAIN_US = 20_000
+AGAIN_US = 80_000
 STRAY = 0.05
 """How often somebody is asked who does not even believe to lead."""
 IN_FLIGHT_MAX = 3
@@ -113,6 +113,14 @@ class Client:
         self.fleet.after(self.fleet.chance.randrange(us // 2, us * 2), act)
 
 
+@record
+class Batch:
+    """Records that are sent together, and again in the same words."""
+
+    values: list[bytes]
+    request: Message
+
+
 class ProducerClient(Client):
     """An idempotent producer of one partition: several batches under way, sent again in order."""
 
@@ -123,7 +131,7 @@ class ProducerClient(Client):
         self.pause_us = pause_us
         self.sequence = 0
         self.acknowledged: list[bytes] = []
-        self.unacknowledged: deque[tuple[int, list[bytes]]] = deque()
+        self.unacknowledged: deque[Batch] = deque()
         self.attempt = 0
         self.in_flight = 0
         self.later(self.produce, pause_us)
@@ -143,22 +151,23 @@ class ProducerClient(Client):
             values = [
                 b"%d-%d:" % (self.number, self.sequence + at) + bytes(size) for at in range(count)
             ]
-            self.unacknowledged.append((self.sequence, values))
+            self.unacknowledged.append(self.batch(values))
             self.sequence += count
             if self.in_flight or len(self.unacknowledged) == 1:
                 self.send(self.unacknowledged[-1], self.attempt)
         self.later(self.produce, self.pause_us)
 
-    def send(self, batch: tuple[int, list[bytes]], attempt: int) -> None:
-        sequence, values = batch
+    def batch(self, values: list[bytes]) -> Batch:
         builder = BatchBuilder()
         for value in values:
             builder.append(WALL_START_MS, None, value, ())
-        producer = Producer(1_000_000 + self.number, 0, sequence)
+        producer = Producer(1_000_000 + self.number, 0, self.sequence)
         data = encode_batch(builder.payload(Compression.NONE), producer)
-        request = produce_request("t", data, partition=self.partition)
+        return Batch(values, produce_request("t", data, partition=self.partition))
+
+    def send(self, batch: Batch, attempt: int) -> None:
         self.in_flight += 1
-        if not self.ask(request, 9, lambda answer: self.answered(batch, attempt, answer)):
+        if not self.ask(batch.request, 9, lambda answer: self.answered(batch, attempt, answer)):
             self.in_flight -= 1
             self.again(attempt)
 
@@ -176,9 +185,7 @@ class ProducerClient(Client):
             if attempt == self.attempt:
                 self.send(batch, attempt)
 
-    def answered(
-        self, batch: tuple[int, list[bytes]], attempt: int, answer: Message | None
-    ) -> None:
+    def answered(self, batch: Batch, attempt: int, answer: Message | None) -> None:
         if attempt != self.attempt:
             return
         self.in_flight -= 1
@@ -193,7 +200,7 @@ class ProducerClient(Client):
         assert self.unacknowledged, "acknowledged twice"
         assert self.unacknowledged[0] is batch, "acknowledged out of order"
         self.unacknowledged.popleft()
-        values = batch[1]
+        values = batch.values
         self.acknowledged += values
         if not row.error_code:
             for at, value in enumerate(values, row.base_offset):
