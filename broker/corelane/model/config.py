@@ -121,6 +121,7 @@ class FetchConfig:
     """Reading."""
 
     bytes_max: int
+    sessions_max: int
     consistency: str
 
 

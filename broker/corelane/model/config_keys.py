@@ -242,6 +242,10 @@ _CLIENTS: Final = (
     Key("fetch.max.bytes", "fetch.bytes_max", 55 * limits.MIB, "bytes", _LIVE,
         "The most one Fetch is answered with (one whole batch is always allowed); as Kafka.",
         1_024, limits.REQUEST_BYTES_MAX),
+    Key("max.incremental.fetch.session.cache.slots", "fetch.sessions_max", 1_000, "sessions", _LIVE,
+        "How many fetch sessions each core keeps; a consumer that has one names only what changes,"
+        " and is told only of what is new. One not used for two minutes gives way to another.",
+        0, 100_000),
     Key("corelane.read.consistency", "fetch.consistency", "linearizable", "", _RESTART,
         "What ListOffsets and questions about groups rest on, where a leader that was cut off does"
         " not know yet that another one leads."

@@ -76,6 +76,7 @@ class ShardCounts:
         "connections_accepted",
         "cpu_us",
         "elections",
+        "fetch_sessions_evicted",
         "fetches_waited",
         "gc_us",
         "leader_changes",
@@ -137,6 +138,7 @@ class ShardCounts:
         self.topic_bytes_out: dict[str, int] = {}
         self.topic_records_out: dict[str, int] = {}
         self.fetches_waited = 0
+        self.fetch_sessions_evicted = 0
         self.produce_held = 0
         self.sibling_frames: dict[int, int] = {}
         """By core: frames sent to it, and below their bytes."""
@@ -195,6 +197,8 @@ class ShardGauges:
         "arena_bytes",
         "connections",
         "damaged",
+        "fetch_session_rows",
+        "fetch_sessions",
         "groups",
         "is_disk_full",
         "log_bytes",
@@ -221,6 +225,8 @@ class ShardGauges:
         self.topics = 0
         """Of the cluster, as far as this core knows."""
         self.producers = 0
+        self.fetch_sessions = 0
+        self.fetch_session_rows = 0
         self.arena_bytes = 0
         self.receive_bytes = 0
         self.wal_flight_bytes = 0
@@ -315,6 +321,12 @@ _KAFKA: Final = (
            "Times that no Produce request was read because memory or disk could not follow."),
     Metric("corelane_kafka_fetch_waits_total", _COUNTER, "fetches_waited",
            "Fetch requests that waited for records."),
+    Metric("corelane_kafka_fetch_sessions", _GAUGE, "fetch_sessions",
+           "Fetch sessions of consumers that are kept."),
+    Metric("corelane_kafka_fetch_session_partitions", _GAUGE, "fetch_session_rows",
+           "Partitions in them, all together."),
+    Metric("corelane_kafka_fetch_session_evictions_total", _COUNTER, "fetch_sessions_evicted",
+           "Fetch sessions that gave way to others."),
     Metric("corelane_kafka_producers", _GAUGE, "producers",
            "Producers remembered, over all partitions."),
 )

@@ -49,6 +49,7 @@ class CoreStats:
         counts.trimmed_bytes = store.segment_bytes_trimmed
         counts.wal_records = store.wal.durable_lsn - self._first_lsn
         counts.checkpoints = store.checkpointing.count
+        counts.fetch_sessions_evicted = self._shard.fetch_sessions.evicted
         counts.cpu_us = time.process_time_ns() // 1000
         gauges = self._gauges()
         self._topics.gather(self._shard.groups.topics_by_id, counts, gauges)
@@ -105,6 +106,8 @@ class CoreStats:
         repairs = shard.groups.repairs.open
         offline = sum(member.is_damaged and member.group not in repairs for member in members)
         gauges.damaged = offline + len(repairs)
+        gauges.fetch_sessions = len(shard.fetch_sessions)
+        gauges.fetch_session_rows = shard.fetch_sessions.row_count
         gauges.producers = sum(len(member.producers) for member in members)
         gauges.segments = sum(len(member.log.segments.items) for member in members)
         gauges.arena_bytes = self._arena.bytes_in_use

@@ -7,22 +7,21 @@ whose session is gone is told so and names everything again.
 Invariants:
 F1. A session's epoch is the one its client must send next; 1 follows the full request that opened
     it, and 1 follows the greatest one.
-F2. At most `SESSIONS_MAX` sessions with `SESSION_ROWS_MAX` partitions together are kept. A new one
-    takes the place of those that were not used for `EVICTION_MS`; where there are none its client
-    gets no session, and goes on naming everything.
+F2. At most as many sessions as `max.incremental.fetch.session.cache.slots` says, with
+    `SESSION_ROWS_MAX` partitions together, are kept. A new one takes the place of those that were
+    not used for `EVICTION_MS`; where there are none its client gets no session, and goes on naming
+    everything. Where the setting is lowered, sessions that are in use stay.
 """
 
 # performance-critical: see STYLE.md
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from corelane.model.limits import INT32_MAX
 from corelane.shard.config import Random
 from corelane_native import FetchRow
 
-SESSIONS_MAX: Final = 1_000
-"""Kafka's max.incremental.fetch.session.cache.slots."""
 SESSION_ROWS_MAX: Final = 500_000
 EVICTION_MS: Final = 120_000
 """Kafka's MIN_INCREMENTAL_FETCH_SESSION_EVICTION_MS."""
@@ -94,10 +93,11 @@ class FetchSession:
 class FetchSessions:
     """All sessions of this core, the one unused longest first."""
 
-    __slots__ = ("_by_number", "_random", "evicted", "row_count")
+    __slots__ = ("_by_number", "_random", "_slots", "evicted", "row_count")
 
-    def __init__(self, source: Random) -> None:
+    def __init__(self, source: Random, slots: Callable[[], int]) -> None:
         self._random = source
+        self._slots = slots
         self._by_number: dict[int, FetchSession] = {}
         self.row_count = 0
         self.evicted = 0
@@ -154,7 +154,8 @@ class FetchSessions:
 
     def _make_room(self, row_count: int, now_ms: int) -> bool:
         """Give up sessions that were not used for long, as many as it takes (F2)."""
-        while len(self) >= SESSIONS_MAX or self.row_count + row_count > SESSION_ROWS_MAX:
+        slots = self._slots()
+        while len(self) >= slots or self.row_count + row_count > SESSION_ROWS_MAX:
             oldest = next(iter(self._by_number.values()), None)
             if oldest is None or now_ms - oldest.used_ms < EVICTION_MS:
                 return False

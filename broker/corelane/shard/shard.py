@@ -108,7 +108,9 @@ class Shard:
         self._next_work = 0
         self._deferred: deque[tuple[Call, int]] = deque()  # with the time they came
         self._retries_deferred = False
-        self.fetch_sessions = FetchSessions(config.random)
+        self.fetch_sessions = FetchSessions(
+            config.random, lambda: self.config.config.fetch.sessions_max
+        )
         self.run_max = 1  # requests that a run of them may have: it grows as that goes well
         self._is_started = False
         self._is_recovered = False

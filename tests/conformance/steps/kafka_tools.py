@@ -16,6 +16,7 @@ CLIENT = "Kafka's Java tools 4.3.1"
 TOPICS = "org.apache.kafka.tools.TopicCommand"
 CONFIGS = "kafka.admin.ConfigCommand"
 PERF_PRODUCER = "org.apache.kafka.tools.ProducerPerformance"
+PERF_CONSUMER = "org.apache.kafka.tools.ConsumerPerformance"
 CONSOLE_PRODUCER = "org.apache.kafka.tools.ConsoleProducer"
 CONSOLE_CONSUMER = "org.apache.kafka.tools.consumer.ConsoleConsumer"
 GROUPS = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
@@ -45,6 +46,7 @@ def steps() -> list[Step]:
         Step(CLIENT, "kafka-producer-perf-test, defaults (idempotent)", _perf_default),
         Step(CLIENT, "kafka-producer-perf-test, acks=1, zstd, 1 MB batches", _perf_tuned),
         Step(CLIENT, "kafka-console-producer and -consumer by partition and offset", _console),
+        Step(CLIENT, "kafka-consumer-perf-test: 30 partitions in a fetch session", _fetch_session),
         Step(CLIENT, "kafka-console-consumer in a group", partial(_group, "classic")),
         Step(CLIENT, "the same, group.protocol=consumer", partial(_group, "consumer")),
         Step(CLIENT, "kafka-get-offsets: earliest, latest, time, max-timestamp", _offsets),
@@ -245,6 +247,19 @@ def _console(bootstrap: Address) -> None:
         count = ("--max-messages", str(len(expected)), "--timeout-ms", "30000")
         read = tool(CONSOLE_CONSUMER, *server, *where, "--offset", offset, *count)
         expect(read.splitlines(), expected, f"from offset {offset}")
+
+
+def _fetch_session(bootstrap: Address) -> None:
+    """Read many partitions in small answers: all but the first request of the session name few."""
+    topic, server = new_topic("session"), _server(bootstrap)
+    create(bootstrap, topic, 30)
+    count = ("--num-records", "3000")
+    size = (*count, "--record-size", "1000", "--throughput", "-1", "--topic", topic)
+    tool(PERF_PRODUCER, *size, "--command-property", f"bootstrap.servers={bootstrap}")
+    small = ("--command-property", "fetch.max.bytes=8192", "max.partition.fetch.bytes=2048")
+    bounds = (*count, "--timeout", "30000", "--hide-header")
+    read = tool(PERF_CONSUMER, *server, "--topic", topic, *bounds, *small)
+    expect(int(read.splitlines()[-1].split(",")[4]), 3_000, f"records in {read!r}")
 
 
 def _group(protocol: str, bootstrap: Address) -> None:

@@ -222,7 +222,7 @@ def test_a_partition_with_much_data_does_not_starve_the_others(world: World) -> 
 
 
 def test_the_epoch_after_the_greatest_is_1() -> None:
-    sessions = FetchSessions(random.Random(1))
+    sessions = FetchSessions(random.Random(1), lambda: 1_000)
     session = sessions.open([(b"t", (0, 0, 0, 0, 0, 0, 0, 0))], 0, has_ids=False)
     assert session is not None
     session.epoch = INT32_MAX
@@ -230,11 +230,9 @@ def test_the_epoch_after_the_greatest_is_1() -> None:
     assert session.epoch == 1
 
 
-def test_sessions_are_bounded_and_the_one_unused_longest_gives_way(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(fetch_sessions, "SESSIONS_MAX", 2)
-    sessions = FetchSessions(random.Random(1))
+def test_sessions_are_bounded_and_the_one_unused_longest_gives_way() -> None:
+    slots = 2
+    sessions = FetchSessions(random.Random(1), lambda: slots)
     rows = [(b"t", (0, 0, number, 0, 0, 0, 0, 0)) for number in range(3)]
     first, second = (sessions.open(rows, at, has_ids=False) for at in (0, 10))
     assert first is not None
@@ -245,11 +243,18 @@ def test_sessions_are_bounded_and_the_one_unused_longest_gives_way(
     assert sessions.find(second.number) is None
     assert sessions.find(first.number) is first
     assert (sessions.row_count, sessions.evicted) == (6, 1)
+    slots = 3  # the setting acts at once
+    assert sessions.open(rows, 30, has_ids=False) is not None
+    slots = 1
+    assert sessions.open(rows, 30, has_ids=False) is None
+    assert len(sessions) == 3, "those in use stay"
+    assert sessions.open(rows, 30 + 2 * EVICTION_MS, has_ids=False) is not None
+    assert len(sessions) == 1
 
 
 def test_partitions_of_sessions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch_sessions, "SESSION_ROWS_MAX", 4)
-    sessions = FetchSessions(random.Random(1))
+    sessions = FetchSessions(random.Random(1), lambda: 1_000)
     rows = [(b"t", (0, 0, number, 0, 0, 0, 0, 0)) for number in range(3)]
     assert sessions.open(rows, 0, has_ids=False) is not None
     assert sessions.open(rows, 0, has_ids=False) is None
