@@ -8,7 +8,7 @@ import random
 import struct
 from collections.abc import Callable, Sequence
 
-from corelane.model.ids import ConnId, CoreId, NodeId, core_broker_id
+from corelane.model.ids import ConnId, CoreId, GroupId, NodeId, core_broker_id
 from corelane.model.record import record
 from corelane.shard.config import Advertised, ListenerBrokers, PeerPlace, ShardConfig
 from corelane.shard.effects import Close, Dial, Effect, Send
@@ -83,7 +83,7 @@ class SimNode(World):
 
     def turn(self) -> None:
         """Step once."""
-        if self.rests and not self.mail and (self.shard.next_deadline_ms() or 0) > self.net.now_ms:
+        if self.rests and self.next_turn_ms() > self.net.now_ms:
             return
         self.turns += 1
         events, self.mail = self.mail, []
@@ -92,6 +92,12 @@ class SimNode(World):
         for effect in self.shard.step(self.now_ms, wall_ms, events):
             self.mail += self.perform(effect)
         self.frames.clear()
+
+    def next_turn_ms(self) -> int:
+        """Return when to turn next, as things are."""
+        if self.mail:
+            return self.paused_until_ms
+        return max(self.paused_until_ms, self.shard.next_deadline_ms() or 0)
 
     def perform(self, effect: Effect) -> list[Event]:
         if isinstance(effect, Dial):
@@ -218,7 +224,7 @@ class Cluster:
         """Let time pass."""
         end_ms = self.now_ms + ms
         while self.now_ms < end_ms:
-            self.now_ms += 1
+            self.now_ms = min(end_ms, self._next_ms())
             due = [post for post in self._posts if post.at_ms <= self.now_ms]
             self._posts = [post for post in self._posts if post.at_ms > self.now_ms]
             for post in sorted(due, key=lambda each: each.at_ms):  # stable: in their order
@@ -228,6 +234,15 @@ class Cluster:
                 if node.is_up and node.paused_until_ms <= self.now_ms:
                     node.turn()
             self.check()
+
+    def _next_ms(self) -> int:
+        """Return the next time that something is to be done at: where all rest, time leaps."""
+        next_ms = self.now_ms + 1
+        up = self.up()
+        if not all(node.rests for node in up):
+            return next_ms
+        times = [node.next_turn_ms() for node in up] + [post.at_ms for post in self._posts]
+        return max(next_ms, min(times, default=1 << 62))
 
     def kill(self, number: int) -> None:
         """End a node's processes; its disk stays."""
@@ -254,7 +269,7 @@ class Cluster:
         """Return the nodes that serve a group."""
         found = []
         for node in self.up():
-            member = node.members.get(group)
+            member = node.shard.groups.members.get(GroupId(group))
             if member is not None and member.serves:
                 found.append(node)
         return found

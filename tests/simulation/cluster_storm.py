@@ -10,6 +10,7 @@ import argparse
 from corelane.model.ids import MemberId, Offset
 from corelane.model.record import record
 from corelane.raft.events import TransferLeadership
+from corelane.shard.member import Member
 from corelane.shard.partition import Partition
 from corelane.wire.batch import whole_batches
 from corelane.wire.compiler import Message
@@ -50,8 +51,8 @@ class Storm:
     numbers: tuple[int, ...] = NODES
     steps = STEPS
 
-    def __init__(self, seed: int) -> None:
-        self.cluster = Cluster(seed, self.check, numbers=self.numbers)
+    def __init__(self, seed: int, settings: str = "") -> None:
+        self.cluster = Cluster(seed, self.check, settings, numbers=self.numbers)
         self.chance = self.cluster.chance
         self.led: dict[tuple[int, int], int] = {}
         self.committed: dict[tuple[int, int], int] = {}
@@ -69,27 +70,31 @@ class Storm:
         """Look at all members (multiraft.md E)."""
         for node in self.cluster.up():
             for group, member in node.members.items():
-                raft, log = member.raft, member.log
-                if raft.is_leader:
-                    leader = self.led.setdefault((group, raft.term), node.number)
-                    assert leader == node.number, f"two leaders of group {group} in {raft.term}"
-                index = log.committed_index
-                term, committed = self.highest.get(group, (0, 0))
-                term = max(term, raft.term if raft.is_leader else 0)
-                if member.serves and raft.term == term:
-                    assert index >= committed, f"group {group} is served without all of it"
-                self.highest[group] = (term, max(index, committed))
-                known = max(raft.durable_index, log.first_index - 1)
-                assert index <= known, "committed before it is durable here"
-                life = (node.number, node.boot, log.descriptor.incarnation)
-                key = (*life, group, log.renewed_lsn)  # repairs go back
-                assert index >= self.commits.get(key, 0), "a commit went back"
-                self.commits[key] = index
-                if isinstance(member, Partition):
-                    self.transactions.check(node, group, member)
-                if index >= log.first_index:
-                    term = self.committed.setdefault((group, index), log.term_at(index))
-                    assert term == log.term_at(index), f"group {group} committed {index} twice"
+                self.look(node, group, member)
+
+    def look(self, node: SimNode, group: int, member: Member) -> None:
+        """Look at one member."""
+        raft, log = member.raft, member.log
+        if raft.is_leader:
+            leader = self.led.setdefault((group, raft.term), node.number)
+            assert leader == node.number, f"two leaders of group {group} in {raft.term}"
+        index = log.committed_index
+        term, committed = self.highest.get(group, (0, 0))
+        term = max(term, raft.term if raft.is_leader else 0)
+        if member.serves and raft.term == term:
+            assert index >= committed, f"group {group} is served without all of it"
+        self.highest[group] = (term, max(index, committed))
+        known = max(raft.durable_index, log.first_index - 1)
+        assert index <= known, "committed before it is durable here"
+        life = (node.number, node.boot, log.descriptor.incarnation)
+        key = (*life, group, log.renewed_lsn)  # repairs go back
+        assert index >= self.commits.get(key, 0), "a commit went back"
+        self.commits[key] = index
+        if isinstance(member, Partition):
+            self.transactions.check(node, group, member)
+        if index >= log.first_index:
+            term = self.committed.setdefault((group, index), log.term_at(index))
+            assert term == log.term_at(index), f"group {group} committed {index} twice"
 
     def run(self) -> str:
         """Rage, heal, compare; return a line about it."""
@@ -151,6 +156,12 @@ class Storm:
             chance.choice(up).paused_until_ms = cluster.now_ms + chance.choice((200, 1_500, 4_000))
         elif dice < 0.30:
             self._hand_over(chance.choice(up), pair)
+
+    def hand_over(self, node: SimNode, others: list[int], group: int) -> None:
+        """Have a leader give one group to another node."""
+        member = node.members[group]
+        target = MemberId(self.chance.choice(others))
+        member.step(node.shard.now_ms, TransferLeadership(target))
 
     def _hand_over(self, node: SimNode, pair: list[int]) -> None:
         led = [member for member in node.members.values() if member.raft.is_leader]

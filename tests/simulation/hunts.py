@@ -27,7 +27,7 @@ from tests.simulation import (
     transaction_storm,
     world,
 )
-from tests.simulation.cluster import Cluster, SimNode
+from tests.simulation.cluster import SimNode
 from tests.simulation.sim_disk import SimDisk
 from tests.unit.storage import replica_script, script
 from tests.unit.storage.machine import SMALL
@@ -168,10 +168,10 @@ def _power(seed: int) -> Tally:
 
 
 def _transactions(seed: int) -> Tally:
-    harm = [(Cluster, "kill"), (cluster_storm.Storm, "_hand_over")]
-    with _calls((Shard, "step"), amount=_steps) as events, _calls(*harm) as faults:
-        transaction_storm.TransactionStorm(seed).run()
-    return Tally(events.n, faults.n)
+    with _calls((Shard, "step"), amount=_steps) as events:
+        storm = transaction_storm.TransactionStorm(seed)
+        storm.run()
+    return Tally(events.n, storm.blows + storm.strikes.counts.total())
 
 
 def _cores(seed: int, *, has_power_cuts: bool) -> Tally:

@@ -20,6 +20,9 @@ from corelane.raft.loss import Recollection
 from corelane.raft.state import GroupState
 from corelane.raft.voting import Voting
 from corelane.shard import council
+from corelane.shard.host import Host
+from corelane.shard.latest import LatestByKey
+from corelane.shard.marker_delivery import Delivery
 from corelane.shard.member import Member
 from corelane.shard.partition import Partition
 from corelane.shard.peers.peers import Peers
@@ -42,6 +45,7 @@ from tests.simulation.suites import (
     REASSIGNMENT_TESTS,
     SESSION_TESTS,
     STORAGE_TESTS,
+    TRANSACTION_STORM,
     TRANSACTION_TESTS,
     TRANSACTIONS,
     WORLD,
@@ -79,6 +83,11 @@ BUGS: Final = {
     26: "a decision about a transaction is not the last word",
     27: "a fenced producer writes on",
     28: "a reader sees what is not decided",
+    29: "marker not sent again",
+    30: "last stable offset too early",
+    31: "aborted transactions lost on restart",
+    32: "decision answered before it is committed",
+    33: "staged offsets visible before the commit",
 }
 
 
@@ -183,6 +192,67 @@ UNSTABLE: Final = (
         "if last_offset < self.start_offset",
     ),
 )
+
+
+TRANSACTIONAL: Final = (
+    (
+        29,
+        Rewrite(
+            "a marker that failed is forgotten", Delivery, "_later", "if rows and", "if False and"
+        ),
+    ),
+    (
+        29,
+        Rewrite(
+            "a new coordinator does not carry decisions on",
+            TransactionCoordinator,
+            "loaded",
+            "self._carry_on(name, transaction, wall_ms)",
+            "pass",
+        ),
+    ),
+    (
+        30,
+        Rewrite(
+            "it includes the first open record",
+            OpenTransactions,
+            "last_stable_offset",
+            "max(standing.first_offset, ",
+            "max(standing.first_offset + 1, ",
+        ),
+    ),
+    (
+        31,
+        Rewrite(
+            "a checkpoint's are not read again",
+            OpenTransactions,
+            "_load",
+            "self._aborted.append(",
+            "str(",
+        ),
+    ),
+    (
+        32,
+        Rewrite(
+            "answers leave at once",
+            Host,
+            "_when_committed",
+            "self.partition.raft.committed_index >= self._appended_index",
+            "True",
+        ),
+    ),
+    (
+        33,
+        Rewrite(
+            "what is staged counts at once",
+            LatestByKey,
+            "apply",
+            "known.changes.extend(_changes(batch))",
+            "[self._put(*each) for each in _changes(batch)]",
+        ),
+    ),
+)
+"""What the storms of transactions have to find (multiraft.md D and E)."""
 
 
 @record
@@ -380,6 +450,7 @@ ROWS: Final = sorted(
         *_rows(27, TRANSACTION_TESTS, UNFENCED),
         *_rows(27, TRANSACTIONS, UNFENCED[1:]),
         *_rows(28, TRANSACTIONS, UNSTABLE),
+        *(Row(number, plant, TRANSACTION_STORM) for number, plant in TRANSACTIONAL),
     ],
     key=lambda row: row.number,
 )

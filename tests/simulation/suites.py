@@ -16,6 +16,7 @@ from tests.simulation import (
     raft_changes,
     raft_cluster,
     raft_losses,
+    transaction_storm,
     world,
 )
 from tests.unit.producers import test_transactions_world
@@ -128,6 +129,10 @@ def _transactions(seed: int) -> None:
     test_transactions_world.check(transactions)
 
 
+def _storm(seed: int) -> None:
+    transaction_storm.TransactionStorm(seed).run()
+
+
 RAFT: Final = seeded("raft_cluster", raft_cluster.run_seed, range(1, 201))
 MEMBERS: Final = seeded("raft_changes", raft_changes.run_seed, range(1, 201))
 LOSSES: Final = seeded("raft_losses", raft_losses.run_seed, range(1, 301))
@@ -136,6 +141,7 @@ POWER: Final = seeded("cluster_power", cluster_power.run_seed, range(1, 13))
 CORES: Final = seeded("node_storm", _cores, range(1, 31))
 WORLD: Final = seeded("world", world.run_seed, range(1, 31))
 CRASHES: Final = seeded("storage crashes", _crashes, range(10))
+TRANSACTION_STORM: Final = seeded("transaction_storm", _storm, range(1, 41))
 TRANSACTIONS: Final = seeded("transactions", _transactions, range(24))
 RAFT_TESTS: Final = from_files(
     "raft tests",
@@ -187,6 +193,7 @@ SUITES: Final = (
     WORLD,
     CRASHES,
     TRANSACTIONS,
+    TRANSACTION_STORM,
     RAFT_TESTS,
     STORAGE_TESTS,
     SESSION_TESTS,

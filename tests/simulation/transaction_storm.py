@@ -1,11 +1,15 @@
 """Storms over three nodes with transactions: coordinators, leaders and producers die at any step.
 
-`python -m tests.simulation.transaction_storm --seed N --count M`. Readers of committed records look
-at any time; nobody may see a record whose commit was not asked for, nor half of a transaction in
-the end, nor may anything stay open (multiraft.md D and E).
+`python -m tests.simulation.transaction_storm --seed N --count M`. Blows are aimed at whoever is at
+a step (`storm_strikes.py`), beside the weather of `cluster_storm`; a seed decides which kinds of
+trouble there are at all. Readers of committed records and offsets look at any time; nobody may see
+what nobody asked to commit, nor half of a transaction in the end, nor may anything stay open or go
+away again (multiraft.md D and E). Nodes rest where nothing is due, and time leaps.
 """
 
 import argparse
+import time
+from collections import Counter
 
 from corelane.model.internal_topics import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
 from corelane.producers.transactions.coordinator import TransactionCoordinator
@@ -17,82 +21,141 @@ from corelane.wire.compiler import Message
 from corelane.wire.records import batch_records, split_batches
 from tests.simulation.cluster import NODES, Cluster, SimNode
 from tests.simulation.cluster_storm import Storm
+from tests.simulation.fleet_checks import watching
+from tests.simulation.fleet_core import TOUCHED
+from tests.simulation.storm_strikes import Strikes
 from tests.simulation.storm_tellers import (
     COORDINATORS,
+    NAMES,
     PARTITIONS,
-    TIMEOUT_MS,
     TOPIC,
     Fate,
     Groups,
     Ledger,
     Teller,
+    group_of,
+    index_of,
 )
 from tests.unit.api.txn import Fetch as OffsetFetch
 from tests.unit.api.txn import FetchTopic
 
-NAMES = ("ann", "bob", "cid", "dot")
-STEPS = 400
+STEPS = 100
 FETCH = 12
+OFFSET_FETCH = 7
 READ_COMMITTED = 1
-HEAL_MS = 14_000
+HEAL_MS = 30_000
+SWEEP = 50
+SETTINGS = """
+group.initial.rebalance.delay.ms = 0
+group.min.session.timeout.ms = 500
+corelane.checkpoint.interval.ms = {}
+"""
+
+
+class Weather(Storm):
+    """The weather of `cluster_storm`; after a step the members that did something are looked at."""
+
+    def __init__(self, seed: int, settings: str) -> None:
+        super().__init__(seed, settings)
+        self._checks = 0
+
+    def check(self) -> None:
+        self._checks += 1
+        if self._checks % SWEEP == 0:
+            super().check()
+        else:
+            up = self.cluster.up()
+            for member in {id(each): each for each in TOUCHED}.values():
+                for node in up:
+                    if node.shard.groups.members.get(member.group) is member:
+                        self.look(node, int(member.group), member)
+        TOUCHED.clear()
 
 
 class TransactionStorm:
-    """One storm; its weather is that of `cluster_storm`."""
+    """One storm."""
 
     def __init__(self, seed: int, steps: int = STEPS) -> None:
         self._steps = steps
-        self.weather = Storm(seed)
+        # Some trouble is absent in a seed, so that other is seen alone.
+        self.weather = Weather(seed, SETTINGS.format((1_000, 60_000)[seed % 2]))
         self.cluster: Cluster = self.weather.cluster
         self.chance = self.cluster.chance
+        self.weather_share = self.chance.choice((0, 0, 0.2, 0.4))
+        self.has_zombies = self.chance.random() < 0.7
+        self.names = NAMES[: self.chance.choice((2, 3, 4, 4))]
         self.ledger = Ledger()
         self.groups = Groups(self.cluster)
+        self.strikes = Strikes(self.weather, self.groups, self.chance.choice((0.01, 0.03, 0.1)))
         self.tellers: list[Teller] = []
-        self.reads = 0
+        self.reads = self.blows = 0
+        self._seen: dict[tuple[int, int], bytes] = {}
+        """What readers were given: by partition and offset."""
 
     def run(self) -> str:
         """Rage, heal, compare; return a line about it."""
-        cluster, chance = self.cluster, self.chance
-        cluster.form()
-        node = cluster.nodes[chance.choice(NODES)]
-        cluster.create_topic(node, TOPIC, PARTITIONS)
-        cluster.create_topic(node, TRANSACTIONS_TOPIC, COORDINATORS)
-        cluster.create_topic(node, OFFSETS_TOPIC, COORDINATORS)
-        for _ in range(self._steps):
-            for _ in range(chance.choice((1, 3, 10))):
-                cluster.go(chance.choice((1, 5, 20, 60)))
-                self._serve()
-            self._strike(chance.random())
-        self._heal()
-        seen = self._compare()
+        with watching():
+            self._form()
+            for _ in range(self._steps):
+                for _ in range(self.chance.choice((5, 10, 20))):
+                    self.cluster.go(self.chance.choice((1, 2, 4, 10)))
+                    self._serve()
+                self._strike(self.chance.random())
+            self._heal()
+            seen = self._compare()
         committed = sum(fate is Fate.COMMITTED for fate in self.ledger.fates.values())
         return (
             f"{len(self.ledger.fates)} transactions, {committed} known to be committed,"
-            f" {len(seen)} seen, {self.reads} reads, errors {sum(self.ledger.errors.values())}"
+            f" {len(seen)} seen, {self.reads} reads, {self.strikes.counts.total()} aimed blows,"
+            f" errors {sum(self.ledger.errors.values())}"
         )
+
+    def _form(self) -> None:
+        cluster = self.cluster
+        for each in cluster.nodes.values():
+            each.rests = True
+        cluster.form()
+        node = cluster.nodes[self.chance.choice(NODES)]
+        cluster.create_topic(node, TOPIC, PARTITIONS)
+        cluster.create_topic(node, TRANSACTIONS_TOPIC, COORDINATORS)
+        cluster.create_topic(node, OFFSETS_TOPIC, COORDINATORS)
 
     def _serve(self) -> None:
         for teller in self.tellers:
             teller.turn()
+        self.strikes.delivering(self._hosts())
+        self.strikes.fall()
         self.tellers = [teller for teller in self.tellers if not teller.is_over]
         living = {teller.name for teller in self.tellers}
-        for name in NAMES:
+        for name in self.names:
             if name not in living:
-                self.tellers.append(Teller(self.cluster, self.ledger, name, self.groups))
+                self.tellers.append(self._teller(name))
+
+    def _teller(self, name: str) -> Teller:
+        return Teller(self.cluster, self.ledger, name, self.groups, self.strikes.moment)
 
     def _strike(self, dice: float) -> None:
-        chance, cluster = self.chance, self.cluster
-        if dice < 0.04:  # thought dead: another life begins, and this one may go on
+        chance = self.chance
+        if dice < 0.04 and self.has_zombies and self.tellers:
+            # Thought dead: another life begins, and this one may go on.
             teller = chance.choice(self.tellers)
-            self.tellers.append(Teller(cluster, self.ledger, teller.name, self.groups))
+            self.tellers.append(self._teller(teller.name))
             if chance.random() < 0.5:
                 self.tellers.remove(teller)
-        elif dice < 0.10:
+        elif dice < 0.20:
             self._look()
-        elif dice < 0.16:
+        elif dice < 0.26:
+            self._look_at_offsets()
+        elif dice < 0.32:
             self._check_coordinators()
-        elif dice < 0.60:
+        elif dice < 0.32 + self.weather_share:
+            before = self._state()
             self.weather.strike_nodes(chance.random(), chance.sample(NODES, 2))
+            self.blows += before != self._state()
+
+    def _state(self) -> object:
+        nodes = self.cluster.nodes.values()
+        return [(node.is_up, node.paused_until_ms) for node in nodes], {*self.cluster.cut}
 
     # --- readers ---
 
@@ -107,10 +170,32 @@ class TransactionStorm:
             self.reads += 1
             stable = member.last_stable_offset
             assert stable <= member.log.committed_offset
-            for _offset, value in self._committed(node, number):
+            for offset, value in self._committed(node, number):
                 transaction = _number_of(value)
                 fate = self.ledger.fates[transaction]
                 assert fate is not Fate.OPEN, f"{value!r} is read, but was never to be committed"
+                before = self._seen.setdefault((number, offset), value)
+                assert before == value, f"{before!r} was read where {value!r} is"
+
+    def _look_at_offsets(self) -> None:
+        """Ask for a teller's offset, at whoever coordinates its group."""
+        name = self.chance.choice(self.names)
+        for node in self.cluster.leaders(self.groups.offsets(group_of(name)))[:1]:
+            if node.paused_until_ms > self.cluster.now_ms:
+                return
+            request, conn = _offset_request(name, is_stable=False), self.groups.conn()
+            node.ask(request, OFFSET_FETCH, conn)
+            for _ in range(20):
+                node.turn()
+                answer = node.receive(9, OFFSET_FETCH, conn)
+                if answer is None:
+                    continue
+                self.reads += 1
+                row = answer[1].topics[0].partitions[0]
+                if not row.error_code and row.committed_offset >= 0:
+                    fate = self.ledger.fates[row.committed_offset]
+                    assert fate is not Fate.OPEN, f"{name} is at {row.committed_offset} too early"
+                return
 
     def _committed(self, node: SimNode, number: int) -> list[tuple[int, bytes]]:
         """Return the committed records of a partition, as a client sees them."""
@@ -166,7 +251,42 @@ class TransactionStorm:
     def _heal(self) -> None:
         self.tellers = []  # all clients die
         self.weather.calm()
-        self.cluster.go(HEAL_MS + 2 * TIMEOUT_MS)
+        self._wait()
+        if self.chance.random() < 0.5:
+            for number in NODES:  # what was checkpointed, and what the log says, is all there is
+                self.cluster.kill(number)
+            for number in NODES:
+                self.cluster.revive(number)
+            self._wait()
+
+    def _wait(self) -> None:
+        end_ms = self.cluster.now_ms + HEAL_MS
+        while self._is_open() and self.cluster.now_ms < end_ms:
+            self.cluster.go(500)
+        self.cluster.go(500)
+
+    def _is_open(self) -> bool:
+        """Whether something may still come: a leader, an end, a marker."""
+        numbers = range(PARTITIONS)
+        groups = [self.groups.partition(number) for number in numbers]
+        for number in range(COORDINATORS):
+            groups += [self.groups.of(OFFSETS_TOPIC, number)]
+            groups += [self.groups.of(TRANSACTIONS_TOPIC, number)]
+        if len(self._hosts()) < COORDINATORS:
+            return True
+        for group in groups:
+            leaders = self.cluster.leaders(group)
+            if len(leaders) != 1:
+                return True
+            member = leaders[0].members[group]
+            assert isinstance(member, Partition)
+            if member.last_stable_offset != member.log.next_offset:
+                return True
+        return any(
+            known.is_ongoing or known.is_prepared
+            for host in self._hosts()
+            for known in host.coordinator._transactions.values()
+        )
 
     def _compare(self) -> set[int]:
         cluster = self.cluster
@@ -184,7 +304,13 @@ class TransactionStorm:
                 f"partition {number} is blocked at {member.last_stable_offset}"
             )
             records = self.weather.read(TOPIC, self.groups.partition(number), number)
-            for _offset, value in truth(records):
+            there = dict(truth(records))
+            found = dict(self._committed(node, number))
+            assert found == there, f"readers of partition {number} see {found}, not {there}"
+            for (partition, offset), value in self._seen.items():
+                if partition == number:
+                    assert there.get(offset) == value, f"{value!r} was read and is gone"
+            for value in there.values():
                 seen.setdefault(_number_of(value), []).append(value)
         for number, fate in self.ledger.fates.items():
             values = sorted(seen.get(number, []))
@@ -200,10 +326,9 @@ class TransactionStorm:
     def _compare_offsets(self, seen: set[int]) -> None:
         """Offsets of a group are those of a transaction that is there as a whole."""
         for name, numbers in self.ledger.offsets.items():
-            (node,) = self.cluster.leaders(self.groups.offsets(name))
-            topic = FetchTopic(name=TOPIC, partition_indexes=[0])
-            request = OffsetFetch(group_id=name, topics=[topic], require_stable=True)
-            answer = self.cluster.call(node, request, 7, conn=self.groups.conn())
+            (node,) = self.cluster.leaders(self.groups.offsets(group_of(name)))
+            request = _offset_request(name, is_stable=True)
+            answer = self.cluster.call(node, request, OFFSET_FETCH, conn=self.groups.conn())
             row = answer.topics[0].partitions[0]
             assert row.error_code == 0, f"the offsets of {name} are not stable: {row.error_code}"
             known = [number for number in numbers if number in seen]
@@ -211,6 +336,11 @@ class TransactionStorm:
             assert row.committed_offset == last, (
                 f"{name} has read to {row.committed_offset}, its last transaction is {last}"
             )
+
+
+def _offset_request(name: str, *, is_stable: bool) -> Message:
+    topic = FetchTopic(name=TOPIC, partition_indexes=[index_of(name)])
+    return OffsetFetch(group_id=group_of(name), topics=[topic], require_stable=is_stable)
 
 
 def truth(records: bytes) -> list[tuple[int, bytes]]:
@@ -261,13 +391,20 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=10)
     parser.add_argument("--steps", type=int, default=STEPS)
     options = parser.parse_args()
+    struck: Counter[tuple[str, str]] = Counter()
     for seed in range(options.seed, options.seed + options.count):
+        began_s = time.process_time()
+        storm = TransactionStorm(seed, options.steps)
         try:
-            print(f"seed {seed}: {TransactionStorm(seed, options.steps).run()}", flush=True)
+            said = storm.run()
         except Exception:
             command = "python -m tests.simulation.transaction_storm"
             print(f"{command} --seed {seed} --count 1 --steps {options.steps}", flush=True)
             raise
+        struck += storm.strikes.counts
+        print(f"seed {seed}: {said}, {time.process_time() - began_s:.1f} s", flush=True)
+    for (step, victim), count in sorted(struck.items()):
+        print(f"{step}: {victim} struck {count} times")
 
 
 if __name__ == "__main__":
