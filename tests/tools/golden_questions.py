@@ -218,6 +218,13 @@ def _describe_producers(version: int) -> Questions:
     yield {"topics": [("TopicRequest", {"name": TOPIC, "partition_indexes": [0, 1]})]}
 
 
+def _update_features(version: int) -> Questions:
+    # Without leave to go down it is refused, and nothing else asks for a level of this broker.
+    for level in (0, 9):
+        row = {"feature": "transaction.version", "max_version_level": level}
+        yield {"feature_updates": [("FeatureUpdateKey", row)]}
+
+
 def _only(**fields: Any) -> Callable[[int], Questions]:
     def make(version: int) -> Questions:
         yield fields
@@ -226,6 +233,7 @@ def _only(**fields: Any) -> Callable[[int], Questions]:
 
 
 QUESTIONS: Final[dict[str, Callable[[int], Questions]]] = {
+    "UpdateFeatures": _update_features,
     "Produce": _produce,
     "Fetch": _fetch,
     "ListOffsets": _list_offsets,

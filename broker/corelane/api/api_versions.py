@@ -9,7 +9,7 @@ import re
 from typing import Final
 
 from corelane.model.errors import ErrorCode
-from corelane.model.features import GROUP_VERSION, TRANSACTION_VERSION
+from corelane.model.features import GROUP, GROUP_VERSION, TRANSACTION, TRANSACTION_VERSION
 from corelane.shard.call import Call
 from corelane.shard.shard import Shard
 from corelane.wire.compiler import Message, codec, message_type
@@ -23,14 +23,15 @@ Row = message_type("ApiVersionsResponse.ApiVersion")
 Supported = message_type("ApiVersionsResponse.SupportedFeatureKey")
 Finalized = message_type("ApiVersionsResponse.FinalizedFeatureKey")
 
-SUPPORTED: Final = {"group.version": GROUP_VERSION, "transaction.version": TRANSACTION_VERSION}
+SUPPORTED: Final = {GROUP: GROUP_VERSION, TRANSACTION: TRANSACTION_VERSION}
 """Every node of this version has them all."""
 
 
 def finalized(shard: Shard) -> dict[str, int]:
-    """Return what clients may use: what every node of the cluster knows (quirk 7)."""
-    level = min(shard.groups.cluster.transaction_version, TRANSACTION_VERSION)
-    return {"group.version": GROUP_VERSION} | ({"transaction.version": level} if level else {})
+    """Return what clients may use: what every node knows, or less if it was chosen (quirk 7)."""
+    cluster = shard.groups.cluster
+    levels = {name: cluster.features.level(name, cluster.nodes.values()) for name in SUPPORTED}
+    return {name: min(level, SUPPORTED[name]) for name, level in levels.items() if level}
 
 
 def rows(shard: Shard) -> list[Message]:

@@ -5,6 +5,7 @@ Heartbeat: v1 patterns, and ids that clients make. Describe: v1 the kind of each
 
 from collections.abc import Iterable
 
+from corelane.api.api_versions import finalized
 from corelane.api.group_calls import ask, host_of, routed, split_by_key
 from corelane.api.group_members import client_host, group_of, new_member_id
 from corelane.groups.consumer_requests import (
@@ -16,6 +17,7 @@ from corelane.groups.consumer_requests import (
 )
 from corelane.groups.requests import Answer, ConsumerBeat
 from corelane.model.errors import ErrorCode
+from corelane.model.features import GROUP
 from corelane.model.ids import TopicId
 from corelane.shard.call import Call
 from corelane.shard.shard import Shard
@@ -40,6 +42,9 @@ DescribedPartitions = message_type("ConsumerGroupDescribeResponse.TopicPartition
 def heartbeat(shard: Shard, call: Call) -> None:
     """Take a member's word, and tell it what it has."""
     request = call.decode()
+    if not _is_enabled(shard):
+        call.answer(Response(error_code=ErrorCode.UNSUPPORTED_VERSION))
+        return
     owned = request.topic_partitions
     names = request.subscribed_topic_names
     beat = ConsumerHeartbeat(
@@ -66,6 +71,11 @@ def heartbeat(shard: Shard, call: Call) -> None:
         return _response(answer)
 
     ask(shard, call, request.group_id, ConsumerBeat(request.group_id, beat), told)
+
+
+def _is_enabled(shard: Shard) -> bool:
+    """Whether the feature group.version is on."""
+    return GROUP in finalized(shard)
 
 
 def _response(answer: ConsumerHeartbeatAnswer) -> Message:
@@ -97,7 +107,7 @@ def describe(shard: Shard, call: Call) -> None:
 
 
 def _described(shard: Shard, name: str) -> Message:
-    host = host_of(shard, name)
+    host = host_of(shard, name) if _is_enabled(shard) else ErrorCode.UNSUPPORTED_VERSION
     if isinstance(host, ErrorCode):
         return GroupRow(error_code=host, group_id=name, authorized_operations=NOT_REQUESTED)
     found = host.describe_consumers(name)

@@ -38,6 +38,7 @@ from corelane.api import (
     transaction_admin,
     transactions,
     txn_offsets,
+    update_features,
     write_txn_markers,
 )
 from corelane.shard.call import ApiRow
@@ -103,6 +104,7 @@ _ROWS: Final = (
     ApiRow(45, "AlterPartitionReassignments", 0, 1, reassignments.alter, at_controller=True),
     ApiRow(46, "ListPartitionReassignments", 0, 0, reassignments.list_ongoing, at_controller=True),
     ApiRow(47, "OffsetDelete", 0, 0, group_offsets.delete, gather=group_offsets.gather_delete),
+    ApiRow(57, "UpdateFeatures", 0, 2, update_features.handle, at_controller=True),
     ApiRow(60, "DescribeCluster", 0, 2, describe_cluster.handle),
     ApiRow(
         61, "DescribeProducers", 0, 0, describe_producers.handle, gather=describe_producers.gather

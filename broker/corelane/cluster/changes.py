@@ -115,6 +115,11 @@ class NodeGone:
     node: NodeId
 
 
+@record
+class FeaturesChanged:
+    """Levels of features were chosen; who asks for them finds them."""
+
+
 Change = (
     TopicCreated
     | TopicDeleted
@@ -128,5 +133,6 @@ Change = (
     | PreferredWanted
     | NodeStateChanged
     | NodeGone
+    | FeaturesChanged
     | Refused
 )

@@ -178,6 +178,14 @@ class NodeForgotten:
     node: NodeId
 
 
+@record
+class SetFeatures:
+    """An operator chose the levels of features."""
+
+    levels: dict[str, int]
+    """By name; no level is above what every node knew when it was chosen."""
+
+
 Command = (
     CreateTopic
     | DeleteTopic
@@ -194,6 +202,7 @@ Command = (
     | DecommissionNode
     | DirectoryLost
     | NodeForgotten
+    | SetFeatures
 )
 
 
@@ -256,6 +265,7 @@ _Moving = (
     | DecommissionNode
     | DirectoryLost
     | NodeForgotten
+    | SetFeatures
 )
 
 
@@ -290,6 +300,12 @@ def _encode_change(out: Writer, command: _Moving) -> None:
         case NodeForgotten():
             out.uint(16)
             out.uint(command.node)
+        case SetFeatures():
+            out.uint(18)
+            out.uint(len(command.levels))
+            for name in sorted(command.levels):
+                out.text(name)
+                out.uint(command.levels[name])
         case _:
             assert_never(command)
 
@@ -499,6 +515,19 @@ def _read_elect(reader: Reader) -> ElectPreferred:
     return ElectPreferred(tuple(read_group(reader) for _ in range(count)))
 
 
+def _read_features(reader: Reader) -> SetFeatures:
+    count = reader.count(limits.TOPIC_CONFIGS_MAX)
+    if count == 0:
+        raise reader.fault("sets no feature")
+    pairs = [
+        (reader.text(limits.CONFIG_NAME_BYTES_MAX), reader.uint(limits.INT16_MAX))
+        for _ in range(count)
+    ]
+    if len(dict(pairs)) != count:
+        raise reader.fault("sets a feature twice")
+    return SetFeatures(dict(pairs))
+
+
 _READERS: Final[dict[int, Callable[[Reader], Command]]] = {
     1: lambda reader: ClusterCreated(read_cluster_id(reader)),
     2: read_node,
@@ -519,4 +548,5 @@ _READERS: Final[dict[int, Callable[[Reader], Command]]] = {
     14: lambda reader: DecommissionNode(read_node_id(reader), bool(reader.uint(1))),
     15: lambda reader: DirectoryLost(read_node_id(reader), reader.text(limits.HOST_CHARACTERS_MAX)),
     16: lambda reader: NodeForgotten(read_node_id(reader)),
+    18: _read_features,
 }

@@ -8,6 +8,7 @@ from corelane.cluster.changes import (
     BrokerConfigChanged,
     Change,
     ClusterNamed,
+    FeaturesChanged,
     NodeChanged,
     NodeGone,
     NodeStateChanged,
@@ -37,6 +38,8 @@ def difference(before: Cluster, after: Cluster) -> list[Change]:
     ]
     changes += [NodeGone(node) for node in before.nodes if node not in after.nodes]
     changes += [NodeStateChanged(node) for node in before.states.difference(after.states)]
+    if before.features.chosen != after.features.chosen:
+        changes.append(FeaturesChanged())
     changes += [
         BrokerConfigChanged(node)
         for node in sorted({*before.broker_configs, *after.broker_configs})

@@ -51,6 +51,7 @@ from corelane.cluster.commands import (
     ProducerIdBlock,
     Reassign,
     ReassignmentStep,
+    SetFeatures,
     read_cluster_id,
     read_configs,
     read_node,
@@ -63,6 +64,7 @@ from corelane.cluster.commands import (
     write_node,
     write_peer,
 )
+from corelane.cluster.features import Features
 from corelane.cluster.node_states import NodeStates
 from corelane.cluster.replicas import (
     PartitionPlan,
@@ -75,18 +77,21 @@ from corelane.cluster.replicas import (
 )
 from corelane.model import limits
 from corelane.model.errors import ErrorCode
+from corelane.model.features import TRANSACTION
 from corelane.model.ids import GroupId, Index, MemberId, NodeId, TopicId
 
-_FORMAT: Final = 5
+_FORMAT: Final = 6
 _NODE_READERS: Final = {
     1: read_node,
     2: read_node,
     3: read_node_with_peer,
     4: read_node_with_features,
     5: read_node_with_features,
+    6: read_node_with_features,
 }
 """How each known format has its nodes: 3 says where they are dialed, 4 which features they know;
-2 has settings of brokers at its end, 5 replicas that change and what is wanted of nodes."""
+2 has settings of brokers at its end, 5 replicas that change and what is wanted of nodes, 6 the
+levels of features that were chosen."""
 ALL_NODES: Final = 0
 """Instead of a node: the settings of all brokers."""
 
@@ -105,6 +110,7 @@ class Cluster:
         "broker_configs",
         "changing",
         "cluster_id",
+        "features",
         "next_group",
         "next_producer_id",
         "nodes",
@@ -125,6 +131,7 @@ class Cluster:
         self.broker_configs: dict[int, dict[str, str]] = {}
         """Settings that were changed at run time, by node or `ALL_NODES`; none is empty."""
         self.states = NodeStates()
+        self.features = Features()
         self.changing: dict[GroupId, None] = {}
         """The groups whose replicas are being changed."""
         self.next_group = GroupId(1)
@@ -193,6 +200,8 @@ class Cluster:
                 changes = [PreferredWanted(command.groups)]
             case DrainNode() | DecommissionNode() | DirectoryLost() | NodeForgotten():
                 changes = [self._change_node(index, command)]
+            case SetFeatures():
+                changes = [self.features.choose(command, self.nodes.values())]
             case _:
                 assert_never(command)
         if not isinstance(changes[0], Refused):
@@ -233,12 +242,13 @@ class Cluster:
             out.uint(number)
             write_configs(out, self.broker_configs[number])
         self.states.write(out)
+        self.features.write(out)
         return bytes(out.data)
 
     @property
     def transaction_version(self) -> int:
-        """Return the level of transactions that every node knows (Kafka's finalized feature)."""
-        return min((node.transaction_version for node in self.nodes.values()), default=0)
+        """Return the level of transactions that may be used (Kafka's finalized feature)."""
+        return self.features.level(TRANSACTION, self.nodes.values())
 
     def dynamic_config(self, node: NodeId) -> dict[str, str]:
         """Return the settings changed at run time that act on a node."""
@@ -292,6 +302,8 @@ class Cluster:
             self.broker_configs[configured] = configs
         if form > 4:
             self.states.read(reader)
+        if form > 5:
+            self.features.read(reader)
         reader.end()
 
     def _read_plans(self, reader: Reader) -> tuple[PartitionPlan, ...]:

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+GROUP: Final = "group.version"
+TRANSACTION: Final = "transaction.version"
 GROUP_VERSION: Final = 1
 """group.version: the new consumer protocol (KIP-848)."""
 TRANSACTION_VERSION: Final = 2

@@ -13,6 +13,7 @@ from corelane.cluster.changes import (
     BrokerConfigChanged,
     Change,
     ClusterNamed,
+    FeaturesChanged,
     NodeChanged,
     NodeGone,
     NodeStateChanged,
@@ -349,6 +350,7 @@ class Groups:
                 | NodeGone()
                 | NodeStateChanged()
                 | PreferredWanted()
+                | FeaturesChanged()
                 | Refused()
                 | TopicConfigChanged()
                 | BrokerConfigChanged()

@@ -16,6 +16,7 @@ from tests.conformance.steps.kafka_tools import (
 )
 from tests.conformance.steps.step import Step, StepError, expect, new_topic
 
+FEATURES = "org.apache.kafka.tools.FeatureCommand"
 TRANSACTIONS = "org.apache.kafka.tools.TransactionsCommand"
 RECORDS = 5_000
 OVER_S_MAX = 30.0
@@ -25,6 +26,7 @@ def steps() -> list[Step]:
     """Return what they are asked to do, in order."""
     return [
         Step(CLIENT, "kafka-producer-perf-test --transactional-id, read committed", _perf),
+        Step(CLIENT, "kafka-features: describe, downgrade, upgrade", _features),
         Step(CLIENT, "kafka-transactions: list, describe", _tools),
         Step(CLIENT, "kafka-transactions: forceTerminateTransaction", _terminate),
         Step(CLIENT, "kafka-transactions: describe-producers, find-hanging, abort", _abort),
@@ -33,6 +35,25 @@ def steps() -> list[Step]:
 
 def _transactions(bootstrap: Address, *arguments: str) -> str:
     return tool(TRANSACTIONS, "--bootstrap-server", str(bootstrap), *arguments)
+
+
+def _features(bootstrap: Address) -> None:
+    """The level of transactions goes down and up again, as clients are told."""
+
+    def level() -> str:
+        said = tool(FEATURES, "--bootstrap-server", str(bootstrap), "describe")
+        row = next(line for line in said.splitlines() if "transaction.version" in line)
+        return row.split("FinalizedVersionLevel:")[1].split()[0]
+
+    def update(verb: str, to: int) -> None:
+        feature = ("--feature", f"transaction.version={to}")
+        tool(FEATURES, "--bootstrap-server", str(bootstrap), verb, *feature)
+
+    expect(level(), "2", "the level of every node")
+    update("downgrade", 1)
+    expect(level(), "1", "the level chosen")
+    update("upgrade", 2)
+    expect(level(), "2", "the level after")
 
 
 def _perf(bootstrap: Address) -> None:

@@ -128,6 +128,7 @@ ALTERING = {
     "DescribeLogDirs": 4,
     "ElectLeaders": 2,
     "IncrementalAlterConfigs": 1,
+    "UpdateFeatures": 2,
 }
 NOISES = 150
 

@@ -13,6 +13,7 @@ from corelane.cluster.altering import (
 from corelane.cluster.binary import Writer
 from corelane.cluster.changes import (
     BrokerConfigChanged,
+    FeaturesChanged,
     NodeChanged,
     PartitionsAdded,
     Refused,
@@ -29,6 +30,7 @@ from corelane.cluster.commands import (
     CreateTopic,
     DeleteTopic,
     NodeRegistered,
+    SetFeatures,
     decode,
     encode,
     write_configs,
@@ -204,7 +206,10 @@ def test_a_fold_of_the_first_format_is_read() -> None:
     cluster = cluster_with_a_topic()
     (node,) = cluster.nodes.values()
     assert node.peer_port == 0
-    fifth = cluster.encode()
+    sixth = cluster.encode()
+    assert (sixth[0], sixth[-1]) == (6, 0), "no level of a feature was chosen"
+    fifth = b"\x05" + sixth[1:-1]
+    assert Cluster.decode(fifth) == cluster
     plan, changes = b"\1\1\1", b"\0\0\0"  # group 1 on node 1: no founders, incarnations, change
     assert (fifth[0], fifth.count(plan + changes), fifth[-4:]) == (5, 1, b"\0" + NO_STATES)
     blob = b"\x04" + fifth[1:].replace(plan + changes, plan)[: -len(NO_STATES)]
@@ -236,6 +241,28 @@ def test_a_feature_is_final_when_every_node_knows_it() -> None:
     assert cluster.transaction_version == 1
 
 
+def test_a_level_that_was_chosen_stays_and_is_never_above_what_a_node_knows() -> None:
+    cluster = Cluster()
+    new = NodeRegistered(NodeId(7), "a", 2, (), "one.example", 9192, "d1", transaction_version=2)
+    cluster.apply(Index(1), new)
+    chosen = SetFeatures({"transaction.version": 1})
+    assert decode(encode(chosen)) == chosen
+    (change,) = cluster.apply(Index(2), chosen)
+    assert change == FeaturesChanged()
+    assert cluster.transaction_version == 1
+    copy = Cluster.decode(cluster.encode())
+    assert copy == cluster
+    assert FeaturesChanged() in difference(Cluster(), copy)
+    old = NodeRegistered(NodeId(8), "a", 2, (), "two.example", 9192, "d2")
+    cluster.apply(Index(3), old)
+    assert cluster.transaction_version == 0
+    for level in ({"transaction.version": 2}, {"metadata.version": 1}):
+        (refused,) = cluster.apply(Index(cluster.applied_index + 1), SetFeatures(level))
+        assert isinstance(refused, Refused)
+    cluster.apply(Index(cluster.applied_index + 1), replace(old, transaction_version=2))
+    assert cluster.transaction_version == 1
+
+
 def test_where_peers_dial_a_node_is_kept() -> None:
     node = NodeRegistered(NodeId(7), "a", 2, (), "one.example", 9192, "d1")
     assert decode(encode(node)) == node
@@ -262,7 +289,7 @@ def test_a_fold_with_settings_that_no_fold_has_is_not_read(
         out.uint(node)
         write_configs(out, configs)
     with pytest.raises(SnapshotError, match="settings of node 1"):
-        Cluster.decode(blob[: -1 - len(NO_STATES)] + out.data + NO_STATES)
+        Cluster.decode(blob[: -2 - len(NO_STATES)] + out.data + NO_STATES + b"\0")
 
 
 def test_dynamic_settings_lie_over_the_file() -> None:

@@ -184,4 +184,22 @@ DescribeLogDirsResponse key 35 versions 1-5 flexible 2+
         total_bytes: int64 4+ = -1
         usable_bytes: int64 4+ = -1
         is_cordoned: bool 5+
+
+UpdateFeaturesRequest key 57 versions 0-2 flexible 0+
+    timeout_ms: int32 0+ = 60000
+    feature_updates: []FeatureUpdateKey 0+
+        feature: string 0+
+        max_version_level: int16 0+
+        allow_downgrade: bool 0
+        upgrade_type: int8 1+ = 1
+    validate_only: bool 1+
+
+UpdateFeaturesResponse key 57 versions 0-2 flexible 0+
+    throttle_time_ms: int32 0+
+    error_code: int16 0+
+    error_message: string 0+ null 0+
+    results: []UpdatableFeatureResult 0-1
+        feature: string 0+
+        error_code: int16 0+
+        error_message: string 0+ null 0+
 """
