@@ -44,6 +44,7 @@ FETCH = 12
 OFFSET_FETCH = 7
 READ_COMMITTED = 1
 HEAL_MS = 30_000
+CLOSED_LOOKS = 3
 SWEEP = 50
 SETTINGS = """
 group.initial.rebalance.delay.ms = 0
@@ -260,10 +261,12 @@ class TransactionStorm:
             self._wait()
 
     def _wait(self) -> None:
+        """Until nothing has been open for a while: what clients had sent may still take effect."""
         end_ms = self.cluster.now_ms + HEAL_MS
-        while self._is_open() and self.cluster.now_ms < end_ms:
+        closed_count = 0
+        while closed_count < CLOSED_LOOKS and self.cluster.now_ms < end_ms:
             self.cluster.go(500)
-        self.cluster.go(500)
+            closed_count = 0 if self._is_open() else closed_count + 1
 
     def _is_open(self) -> bool:
         """Whether something may still come: a leader, an end, a marker."""
