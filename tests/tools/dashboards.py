@@ -136,6 +136,12 @@ CORES: Final = [
 ]  # fmt: skip
 
 TOPICS: Final = [
+    Panel("Behind open transactions", "short",
+          "Records that readers of committed ones wait for: they fall as transactions end.",
+          [("topk(10, corelane_unstable_records{$node})", "{{topic}}-{{partition}}")], width=12),
+    Panel("Oldest transaction", "s", "Open for so long; above transaction.max.timeout.ms it hangs.",
+          [("topk(10, corelane_transaction_age_seconds{$node})", "{{topic}}-{{partition}}")],
+          width=12),
     Panel("Bytes in", "binBps", "The ten topics that most is written to.",
           [(f"topk(10, {rate('corelane_kafka_received_bytes_total', 'topic')})", "{{topic}}")],
           width=12),

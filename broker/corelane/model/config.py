@@ -158,6 +158,7 @@ class TransactionsConfig:
     timeout_ms_max: int
     id_expiration_ms: int
     abort_interval_ms: int
+    push_age_ms: int
 
 
 @record

@@ -325,6 +325,10 @@ _TRANSACTIONS: Final = (
         "How often transactions that have been open for too long are looked for; Kafka's 10,000"
         " hold up readers for longer.",
         1, limits.INT32_MAX),
+    Key("corelane.transaction.push.age.ms", "transactions.push_age_ms", 60_000, "ms", _LIVE,
+        "How long a transaction is open in a partition before that asks its coordinator whether it"
+        " still lives: to ask is harmless, and what nobody knows any more is aborted.",
+        1_000, limits.INT32_MAX),
 )
 # fmt: on
 

@@ -39,6 +39,9 @@ LATENCY_BOUNDS_US: Final = (
 )  # fmt: skip
 """The same everywhere, so that any two can be compared."""
 
+UNSTABLE_SHOWN_MAX: Final = 64
+"""Partitions of a core with open transactions that have numbers of their own: the furthest."""
+
 TOPICS_SHOWN_MAX: Final = 500
 """Topics with numbers of their own; what concerns others is added up as the topic `OTHER_TOPICS`.
 
@@ -210,6 +213,8 @@ class ShardGauges:
         "rss_bytes",
         "segments",
         "topics",
+        "transaction_age_us",
+        "unstable_records",
         "wal_flight_bytes",
     )
 
@@ -233,6 +238,10 @@ class ShardGauges:
         self.segments = 0
         self.log_bytes: dict[str, int] = {}
         """By topic; every topic shown is there, so that its end is seen."""
+        self.unstable_records: dict[str, dict[int, int]] = {}
+        """By topic and partition: committed, and behind an open transaction."""
+        self.transaction_age_us: dict[str, dict[int, int]] = {}
+        """Of the oldest open one, likewise."""
         self.is_disk_full = 0
         self.rss_bytes = 0
 
@@ -354,6 +363,12 @@ _LOG: Final = (
            "Elections begun."),
     Metric("corelane_log_bytes", _GAUGE, "log_bytes",
            "Bytes of a topic's partitions, with what is only in the write-ahead log yet.", _TOPIC),
+    Metric("corelane_unstable_records", _GAUGE, "unstable_records",
+           "Records behind an open transaction, which readers of committed ones wait for; of the"
+           " 64 partitions of a core that have most.", ("topic", "partition")),
+    Metric("corelane_transaction_age_seconds", _GAUGE, "transaction_age_us",
+           "For how long the oldest open transaction of such a partition has been seen.",
+           ("topic", "partition"), 1e-6, Merge.MAX),
     Metric("corelane_segments", _GAUGE, "segments",
            "Segment files of all partitions."),
     Metric("corelane_log_trims_total", _COUNTER, "trims",

@@ -402,6 +402,14 @@ class OpenTransactions:
         self._noted = noted
         return found
 
+    def oldest_ms(self, now_ms: int) -> int:
+        """Return for how long the oldest open one has been looked at by `overdue`; 0: none was."""
+        for producer_id, standing in self._open.items():
+            noted = self._noted.get(producer_id)
+            is_same = noted is not None and noted[0] == standing.first_offset
+            return now_ms - noted[1] if noted is not None and is_same else 0
+        return 0
+
     def describe(self) -> Iterator[OpenTransaction]:
         """Return every producer that has written transactions and is not forgotten."""
         for producer_id in sorted({*self._open, *self._closed, *self._overlay}):

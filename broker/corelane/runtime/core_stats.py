@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from typing import Final
 
 from corelane.api.table import API_TABLE
-from corelane.model.metrics import OTHER_TOPICS, TOPICS_SHOWN_MAX, ShardCounts, ShardGauges
+from corelane.model.metrics import (
+    OTHER_TOPICS,
+    TOPICS_SHOWN_MAX,
+    UNSTABLE_SHOWN_MAX,
+    ShardCounts,
+    ShardGauges,
+)
 from corelane.runtime.disk import NativeDisk
 from corelane.runtime.stats import Names, flatten
 from corelane.shard.partition import Partition, Topic
@@ -108,6 +114,7 @@ class CoreStats:
         gauges.damaged = offline + len(repairs)
         gauges.fetch_sessions = len(shard.fetch_sessions)
         gauges.fetch_session_rows = shard.fetch_sessions.row_count
+        _tell_unstable(members, shard.now_ms, gauges)
         gauges.producers = sum(len(member.producers) for member in members)
         gauges.segments = sum(len(member.log.segments.items) for member in members)
         gauges.arena_bytes = self._arena.bytes_in_use
@@ -116,6 +123,21 @@ class CoreStats:
         gauges.is_disk_full = int(shard.store.is_full)
         gauges.rss_bytes = resident_bytes()
         return gauges
+
+
+def _tell_unstable(members: list[Partition], now_ms: int, gauges: ShardGauges) -> None:
+    """Fill in how far readers of committed records are behind, where they are."""
+    behind = [
+        (each.log.committed_offset - each.last_stable_offset, each)
+        for each in members
+        if each.transactions.open_count and each.serves
+    ]
+    behind.sort(key=lambda row: -row[0])
+    for count, each in behind[:UNSTABLE_SHOWN_MAX]:
+        name, number = each.topic.name, each.number
+        gauges.unstable_records.setdefault(name, {})[number] = count
+        age_us = each.transactions.oldest_ms(now_ms) * 1000
+        gauges.transaction_age_us.setdefault(name, {})[number] = age_us
 
 
 class TopicShare:

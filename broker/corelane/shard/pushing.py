@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 
 PASS_MS: Final = 10_000
 """Between two passes over all partitions of the core."""
-AGE_MS: Final = 60_000
-"""A younger transaction is nobody's business. An older one may well be alive: then to ask is
-harmless, and the answer is to wait.
-"""
 SLICE_PARTITIONS: Final = 512
 """Of which nearly all have nothing open: 40 us."""
 SLICE_MS: Final = 10
@@ -65,7 +61,8 @@ class Pushing:
         self._shard.deadlines.add(now_ms + (SLICE_MS if self._left else PASS_MS), self)
 
     def _look_at(self, partition: Partition) -> None:
-        for each in partition.transactions.overdue(self._shard.now_ms, AGE_MS):
+        age_ms = self._shard.config.config.transactions.push_age_ms
+        for each in partition.transactions.overdue(self._shard.now_ms, age_ms):
             key = (partition.group, each.producer_id)
             if key not in self._asked and len(self._asked) < ASKED_MAX:
                 self._asked.add(key)

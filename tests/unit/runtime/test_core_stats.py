@@ -18,6 +18,7 @@ from corelane.model.metrics import (
 from corelane.runtime import core_stats
 from corelane.runtime.core_stats import LOOK_EVERY_BEATS, CoreStats, TopicShare
 from corelane.shard.partition import Topic
+from tests.unit.api.transactions import TransactionWorld, Writer
 from tests.unit.api.world import World, batch_of
 
 
@@ -141,3 +142,21 @@ def test_the_numbers_of_one_core_are_few_however_many_topics_there_are() -> None
     bytes_in, log_bytes = topics.shown()
     assert len(bytes_in) == len(log_bytes) == TOPICS_SHOWN_MAX + 1
     assert sum(bytes_in.values()) == 3 * TOPICS_SHOWN_MAX
+
+
+def test_how_far_readers_of_committed_records_are_behind_is_told() -> None:
+    """A partition with an open transaction, as long as there is one."""
+    world = TransactionWorld()
+    world.create_topic("t", 3)
+    writer = Writer(world, 7)
+    writer.write(5, number=1)
+    flat = stats_of(world).values()
+    assert {key: value for key, value in flat.items() if "unstable" in key} == {
+        "unstable_records/t/1": 5
+    }
+    assert flat["transaction_age_us/t/1"] == 0
+    for _ in range(4):
+        world.pass_time(10_000)
+    assert stats_of(world).values()["transaction_age_us/t/1"] >= 20_000_000
+    world.marker(7, number=1)
+    assert "unstable_records/t/1" not in stats_of(world).values()
