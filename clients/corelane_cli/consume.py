@@ -64,9 +64,9 @@ Templates (--template): text, and verbs that print the parts of a record, as rpk
 def consume(topics: tuple[str, ...], **options: Any) -> None:
     """Print the records of TOPIC, one line each, and wait for more.
 
-    With an --offset that has an end, or a --count, it stops there; otherwise Ctrl-C does. With
-    --format json each line is an object; a key or value that is not UTF-8 is in `key_base64` or
-    `value_base64`.
+    With an --offset that has an end, or a --count, it stops there; otherwise Ctrl-C or SIGTERM
+    does, and a member commits and leaves its --group first. With --format json each line is an
+    object; a key or value that is not UTF-8 is in `key_base64` or `value_base64`.
 
     With --group it reads what falls to it, from where the group has got to; --offset (start or end)
     says where to begin in a partition that the group has not read yet.

@@ -1,4 +1,4 @@
-"""What Ctrl-C does during a conversation: it cancels, and raises only in what blocks."""
+"""What Ctrl-C and SIGTERM do during a conversation: cancel, and raise only in what blocks."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -8,6 +8,11 @@ from typing import Any, Final
 
 import trio
 
+_TAKEN: Final = (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGTERM, signal.SIG_DFL),
+)
+"""The signals, and what they do unless somebody has said otherwise."""
 _IS_BLOCKING: Final = ContextVar("is_blocking", default=False)
 
 
@@ -22,11 +27,12 @@ def blocking() -> Iterator[None]:
 
 
 class Interruption:
-    """Turns the first Ctrl-C into a cancellation.
+    """Turns the first Ctrl-C, or SIGTERM, into a cancellation.
 
     As an exception it would strike in whichever task happens to run: what that one was about to
     clean up is told to others as errors, and theirs are shown instead. A second Ctrl-C raises
-    wherever it strikes, should the cancellation hang.
+    wherever it strikes, should the cancellation hang. SIGTERM is the same: who is told to stop by
+    a supervisor has a group to leave, and records to commit, as at a keyboard.
     """
 
     def __init__(self) -> None:
@@ -35,15 +41,15 @@ class Interruption:
 
     @contextmanager
     def heeded(self) -> Iterator[None]:
-        """Take Ctrl-C over in the block, unless somebody else has (shells let it be ignored)."""
-        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-            yield
-            return
-        signal.signal(signal.SIGINT, self._strike)
+        """Take the signals over in the block that nobody else has (shells let some be ignored)."""
+        taken = [(number, usual) for number, usual in _TAKEN if signal.getsignal(number) == usual]
+        for number, _usual in taken:
+            signal.signal(number, self._strike)
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            for number, usual in taken:
+                signal.signal(number, usual)
 
     @contextmanager
     def cancelling(self) -> Iterator[None]:

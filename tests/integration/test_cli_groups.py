@@ -136,6 +136,36 @@ def test_watching_writes_a_line_each_time_into_a_pipe(shell: Shell, form: str) -
             assert f"  w-{form}: Empty, 0 members, lag 0, coordinator " in line
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_member_that_is_told_to_stop_commits_and_leaves(
+    shell: Shell, number: signal.Signals
+) -> None:
+    topic = f"stopped-{number.name}"
+    shell.text("topic", "create", topic)
+    producer = Producer({"bootstrap.servers": bootstrap(shell)})
+    for _ in range(RECORDS):
+        producer.produce(topic, b"x", partition=0)
+    assert producer.flush(20) == 0
+    words = ("consume", topic, "--group", topic)
+    with subprocess.Popen(
+        [CORELANE, *words], env=shell.environment, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        try:
+            for _ in range(RECORDS):
+                process.stdout.readline()
+            producer.produce(topic, b"y", partition=0)
+            assert producer.flush(20) == 0
+            assert process.stdout.readline(), "it has dealt with all that came before"
+            process.send_signal(number)
+            assert process.wait(20) == exits.INTERRUPTED
+        finally:
+            process.kill()
+    (described,) = shell.json("group", "describe", topic)["groups"]
+    assert not described["members"]
+    assert described["partitions"][0]["offset"] >= RECORDS
+
+
 def test_groups_are_completed(shell: Shell) -> None:
     shell.text("topic", "create", "completed")
     shell.text("group", "seek", "comp-1", "--to", "end", "--topic", "completed")
