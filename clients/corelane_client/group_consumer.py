@@ -1,5 +1,6 @@
 """Reads topics together with the other members of a consumer group."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from types import TracebackType
@@ -12,11 +13,21 @@ from corelane_client import group_offsets
 from corelane_client.connection import Connect, connect_tcp
 from corelane_client.errors import ClientError, KafkaError
 from corelane_client.fetching import Assigned
+from corelane_client.group_member import (
+    GONE,
+    GroupMember,
+    Lose,
+    ReaderSide,
+    Release,
+    Take,
+    Wish,
+)
 from corelane_client.group_offsets import NOBODY, CommittedAt, Membership, Place
 from corelane_client.group_settings import GroupSettings, RebalanceListener
-from corelane_client.membership import GONE, GroupMember, Lose, ReaderSide, Release, Take, Wish
+from corelane_client.membership import ClassicMember
 from corelane_client.offsets import NO_OFFSET, Edge
 from corelane_client.reading import Reader
+from corelane_client.server_member import ServerMember
 
 _CLOSE_S_MAX: Final = 10.0
 """How long the end of a block may take to commit and to leave, whatever the coordinator does."""
@@ -29,7 +40,9 @@ class GroupConsumer(Reader):
             async for record in consumer:
                 await charge(record)
 
-    Entering connects and raises ClientError when no broker answers or a topic does not exist.
+    Instead of topics there may be a `re.Pattern`, which whole names of topics are to match: those
+    that are made later, too. Entering connects and raises ClientError when no broker answers or a
+    topic does not exist.
     Iterating waits for records for ever. Which partitions come is the group's affair; it may decide
     anew at any time, which takes effect between two records (`GroupSettings.listener` hears of it).
 
@@ -47,15 +60,18 @@ class GroupConsumer(Reader):
         self,
         bootstrap: str,
         group: str,
-        topics: Collection[str],
+        topics: Collection[str] | re.Pattern[str],
         settings: GroupSettings | None = None,
         connect: Connect = connect_tcp,
     ) -> None:
         self._group = settings or GroupSettings()
         super().__init__(bootstrap, self._group.consumer, connect)
-        self._topics = frozenset(topics)
+        pattern = topics.pattern if isinstance(topics, re.Pattern) else None
+        self._topics = frozenset[str]() if isinstance(topics, re.Pattern) else frozenset(topics)
         reader = ReaderSide(self._called, self._fetcher.fail, self._progress)
-        self._member = GroupMember(self._pool, Wish(group, self._topics), self._group, reader)
+        kind = ServerMember if self._group.protocol == "consumer" else ClassicMember
+        wish = Wish(group, self._topics, pattern)
+        self._member: GroupMember = kind(self._pool, wish, self._group, reader)
         self._listener = self._group.listener or RebalanceListener()
         self._unannounced: set[Place] = set()
         self._committed: dict[Place, int] = {}
@@ -283,7 +299,12 @@ class GroupConsumer(Reader):
             membership = member.membership
             if membership == NOBODY:
                 raise KafkaError(ErrorCode.UNKNOWN_MEMBER_ID, member.coordinator.what)
-            await group_offsets.commit(member.coordinator, member.name, news, membership)
+            try:
+                await group_offsets.commit(member.coordinator, member.name, news, membership)
+            except KafkaError as error:
+                # A heartbeat has come to another epoch meanwhile: its member is the same.
+                error.retriable |= error.code == ErrorCode.STALE_MEMBER_EPOCH
+                raise
 
         await self._pool.retry(attempt)
         for place, at in news.items():

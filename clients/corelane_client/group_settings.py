@@ -36,6 +36,11 @@ class GroupSettings:
     """Commit by itself what the application has dealt with: every so often, before partitions go
     to others, and at the end."""
     commit_interval_ms: int = 5000
+    protocol: Literal["classic", "consumer"] = "classic"
+    """Who shares the partitions out: one of the members, or the coordinator (KIP-848), which also
+    says then how often it is to be told of this member, and when a session is over."""
+    server_assignor: str | None = None
+    """With protocol="consumer": "uniform" or "range"; None: what the broker prefers."""
     assignors: tuple[Strategy, ...] = ("range", "cooperative-sticky")
     """The ways to share partitions that this member knows, the best first. With cooperative-sticky
     alone it keeps what it has while the group rebalances; all members must offer it then."""

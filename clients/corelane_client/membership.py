@@ -1,32 +1,31 @@
 """Keeps one member in a classic group: joins, syncs, beats, leaves, and comes back when it must.
 
-One task (`run`) speaks with the coordinator; the one that reads does what the application notices.
-It is called for that (`calls`), and the group is joined again only when it has done everything:
+As `group_member.py`, where M1 and M3 are; and
 
-M1  While partitions are read that this member has, its heartbeats go on, also while it waits for
-    the application; a member that the application holds up for too long leaves.
 M2  JoinGroup is sent when nothing is read (eager), or only what it claims to own (cooperative).
-M3  Who is told that it is no member any more has lost all it had, and says so before it has more.
 """
 
-import math
-from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+import re
 from typing import Any, Final
 
 import trio
 
 from corelane.model.errors import ErrorCode
-from corelane.model.record import record
 from corelane_client import protocol
 from corelane_client.assignors import ASSIGNORS, Member, is_cooperative
-from corelane_client.coordinators import Coordinator, Kind
 from corelane_client.errors import ClientError
+from corelane_client.group_member import (
+    GroupMember,
+    LostError,
+    ReaderSide,
+    Release,
+    Take,
+    Wish,
+)
 from corelane_client.group_offsets import LANE, NOBODY, Membership, Place
 from corelane_client.group_settings import GroupSettings
 from corelane_client.groups import CONSUMER
-from corelane_client.pool import RETRY_BACKOFF_S, RETRY_BACKOFF_S_MAX, Pool
+from corelane_client.pool import RETRY_BACKOFF_S, Pool
 from corelane_client.protocol import Api
 from corelane_client.subscriptions import (
     NO_GENERATION,
@@ -41,90 +40,25 @@ from corelane_client.upkeep import METADATA_AGE_S_MAX
 
 _JOIN_LANE: Final = "join"
 """Coordinators hold joins back until everybody has come; heartbeats must not wait behind them."""
-GONE: Final = frozenset(
-    {
-        ErrorCode.ILLEGAL_GENERATION,
-        ErrorCode.UNKNOWN_MEMBER_ID,
-        ErrorCode.REBALANCE_IN_PROGRESS,
-    }
-)
-"""The group goes on without this member, or is about to: what it has not committed others read."""
-
-
-@record
-class Take:
-    """These partitions are this member's now, and no others."""
-
-    partitions: frozenset[Place]
-
-
-@record
-class Release:
-    """Nothing is to be read until more is said."""
-
-
-@record
-class Lose:
-    """The group has given everything to others."""
-
-
-Call = Take | Release | Lose
-
-
-@record
-class ReaderSide:
-    """What a member needs of the task that reads."""
-
-    called: Callable[[], None]
-    """Have it look at `calls` and `failure` before it returns another record."""
-    failed: Callable[[ClientError], None]
-    """Tell it of an error that has lasted."""
-    progress: Callable[[], object]
-    """Something that is another value once it has asked for more; None while it waits for more."""
-
-
-@record
-class Wish:
-    """Which group, and what of it this member wants to read."""
-
-    name: str
-    topics: frozenset[str]
-
-
-class _LostError(Exception):
-    """The coordinator knows this member no more."""
 
 
 class _AgainError(Exception):
     """The group has begun to decide anew meanwhile."""
 
 
-class GroupMember:
-    """This process in its group."""
+class ClassicMember(GroupMember):
+    """A member whose leader, another client or this one, shares the partitions out."""
 
     def __init__(self, pool: Pool, wish: Wish, settings: GroupSettings, reader: ReaderSide) -> None:
-        self.coordinator = Coordinator(pool, Kind.GROUP, wish.name)
-        self.name = wish.name
-        self.calls: deque[Call] = deque()
-        self.owned: frozenset[Place] = frozenset()
-        """What the reader reads, or may begin to."""
+        super().__init__(pool, wish, settings, reader)
         self.is_cooperative = is_cooperative(settings.assignors)
-        self.failure: ClientError | None = None
-        """Why this member is in no group and tries no more."""
-        self._pool = pool
         self._topics = wish.topics
-        self._settings = settings
-        self._reader = reader
         self._member_id = ""
         self._generation = NO_GENERATION
         self._protocol: str | None = None
         self._shared_topics: frozenset[str] | None = None
         self._counts: dict[str, int] = {}
-        self._rejoin = trio.Event()
-        self._attended = trio.Event()
-        self._troubled_since_s = math.inf
-        self._idle_since_s = math.inf
-        self._seen: object = None
+        self._matched_s = 0.0
 
     @property
     def membership(self) -> Membership:
@@ -133,41 +67,20 @@ class GroupMember:
             return NOBODY
         return Membership(self._generation, self._member_id, self._settings.instance_id)
 
-    def attended(self, owned: frozenset[Place]) -> None:
-        """The reader has done what the oldest call asked for, and reads *owned* now."""
-        self.owned = owned
-        self.calls.popleft()
-        self._attended.set()
+    def _forget(self) -> None:
+        self._generation = NO_GENERATION
 
-    def rejoin(self) -> None:
-        """Have the group decide anew."""
-        self._rejoin.set()
-
-    async def run(self) -> None:
-        """Be a member until cancelled, or until the group refuses it for good."""
-        backoff_s = RETRY_BACKOFF_S
-        while True:
-            try:
-                await self._settle()
-                given = await self._join()
-                backoff_s = RETRY_BACKOFF_S
-                self._call(Take(given))
-                await self._stay()
-                if not self.is_cooperative:
-                    self._call(Release())
-            except _AgainError:
-                pass
-            except _LostError:
-                self._lose()
-            except ClientError as error:
-                if not error.retriable:
-                    self.failure = error
-                    self._lose()
-                    self._reader.called()
-                    return
-                self._troubled(error)
-                await trio.sleep(backoff_s)
-                backoff_s = min(backoff_s * 2, RETRY_BACKOFF_S_MAX)
+    async def _go_on(self) -> None:
+        """Be in one generation, until the group is to be joined again."""
+        try:
+            await self._settle()
+            given = await self._join()
+            self._call(Take(given))
+            await self._stay()
+            if not self.is_cooperative:
+                self._call(Release())
+        except _AgainError:
+            pass
 
     async def leave(self) -> None:
         """Let the others go on at once; a static member is waited for instead. Raises ClientError.
@@ -229,23 +142,14 @@ class GroupMember:
             self._troubled(error)
             await trio.sleep(RETRY_BACKOFF_S)
             return False
-        self._troubled_since_s = math.inf
+        self._is_well()
         return False
-
-    async def _watch_application(self) -> None:
-        """Leave when the application is stuck (M1)."""
-        now_s = trio.current_time()
-        seen = self._reader.progress()
-        if seen is None or seen != self._seen:
-            self._seen = seen
-            self._idle_since_s = now_s
-        elif now_s - self._idle_since_s > self._settings.max_poll_interval_ms / 1000:
-            with suppress(ClientError):  # the session's end does the same, later
-                await self.leave()
-            raise _LostError
 
     async def _have_topics_changed(self) -> bool:
         """Return whether what was shared out is not all there is any more; leaders look."""
+        is_old = trio.current_time() - self._matched_s > METADATA_AGE_S_MAX
+        if is_old and await self._match_topics():
+            return True
         if self._shared_topics is None:
             return False
         if self._pool.age_s > METADATA_AGE_S_MAX:
@@ -255,9 +159,24 @@ class GroupMember:
                 self._troubled(error)
         return self._partition_counts(self._shared_topics) != self._counts
 
+    async def _match_topics(self) -> bool:
+        """Look which topics the pattern matches, as clients do by this protocol."""
+        if self._wish.pattern is None:
+            return False
+        before = self._topics
+        await self._pool.refresh(None)
+        self._matched_s = trio.current_time()
+        self._topics = frozenset(
+            name
+            for name, topic in self._pool.topics.items()
+            if not topic.is_internal and re.fullmatch(self._wish.pattern, name)
+        )
+        return self._topics != before
+
     async def _join(self) -> frozenset[Place]:
         """Join the group and return what this member is given."""
         self._rejoin = trio.Event()
+        await self._match_topics()
         joined = await self._ask_to_join()
         self._protocol = joined.protocol_name
         rows = []
@@ -277,7 +196,7 @@ class GroupMember:
         answer = await self._ask_slowly(Api.SYNC_GROUP, body)
         self._check(answer.error_code)
         self._generation = joined.generation_id
-        self._troubled_since_s = math.inf
+        self._is_well()
         return places(assigned(answer.assignment))
 
     async def _ask_to_join(self) -> Any:
@@ -340,29 +259,9 @@ class GroupMember:
         """Raise what an answer's error means for a member."""
         if code == ErrorCode.UNKNOWN_MEMBER_ID:
             self._member_id = ""
-            raise _LostError
+            raise LostError
         if code == ErrorCode.ILLEGAL_GENERATION:
-            raise _LostError
+            raise LostError
         if code == ErrorCode.REBALANCE_IN_PROGRESS:
             raise _AgainError
         self.coordinator.check(code)
-
-    def _troubled(self, error: ClientError) -> None:
-        """The coordinator cannot be asked. The reader hears of it when that lasts too long."""
-        now_s = trio.current_time()
-        self._troubled_since_s = min(self._troubled_since_s, now_s)
-        if now_s - self._troubled_since_s > self._pool.settings.retry_timeout_ms / 1000:
-            self._troubled_since_s = math.inf
-            self._reader.failed(error)
-
-    def _lose(self) -> None:
-        """Nothing is this member's any more (M3)."""
-        self._generation = NO_GENERATION
-        self._seen = None
-        if self.owned or self.calls:
-            self._call(Lose())
-
-    def _call(self, call: Call) -> None:
-        """Have the reader do something before it returns another record."""
-        self.calls.append(call)
-        self._reader.called()

@@ -52,6 +52,7 @@ class Api(IntEnum):
     DESCRIBE_PRODUCERS = 61
     DESCRIBE_TRANSACTIONS = 65
     LIST_TRANSACTIONS = 66
+    CONSUMER_GROUP_HEARTBEAT = 68
     CONSUMER_GROUP_DESCRIBE = 69
 
     @property
@@ -68,7 +69,7 @@ _KNOWN: Final = {
     Api.FETCH: (4, 17),
     Api.LIST_OFFSETS: (1, 7),
     Api.METADATA: (1, 12),
-    Api.OFFSET_COMMIT: (2, 8),
+    Api.OFFSET_COMMIT: (2, 9),
     Api.OFFSET_FETCH: (2, 8),
     Api.FIND_COORDINATOR: (0, 4),
     Api.JOIN_GROUP: (2, 9),
@@ -99,6 +100,7 @@ _KNOWN: Final = {
     Api.DESCRIBE_PRODUCERS: (0, 0),
     Api.DESCRIBE_TRANSACTIONS: (0, 0),
     Api.LIST_TRANSACTIONS: (0, 1),
+    Api.CONSUMER_GROUP_HEARTBEAT: (1, 1),
     Api.CONSUMER_GROUP_DESCRIBE: (0, 1),
 }
 
