@@ -1,8 +1,9 @@
 """How long from `subscribe()` to the first record, and how long a rebalance of many members takes.
 
-`python -m bench.macro.joining [--turns 3] [--members 20]` runs stock librdkafka consumers against
+`python -m bench.macro.joining [--turns 2] [--members 50]` runs stock librdkafka consumers against
 Corelane and Apache Kafka, one after the other in each turn, with the default initial delay, without
-one, and with the new protocol. Printed is the median of the turns, in milliseconds.
+one, and with the new protocol. Medians of the turns, in milliseconds, go to `results/JOINING.json`
+and the page beside it; about two minutes a turn.
 
 100 ms of each first record are librdkafka's own where the group has committed nothing: it asks
 where to begin from a timer (debug=cgrp,fetch: "(re)starting offset query timer"). So a group that
@@ -10,15 +11,19 @@ has offsets is measured, too.
 """
 
 import argparse
+import json
 import statistics
 import time
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from bench.macro.measure import machine
+from bench.macro.run import DISK, RESULTS
 from tests.conformance import brokers
 from tests.conformance.brokers import Running
 
@@ -31,8 +36,9 @@ Start = Callable[[dict[str, object]], AbstractContextManager[Running]]
 def main() -> None:
     """Measure both, and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--members", type=int, default=20)
+    parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--members", type=int, default=50)
+    parser.add_argument("--output", type=Path, default=RESULTS / "JOINING.json")
     options = parser.parse_args()
     starts: dict[str, Start] = {"corelane": brokers.corelane, "kafka": brokers.kafka}
     found: dict[str, dict[str, list[float]]] = {name: {} for name in starts}
@@ -42,6 +48,10 @@ def main() -> None:
                 with start({DELAY: delay_ms}) as running:
                     for what, ms in _measure(str(running.bootstrap), delay_ms, options.members):
                         found[name].setdefault(what, []).append(ms)
+    result = {"machine": machine(DISK), "turns": options.turns, "ms": found}
+    options.output.write_text(json.dumps(result, indent=1) + "\n")
+    page = options.output.with_suffix(".md")
+    page.write_text(_page(found, options.turns, options.output.name))
     for what in found["corelane"]:
         medians = {name: statistics.median(rows[what]) for name, rows in found.items()}
         ratio = medians["corelane"] / medians["kafka"]
@@ -50,6 +60,24 @@ def main() -> None:
             f"   ratio {ratio:.2f}",
             flush=True,
         )
+
+
+def _page(found: dict[str, dict[str, list[float]]], turns: int, source: str) -> str:
+    lines = [
+        "# Joining a group",
+        "",
+        f"Made by `python -m bench.macro.joining` from `{source}`; median of {turns} turns. Stock",
+        "librdkafka consumers in one process, on the CPUs of the broker. Of each first record of a",
+        "group without offsets, 100 ms are librdkafka's own timer; members hear of a rebalance by",
+        "their heartbeats, here each 500 ms.",
+        "",
+        "| | Corelane ms | Kafka ms | ratio |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for what, rows in found["corelane"].items():
+        ours, theirs = statistics.median(rows), statistics.median(found["kafka"][what])
+        lines.append(f"| {what} | {ours:,.0f} | {theirs:,.0f} | {ours / theirs:.2f} |")
+    return "\n".join(lines) + "\n"
 
 
 def _measure(bootstrap: str, delay_ms: int, members: int) -> list[tuple[str, float]]:
@@ -65,7 +93,9 @@ def _measure(bootstrap: str, delay_ms: int, members: int) -> list[tuple[str, flo
     if delay_ms == 0:
         found.append(("the same, of a group with offsets", _first_record(bootstrap, "classic", 0)))
         found.append(("the same, group.protocol=consumer", _first_record(bootstrap, "consumer")))
-        found.append((f"one more member of {members}, to its share", _one_more(bootstrap, members)))
+        everybody, last = _one_more(bootstrap, members)
+        found.append((f"{members - 1} members at once, until all have a share", everybody))
+        found.append((f"one more member of {members}, to its share", last))
     return found
 
 
@@ -103,8 +133,8 @@ def _partitions(consumer: Consumer) -> list[int]:
     return sorted(consumer.list_topics(TOPIC, timeout=30).topics[TOPIC].partitions)
 
 
-def _one_more(bootstrap: str, members: int) -> float:
-    """Return how long a new member waits for partitions while the others give theirs up."""
+def _one_more(bootstrap: str, members: int) -> tuple[float, float]:
+    """Return how long it takes that all have partitions, and a new one while others give up."""
     group = str(uuid.uuid4())
     consumers = [_consumer(bootstrap, group, "classic") for _ in range(members - 1)]
     for consumer in consumers:
@@ -115,6 +145,7 @@ def _one_more(bootstrap: str, members: int) -> float:
         for consumer in consumers:
             consumer.poll(0)
         time.sleep(0.005)
+    everybody_s = time.monotonic() - began_s
     last = _consumer(bootstrap, group, "classic")
     began_s = time.monotonic()
     last.subscribe([TOPIC])
@@ -126,7 +157,7 @@ def _one_more(bootstrap: str, members: int) -> float:
     taken_s = time.monotonic() - began_s
     for consumer in (last, *consumers):
         consumer.close()
-    return taken_s * 1_000
+    return everybody_s * 1_000, taken_s * 1_000
 
 
 if __name__ == "__main__":
