@@ -459,7 +459,7 @@ class GroupCoordinator:
     def _delete_offsets(self, request: DeleteOffsets) -> DeletedOffsets:
         group = self.groups.get(request.group)
         consumers = self.consumers.get(request.group)
-        known = self.offsets.of(request.group)
+        known = {*self.offsets.places(request.group)}
         if group is None and consumers is None and not known:
             return DeletedOffsets(ErrorCode.GROUP_ID_NOT_FOUND)
         read: frozenset[str] = frozenset()
@@ -472,7 +472,7 @@ class GroupCoordinator:
             if topic in read or (consumers is not None and consumers.is_subscribed_to(topic)):
                 errors.append(ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC)
                 continue
-            if (topic, partition) in self.offsets.of(request.group):
+            if (topic, partition) in known:
                 self._emit(OffsetRecord(request.group, topic, partition, None))
             errors.append(ErrorCode.NONE)
         return DeletedOffsets(ErrorCode.NONE, tuple(errors))
@@ -537,7 +537,7 @@ class GroupCoordinator:
         gone = [
             OffsetRecord(group, *place, None)
             for group in self.offsets.groups()
-            for place in self.offsets.of(group)
+            for place in self.offsets.places(group)
             if place[0] in names
         ]
         for made in gone:
@@ -560,6 +560,6 @@ class GroupCoordinator:
                 self._emit(made)
         for group in [*self.groups.values()]:
             is_over = group.state is State.EMPTY and not group.pending
-            is_bare = group.group not in self.offsets and not self.offsets.is_staged(group.group)
+            is_bare = group.group not in self.offsets
             if is_over and is_bare and group.since_ms <= before_ms:
                 self._end(group)

@@ -9,6 +9,8 @@ L1. It is a fold of the committed entries of the log, in order, and of nothing e
     map (multiraft.md D 12).
 L2. Keys are in the order of their last change. Of a transaction all keys change at its marker.
 L3. A key whose latest value is null is not there.
+L4. A null outside of transactions takes a key back from those that are open, too: their markers do
+    not bring it again (Kafka's OffsetMetadataManager, for offsets of a group that was deleted).
 """
 
 import struct
@@ -68,14 +70,23 @@ class LatestByKey:
                     self.open[batch.producer.producer_id] = known
                 known.changes.extend(_changes(batch))
             else:
-                for key, value in _changes(batch):
+                changes = [*_changes(batch)]
+                for key, value in changes:
                     self._put(key, value)
+                if self.open:
+                    self._take_back({key for key, value in changes if value is None})
         self.skip(index)
 
     def skip(self, index: Index) -> None:
         """Take note of an entry without records."""
         assert index > self.applied_index, "L1"
         self.applied_index = index
+
+    def _take_back(self, keys: set[bytes]) -> None:
+        """Let open transactions change these keys no more (L4)."""
+        for opened in self.open.values() if keys else ():
+            if any(key in keys for key, _ in opened.changes):
+                opened.changes[:] = [each for each in opened.changes if each[0] not in keys]
 
     def _end(self, batch: Batch) -> None:
         """Take in a transaction's marker; one that is not known has ended before."""

@@ -121,6 +121,33 @@ def test_a_group_is_deleted_when_nobody_is_in_it(bench: Bench) -> None:
     assert bench.offset() is None
 
 
+def test_a_groups_staged_offsets_go_with_it(bench: Bench) -> None:
+    """As in Kafka: the transaction may commit later, and brings nothing back."""
+    bench.commit(9, producer=(7, 0))
+    assert bench.answers[bench.ask(DeleteGroup(GROUP))] == Simple(ErrorCode.NONE)
+    bench.coordinator.marker(7, commits=True)
+    assert bench.offset() is None
+    assert bench.answers[bench.ask(DeleteGroup(GROUP))] == Simple(ErrorCode.GROUP_ID_NOT_FOUND)
+
+
+def test_a_staged_offset_is_deleted_where_nobody_reads(bench: Bench) -> None:
+    bench.commit(1)
+    bench.commit(9, producer=(7, 0))
+    answer = bench.answers[bench.ask(DeleteOffsets(GROUP, (PLACE,)))]
+    assert answer == DeletedOffsets(ErrorCode.NONE, (ErrorCode.NONE,))
+    assert bench.offset(is_stable=True) is None, "nothing is undecided"
+    bench.coordinator.marker(7, commits=True)
+    assert bench.offset() is None
+
+
+def test_what_is_staged_after_a_delete_counts(bench: Bench) -> None:
+    bench.commit(9, producer=(7, 0))
+    bench.ask(DeleteGroup(GROUP))
+    bench.commit(11, producer=(7, 0))
+    bench.coordinator.marker(7, commits=True)
+    assert bench.offset() == 11
+
+
 def test_offsets_of_topics_that_are_read_stay(bench: Bench) -> None:
     bench.stable(1, protocols=(("range", subscription("t")),))
     bench.commit(1, bench.joined(1))

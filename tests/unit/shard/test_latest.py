@@ -63,6 +63,15 @@ def test_what_a_transaction_wrote_counts_from_its_marker_on() -> None:
     assert not latest.open
 
 
+def test_a_null_takes_a_key_back_from_open_transactions_too() -> None:
+    """L4: a group that was deleted does not come back with a transaction's marker."""
+    latest = LatestByKey()
+    latest.apply(Index(1), transactional(7, [(b"a", b"1"), (b"b", b"2")]))
+    latest.apply(Index(2), batch([(b"a", None)]))
+    latest.apply(Index(3), marker(7, commits=True))
+    assert latest.items == {b"b": b"2"}
+
+
 def test_what_was_aborted_never_counts() -> None:
     latest = LatestByKey()
     latest.apply(Index(1), transactional(7, [(b"a", b"1")]))
@@ -117,6 +126,9 @@ def test_it_is_what_a_replay_of_all_entries_gives(seed: int) -> None:
         if dice < 0.5:
             latest.apply(Index(index), batch(changes))
             put(changes)
+            gone = {key for key, value in changes if value is None}
+            for number, each in staged.items():
+                staged[number] = [change for change in each if change[0] not in gone]
         elif dice < 0.8:
             latest.apply(Index(index), transactional(producer, changes))
             staged.setdefault(producer, []).extend(changes)
