@@ -139,6 +139,23 @@ def replace_disk(node: int, **options: Any) -> None:
 
 
 @cluster.command()
+@click.option("--dry-run", is_flag=True, help="Only show what would be moved.")
+@click.option("--cancel", is_flag=True, help="Ask for no more moves; those under way go on.")
+@_node_options
+def rebalance(dry_run: bool, cancel: bool, **options: Any) -> None:
+    """Move replicas and preferred leaders until every node has its share of them.
+
+    A node that joins is brought to its share by itself, where corelane.partition.balancer is on.
+    """
+    if dry_run and cancel:
+        raise click.UsageError("either --dry-run or --cancel")
+    from corelane_cli import cluster_rebalance
+
+    action = "plan" if dry_run else "cancel" if cancel else "start"
+    cluster_rebalance.act(cluster_rebalance.Wish(action=action, **options))
+
+
+@cluster.command()
 @click.argument("topic", shell_complete=completion.topics)
 @click.argument("partition", type=click.IntRange(0))
 @click.argument("brokers", required=False, metavar="BROKER[,...]")

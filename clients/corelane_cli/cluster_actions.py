@@ -36,6 +36,7 @@ _STATES: Final = {
     "drained": "drained",
     "lost": "its disk is lost",
     "leaving": "leaving",
+    "filling": "being filled",
 }
 
 

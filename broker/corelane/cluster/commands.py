@@ -186,6 +186,14 @@ class SetFeatures:
     """By name; no level is above what every node knew when it was chosen."""
 
 
+@record
+class FillNode:
+    """A node is to get its share of the replicas that others have; or has it by now."""
+
+    node: NodeId
+    is_wanted: bool
+
+
 Command = (
     CreateTopic
     | DeleteTopic
@@ -203,6 +211,7 @@ Command = (
     | DirectoryLost
     | NodeForgotten
     | SetFeatures
+    | FillNode
 )
 
 
@@ -266,6 +275,7 @@ _Moving = (
     | DirectoryLost
     | NodeForgotten
     | SetFeatures
+    | FillNode
 )
 
 
@@ -306,6 +316,9 @@ def _encode_change(out: Writer, command: _Moving) -> None:
             for name in sorted(command.levels):
                 out.text(name)
                 out.uint(command.levels[name])
+        case FillNode():
+            for number in (19, command.node, command.is_wanted):
+                out.uint(number)
         case _:
             assert_never(command)
 
@@ -549,4 +562,5 @@ _READERS: Final[dict[int, Callable[[Reader], Command]]] = {
     15: lambda reader: DirectoryLost(read_node_id(reader), reader.text(limits.HOST_CHARACTERS_MAX)),
     16: lambda reader: NodeForgotten(read_node_id(reader)),
     18: _read_features,
+    19: lambda reader: FillNode(read_node_id(reader), bool(reader.uint(1))),
 }

@@ -46,6 +46,7 @@ from corelane.cluster.commands import (
     DirectoryLost,
     DrainNode,
     ElectPreferred,
+    FillNode,
     NodeForgotten,
     NodeRegistered,
     ProducerIdBlock,
@@ -65,7 +66,7 @@ from corelane.cluster.commands import (
     write_peer,
 )
 from corelane.cluster.features import Features
-from corelane.cluster.node_states import NodeStates
+from corelane.cluster.node_states import ASKED, JOINED, NodeStates
 from corelane.cluster.replicas import (
     PartitionPlan,
     asked,
@@ -80,7 +81,7 @@ from corelane.model.errors import ErrorCode
 from corelane.model.features import TRANSACTION
 from corelane.model.ids import GroupId, Index, MemberId, NodeId, TopicId
 
-_FORMAT: Final = 6
+_FORMAT: Final = 7
 _NODE_READERS: Final = {
     1: read_node,
     2: read_node,
@@ -88,10 +89,12 @@ _NODE_READERS: Final = {
     4: read_node_with_features,
     5: read_node_with_features,
     6: read_node_with_features,
+    7: read_node_with_features,
 }
 """How each known format has its nodes: 3 says where they are dialed, 4 which features they know;
 2 has settings of brokers at its end, 5 replicas that change and what is wanted of nodes, 6 the
-levels of features that were chosen."""
+levels of features that were chosen, 7 which nodes are being filled."""
+_OfNode = DrainNode | DecommissionNode | DirectoryLost | NodeForgotten | FillNode
 ALL_NODES: Final = 0
 """Instead of a node: the settings of all brokers."""
 
@@ -198,7 +201,7 @@ class Cluster:
                 changes = [self._reassign(index, command)]
             case ElectPreferred():
                 changes = [PreferredWanted(command.groups)]
-            case DrainNode() | DecommissionNode() | DirectoryLost() | NodeForgotten():
+            case DrainNode() | DecommissionNode() | DirectoryLost() | NodeForgotten() | FillNode():
                 changes = [self._change_node(index, command)]
             case SetFeatures():
                 changes = [self.features.choose(command, self.nodes.values())]
@@ -243,6 +246,7 @@ class Cluster:
             write_configs(out, self.broker_configs[number])
         self.states.write(out)
         self.features.write(out)
+        self.states.write_filling(out)
         return bytes(out.data)
 
     @property
@@ -304,6 +308,8 @@ class Cluster:
             self.states.read(reader)
         if form > 5:
             self.features.read(reader)
+        if form > 6:
+            self.states.read_filling(reader)
         reader.end()
 
     def _read_plans(self, reader: Reader) -> tuple[PartitionPlan, ...]:
@@ -404,9 +410,7 @@ class Cluster:
         self.topics[topic.name] = self.topics_by_id[topic.topic_id] = topic
         return ReplicasChanged(topic, tuple(plans))
 
-    def _change_node(
-        self, index: Index, command: DrainNode | DecommissionNode | DirectoryLost | NodeForgotten
-    ) -> Change:
+    def _change_node(self, index: Index, command: _OfNode) -> Change:
         states, node = self.states, command.node
         known = self.nodes.get(node)
         if known is None:
@@ -428,6 +432,10 @@ class Cluster:
                 self.nodes[node] = replace(known, directory="")
             case NodeForgotten():
                 return self._forget(index, known)
+            case FillNode():
+                states.filling.pop(node, None)
+                if command.is_wanted:
+                    states.filling[node] = ASKED
             case _:
                 assert_never(command)
         return NodeStateChanged(node)
@@ -510,6 +518,8 @@ class Cluster:
         known = self.nodes.get(command.node)
         if known is not None and known.directory not in {"", command.directory}:
             return Refused(ErrorCode.INVALID_REQUEST, other_directory_sentence(command.node))
+        if known is None and self.topics:
+            self.states.filling[command.node] = JOINED
         self.nodes[command.node] = command
         return NodeChanged(command)
 

@@ -1,4 +1,4 @@
-"""What is wanted of nodes beside their being there: drained, on their way out, or begun anew.
+"""What is wanted of nodes beside their being there: drained, filled, on their way out, begun anew.
 
 A part of the fold of the controller's log (metadata.py).
 
@@ -18,6 +18,10 @@ from corelane.model import limits
 from corelane.model.ids import GroupId, Index, MemberId, NodeId, incarnation_of, node_of
 from corelane.model.record import record
 
+JOINED: Final = 1
+"""A node that is to be filled has come to a cluster that had topics."""
+ASKED: Final = 2
+"""An operator asked for it."""
 DIRECTORIES_MAX: Final = 16
 """So many former data directories of a node are remembered."""
 
@@ -37,7 +41,7 @@ class Loss:
 class NodeStates:
     """By node; read the dictionaries, never write to them."""
 
-    __slots__ = ("drained", "leaving", "losses")
+    __slots__ = ("drained", "filling", "leaving", "losses")
 
     def __init__(self) -> None:
         self.drained: dict[NodeId, int] = {}
@@ -45,6 +49,8 @@ class NodeStates:
         self.leaving: dict[NodeId, Index] = {}
         """Nodes that are to leave, and the entry that says so."""
         self.losses: dict[NodeId, Loss] = {}
+        self.filling: dict[NodeId, int] = {}
+        """Nodes that are to get their share of replicas (balancing.py): JOINED or ASKED."""
 
     def is_lost(self, group: GroupId, member: MemberId) -> bool:
         """Say whether a member was lost with its node's data directory (O2)."""
@@ -70,9 +76,10 @@ class NodeStates:
         """Take note that a node is no more."""
         self.drained.pop(node, None)
         self.leaving.pop(node, None)
+        self.filling.pop(node, None)
 
     def write(self, out: Writer) -> None:
-        """Write all of it, in the order of the nodes."""
+        """Write all but what is being filled, in the order of the nodes."""
         for table in (self.drained, self.leaving):
             out.uint(len(table))
             for node in sorted(table):
@@ -103,16 +110,30 @@ class NodeStates:
             names = tuple(reader.text(limits.HOST_CHARACTERS_MAX) for _ in range(count))
             self.losses[node] = Loss(index, next_group, names)
 
+    def write_filling(self, out: Writer) -> None:
+        """Write which nodes are to be filled, which folds did not have at first."""
+        out.uint(len(self.filling))
+        for node in sorted(self.filling):
+            out.uint(node)
+            out.uint(self.filling[node])
+
+    def read_filling(self, reader: Reader) -> None:
+        """Read what `write_filling` wrote."""
+        for _ in range(reader.count(limits.NODES_MAX)):
+            node = _next_node(reader, self.filling)
+            self.filling[node] = reader.uint(ASKED)
+
     def difference(self, later: "NodeStates") -> list[NodeId]:
         """Return the nodes of which something else is wanted now than before."""
         nodes = {*self.drained, *later.drained, *self.leaving, *later.leaving}
-        nodes |= {*self.losses, *later.losses}
+        nodes |= {*self.losses, *later.losses, *self.filling, *later.filling}
         return [
             node
             for node in sorted(nodes)
             if self.drained.get(node) != later.drained.get(node)
             or self.leaving.get(node) != later.leaving.get(node)
             or self.losses.get(node) != later.losses.get(node)
+            or self.filling.get(node) != later.filling.get(node)
         ]
 
 

@@ -114,6 +114,7 @@ class ReplicationConfig:
     catchup_bytes_per_second: int
     catchup_groups_max: int
     scrub_bytes_per_second: int
+    balancer: str
 
 
 @record

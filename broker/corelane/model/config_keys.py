@@ -236,6 +236,11 @@ _REPLICATION: Final = (
         "How fast each core reads its old segments again, to find damage before somebody needs"
         " them; 0: never.",
         0, limits.INT64_MAX),
+    Key("corelane.partition.balancer", "replication.balancer", "on", "", _LIVE,
+        "on: a node that joins a cluster with topics gets its share of the replicas that others"
+        " have, a few at a time. off: only new partitions and `corelane cluster rebalance` bring it"
+        " any. What was placed by hand is moved by neither, unless a node is to be filled.",
+        choices=("on", "off")),
 )
 
 _CLIENTS: Final = (

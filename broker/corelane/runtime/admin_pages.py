@@ -48,6 +48,12 @@ class NodeAction(msgspec.Struct, forbid_unknown_fields=True):
     action: str
 
 
+class Rebalance(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /v1/rebalance."""
+
+    action: str
+
+
 @record
 class NodeFacts:
     """What stays the same while a node runs."""
@@ -107,6 +113,7 @@ class AdminPages:
             ("POST", "/v1/move"): Route(self._move, MOVE_S_MAX + 5.0),
             ("GET", "/v1/nodes"): Route(self._nodes, ACT_S_MAX + 5.0),
             ("POST", "/v1/nodes"): Route(self._act, ACT_S_MAX + 5.0),
+            ("POST", "/v1/rebalance"): Route(self._rebalance, ACT_S_MAX + 5.0),
         }
 
     async def _metrics(self, request: Request) -> Page:
@@ -209,6 +216,12 @@ class AdminPages:
             return wish
         wanted = {"node": str(wish.node), "action": wish.action}
         return await self._operate("node", wanted, ACT_S_MAX)
+
+    async def _rebalance(self, request: Request) -> Page:
+        wish = _body(request, Rebalance, "an action on all nodes")
+        if not isinstance(wish, Rebalance):
+            return wish
+        return await self._operate("rebalance", {"action": wish.action}, ACT_S_MAX)
 
     async def _nodes(self, request: Request) -> Page:
         answer = await self._node.operate(0, "nodes", {}, ACT_S_MAX)

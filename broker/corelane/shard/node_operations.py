@@ -179,6 +179,7 @@ def states(groups: "Groups") -> dict[str, str]:
             f"up={int(groups.is_node_up(node))}",
             f"drained={int(node in cluster.states.drained)}",
             f"leaving={int(node in cluster.states.leaving)}",
+            f"filling={int(node in cluster.states.filling)}",
             f"lost={int(not known.directory and node in cluster.states.losses)}",
             f"controller={int(node == leader)}",
             f"voter={int(_votes(groups, node))}",

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from corelane.model.ids import CoreId, NodeId
-from corelane.shard import node_operations
+from corelane.shard import balancer, node_operations
 from corelane.shard.effects import OperatorAnswer
 from corelane.shard.events import OperatorRequest
 
@@ -76,6 +76,15 @@ def _nodes(shard: "Shard", request: OperatorRequest) -> None:
     shard.effects.append(OperatorAnswer(request.number, "", "", values))
 
 
+def _rebalance(shard: "Shard", request: OperatorRequest) -> None:
+    """Bring all nodes to their share of replicas, or tell what is to be moved (argument action)."""
+
+    def told(error: str, sentence: str, values: dict[str, str]) -> None:
+        shard.effects.append(OperatorAnswer(request.number, error, sentence, values))
+
+    balancer.rebalance(shard.groups, request.arguments.get("action", ""), told)
+
+
 def _leave(shard: "Shard", request: OperatorRequest) -> None:
     """Hand over what is led here before a stop, and tell how much still could be (values left)."""
     peering = shard.groups.peering
@@ -92,5 +101,6 @@ VERBS: Final[dict[str, Verb]] = {
     "move": _move,
     "node": _node,
     "nodes": _nodes,
+    "rebalance": _rebalance,
     "retired_gone": _retired_gone,
 }

@@ -22,6 +22,7 @@ from corelane.model.features import TRANSACTION_VERSION
 from corelane.model.ids import CONTROLLER_GROUP, CoreId, MemberId, NodeId, Term, node_of
 from corelane.raft.events import ChangeMembers
 from corelane.shard import council
+from corelane.shard.balancer import Balancer
 from corelane.shard.controller import Applied
 from corelane.shard.council import Bench
 from corelane.shard.moving_out import MovingOut
@@ -43,14 +44,15 @@ class Registration:
         self._ask_at_ms = 0
         self._said = ""
         self._moving_out = MovingOut(shard, groups)
+        self._balancer = Balancer(shard, groups)
         self.patience_ms = council.PATIENCE_MS
         self._heard_term = Term(0)
         self._heard_ms: dict[MemberId, int] = {}
 
     @property
     def stuck(self) -> dict[NodeId, str]:
-        """Why nodes that leave are not empty yet, where somebody must do something about it."""
-        return self._moving_out.stuck
+        """Why nodes are not empty, or not full yet, where somebody must do something about it."""
+        return self._balancer.stuck | self._moving_out.stuck
 
     def took_lead(self) -> None:
         """This core decides now: the cluster has a name, and this node its entry."""
@@ -61,6 +63,7 @@ class Registration:
     def tick(self) -> None:
         """Ask for what is missing, now and then."""
         self._moving_out.turn()
+        self._balancer.turn()
         now_ms = self._shard.now_ms
         if now_ms >= self._ask_at_ms:
             self._ask_at_ms = now_ms + RETRY_MS

@@ -35,6 +35,7 @@ NODE = {
     "up": True,
     "drained": False,
     "leaving": False,
+    "filling": False,
     "lost": False,
     "controller": True,
     "voter": True,
@@ -262,3 +263,30 @@ def test_the_admin_port_has_a_default(named: str | None, found: Address) -> None
 def test_an_address_that_is_none_is_told() -> None:
     with pytest.raises(CommandError, match="is not a port"):
         address_of("h:x", "h:9092")
+
+
+def test_what_rebalancing_would_move_is_shown(served: Served, admin: AdminServer) -> None:
+    told = {"error": "", "sentence": "", "moves": "3", "waits": "node 3 cannot be reached"}
+    admin.pages["/v1/rebalance"] = (200, told | {"move 0000": "t 4 1,2 4,2"})
+    words = ("cluster", "rebalance", "--admin", admin.address)
+    assert invoke(served, *words, "--dry-run").stdout.splitlines() == [
+        "t-4: nodes 1,2 -> 4,2",
+        "and 2 partitions more",
+        "it would wait: node 3 cannot be reached",
+    ]
+    assert admin.posted == [("/v1/rebalance", {"action": "plan"})]
+
+
+def test_rebalancing_waits_until_no_node_is_being_filled(
+    served: Served, admin: AdminServer
+) -> None:
+    admin.pages["/v1/rebalance"] = (200, {"error": "", "sentence": ""})
+    row = NODE | {"node": 4, "filling": True}
+    admin.pages["/v1/nodes"] = (200, {"nodes": [row], "stuck": {"4": "node 2 is away"}})
+    words = ("cluster", "rebalance", "--admin", admin.address)
+    late = invoke(served, *words, "--timeout", "0", "--format", "json")
+    assert "node 2 is away" in failed(late, exits.TIMED_OUT)["message"]
+    admin.pages["/v1/nodes"] = (200, {"nodes": [row | {"filling": False}], "stuck": {}})
+    assert "every node has its share" in invoke(served, *words).stdout
+    assert "no more replicas are moved" in invoke(served, *words, "--cancel").stdout
+    assert admin.posted[-1] == ("/v1/rebalance", {"action": "cancel"})

@@ -200,14 +200,18 @@ def test_changed_settings_are_kept_in_the_fold_and_its_bytes() -> None:
 
 NO_STATES = b"\0\0\0"
 """No node is drained, leaves, or has lost its directory."""
+NO_FILLING = b"\0"
 
 
 def test_a_fold_of_the_first_format_is_read() -> None:
     cluster = cluster_with_a_topic()
     (node,) = cluster.nodes.values()
     assert node.peer_port == 0
-    sixth = cluster.encode()
-    assert (sixth[0], sixth[-1]) == (6, 0), "no level of a feature was chosen"
+    seventh = cluster.encode()
+    assert (seventh[0], seventh[-1:]) == (7, NO_FILLING)
+    sixth = b"\x06" + seventh[1:-1]
+    assert Cluster.decode(sixth) == cluster
+    assert sixth[-1] == 0, "no level of a feature was chosen"
     fifth = b"\x05" + sixth[1:-1]
     assert Cluster.decode(fifth) == cluster
     plan, changes = b"\1\1\1", b"\0\0\0"  # group 1 on node 1: no founders, incarnations, change
@@ -288,8 +292,9 @@ def test_a_fold_with_settings_that_no_fold_has_is_not_read(
     for node, configs in rows:
         out.uint(node)
         write_configs(out, configs)
+    states = NO_STATES + b"\0" + NO_FILLING
     with pytest.raises(SnapshotError, match="settings of node 1"):
-        Cluster.decode(blob[: -2 - len(NO_STATES)] + out.data + NO_STATES + b"\0")
+        Cluster.decode(blob[: -1 - len(states)] + out.data + states)
 
 
 def test_dynamic_settings_lie_over_the_file() -> None:

@@ -9,6 +9,7 @@ from corelane.cluster.commands import (
     DirectoryLost,
     DrainNode,
     Endpoint,
+    FillNode,
     NodeForgotten,
     NodeRegistered,
     Reassign,
@@ -16,6 +17,7 @@ from corelane.cluster.commands import (
 )
 from corelane.cluster.creation import Refusal
 from corelane.cluster.metadata import Cluster
+from corelane.cluster.node_states import ASKED, JOINED
 from corelane.cluster.reassigning import plan_reassignment
 from corelane.cluster.replicas import (
     ANY_CORE,
@@ -167,6 +169,20 @@ def test_what_is_wanted_of_nodes_is_kept_in_the_fold_and_its_bytes() -> None:
     made.apply(Index(8), DrainNode(NodeId(2), 0))
     made.apply(Index(9), DecommissionNode(NodeId(3), is_wanted=False))
     assert again.states.difference(made.states) == [2, 3]
+
+
+def test_a_node_that_joins_a_cluster_with_topics_is_to_be_filled() -> None:
+    made = cluster()
+    assert made.states.filling == {}, "the first ones came before there was anything"
+    made.apply(Index(5), NodeRegistered(NodeId(4), "", 2, (), "h", 9192, "d4"))
+    made.apply(Index(6), FillNode(NodeId(2), is_wanted=True))
+    assert made.states.filling == {4: JOINED, 2: ASKED}
+    again = Cluster.decode(made.encode())
+    assert again.states.filling == made.states.filling
+    made.apply(Index(7), NodeRegistered(NodeId(4), "", 3, (), "h", 9192, "d4"))
+    made.apply(Index(8), FillNode(NodeId(4), is_wanted=False))
+    assert made.states.filling == {2: ASKED}
+    assert again.states.difference(made.states) == [4]
 
 
 def test_a_node_with_replicas_is_not_forgotten() -> None:
