@@ -112,6 +112,7 @@ class ReplicationConfig:
     """Replicas that lag, and damage."""
 
     catchup_bytes_per_second: int
+    feeding_bytes_per_second: int
     catchup_groups_max: int
     scrub_bytes_per_second: int
     balancer: str

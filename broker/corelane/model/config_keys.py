@@ -226,8 +226,13 @@ _REPLICATION: Final = (
         64 * limits.MIB, "bytes/s", _LIVE,
         "What each core fetches at most of what its replicas missed while they were away, all of"
         " them together; new records are never held up by it. Lower: the others notice less of a"
-        " node that comes back, and it takes longer.",
-        64 * limits.KIB, limits.INT64_MAX),
+        " node that comes back, and it takes longer. Below 1024: as 1024.",
+        1, limits.INT64_MAX),
+    Key("leader.replication.throttled.rate", "replication.feeding_bytes_per_second",
+        limits.INT64_MAX, "bytes/s", _LIVE,
+        "What each core reads at most of what replicas elsewhere missed, for all of them together;"
+        " each asks for no more than its own limit above in any case. Below 1024: as 1024.",
+        1, limits.INT64_MAX),
     Key("corelane.catchup.partitions.max", "replication.catchup_groups_max", 8, "partitions", _LIVE,
         "How many replicas of a core catch up at once from one other core; the rest wait for them.",
         1, 1_000),

@@ -8,6 +8,7 @@ served, the controller's group always. What memory still has goes without waitin
 Invariants:
 T1. Reads for one peer core begin only while it has asked for more than it got.
 T2. Of one peer core at most so many groups are read for at once; each gets its turn.
+T3. For all peer cores together reads begin only while this core may give more than it gave.
 """
 
 from collections import deque
@@ -47,12 +48,17 @@ class _Lane:
 class Lanes:
     """The reads for followers of one core, by the core that they are for."""
 
-    def __init__(self, rate_of: Callable[[PeerId], int], groups_max: Callable[[], int]) -> None:
+    def __init__(
+        self, rate_of: Callable[[PeerId], int], settings: Callable[[], ReplicationConfig]
+    ) -> None:
         self._rate_of = rate_of
-        self._groups_max = groups_max
+        self._settings = settings
         self._lanes: dict[PeerId, _Lane] = {}
         self._lane_of: dict[Key, PeerId] = {}
         self._now_ms = 0
+        self._given_ms = 0
+        self._given_left = 0
+        """What may yet be read for all, of what this core gives (T3)."""
 
     def next_ms(self, now_ms: int) -> int:
         """Return when to look again at reads that wait for their time."""
@@ -77,6 +83,7 @@ class Lanes:
         lane = None if peer is None else self._lanes.get(peer)
         if lane is not None:
             lane.bytes_left -= size_bytes
+            self._given_left -= size_bytes
 
     def ended(self, key: Key) -> None:
         """Take note that nothing more is to be read for *key* now."""
@@ -88,21 +95,25 @@ class Lanes:
     def turn(self, now_ms: int) -> None:
         """Let begin what may, and forget what is idle."""
         self._now_ms = now_ms
+        given = max(KIB, self._settings().feeding_bytes_per_second)
+        self._given_left = _filled(self._given_left, given, now_ms - self._given_ms)
+        self._given_ms = now_ms
         for peer, lane in [*self._lanes.items()]:
             rate = self._rate_of(peer)
-            elapsed_ms = min(now_ms - lane.at_ms, BURST_MS)
+            lane.bytes_left = _filled(lane.bytes_left, rate, now_ms - lane.at_ms)
             lane.at_ms = now_ms
-            most = rate * BURST_MS // _SECOND_MS
-            lane.bytes_left = min(most, lane.bytes_left + rate * elapsed_ms // _SECOND_MS)
-            self._advance(peer, lane)
-            if not lane.active and not lane.waiting and lane.bytes_left >= most:
+            if self._advance(peer, lane):
+                self._lanes[peer] = self._lanes.pop(peer)  # others come first the next time
+            if not lane.active and not lane.waiting and lane.bytes_left >= _burst(rate):
                 del self._lanes[peer]
 
-    def _advance(self, peer: PeerId, lane: _Lane) -> None:
-        groups_max = self._groups_max()
+    def _advance(self, peer: PeerId, lane: _Lane) -> bool:
+        """Let begin what may; say whether anything did."""
+        has_begun = False
+        groups_max = self._settings().catchup_groups_max
         for _ in range(len(lane.waiting)):
-            if lane.bytes_left <= 0:
-                return  # T1
+            if lane.bytes_left <= 0 or self._given_left <= 0:
+                break  # T1, T3
             key, begin = lane.waiting.popleft()
             if self._lane_of.get(key) != peer:
                 continue  # it ended meanwhile
@@ -110,7 +121,19 @@ class Lanes:
                 lane.waiting.append((key, begin))  # T2
                 continue
             lane.active.add(key)
+            has_begun = True
             begin()
+        return has_begun
+
+
+def _burst(rate: int) -> int:
+    return rate * BURST_MS // _SECOND_MS
+
+
+def _filled(bytes_left: int, rate: int, elapsed_ms: int) -> int:
+    """Return what may be read after a while at a rate, no more than a burst of it."""
+    grown = rate * min(elapsed_ms, BURST_MS) // _SECOND_MS
+    return min(_burst(rate), bytes_left + grown)
 
 
 def offer(peers: Peers, config: ReplicationConfig, wal_age_ms: int | None) -> None:

@@ -107,7 +107,7 @@ class Peering:
         )
         self.contacts = PeerContacts(self.peers)
         self._vigil = Vigil(self.peers)
-        lanes = Lanes(rates(self.peers), lambda: shard.config.config.replication.catchup_groups_max)
+        lanes = Lanes(rates(self.peers), lambda: shard.config.config.replication)
         self.whereabouts = Whereabouts(groups, self)
         places = Places(self.whereabouts.of, lanes)
         self._couriers = Couriers(shard.store, self._put, self._damaged, places)

@@ -1,5 +1,8 @@
 """How fast old entries are read for followers that lag: as their cores ask, a few at a time."""
 
+from dataclasses import replace
+
+from corelane.model.config import defaults
 from corelane.model.ids import CONTROLLER_GROUP, CoreId, GroupId, MemberId, NodeId
 from corelane.raft.state import NEVER_MS
 from corelane.shard.lanes import BURST_MS, Key, Lanes
@@ -15,7 +18,9 @@ class World:
 
     def __init__(self, groups_max: int) -> None:
         self.rates = {PEER: RATE, OTHER: RATE}
-        self.lanes = Lanes(self.rates.__getitem__, lambda: groups_max)
+        replication = defaults().replication
+        self.settings = replace(replication, catchup_groups_max=groups_max)
+        self.lanes = Lanes(self.rates.__getitem__, lambda: self.settings)
         self.bytes: dict[Key, int] = {}
         self.busy: set[Key] = set()
         self.most = 0
@@ -48,6 +53,19 @@ def test_a_core_gets_what_it_asks_for_a_second() -> None:
         world.lag(group)
     world.go(10_000)
     assert abs(sum(world.bytes.values()) - 10 * RATE) <= RATE * BURST_MS // 1_000 + READ
+
+
+def test_a_core_gives_no_more_than_it_is_to_give_all_together() -> None:
+    """kafka-reassign-partitions --throttle sets the rate of leaders, too (T3)."""
+    world = World(8)
+    world.settings = replace(world.settings, feeding_bytes_per_second=RATE // 2)
+    for group in range(1, 5):
+        world.lag(group)
+        world.lag(group + 4, OTHER)
+    world.go(10_000)
+    given = sum(world.bytes.values())
+    assert abs(given - 5 * RATE) <= RATE * BURST_MS // 1_000 + 2 * READ
+    assert len({key[0] for key in world.bytes}) == 8, "nobody starves"
 
 
 def test_a_core_that_asks_for_nothing_gets_nothing() -> None:
