@@ -80,6 +80,14 @@ def plan(current: Configuration, bench: Bench) -> Wanted | None:
     return Wanted((*current.voters, *added), learners)
 
 
+def is_short(current: Configuration, bench: Bench) -> bool:
+    """Say whether a node is no member yet, or fewer vote than should: soon there may be more."""
+    members = {*bench.members}
+    staying = len(members - {*bench.leaving})
+    count = min(VOTERS_OF_MANY if staying >= MANY_NODES else VOTERS, staying)
+    return not members <= {*current.members} or len(current.voters) < count - (1 - count % 2)
+
+
 def _without(
     current: Configuration, goes: MemberId, candidates: list[MemberId], *, may_be_fewer: bool
 ) -> Wanted | None:

@@ -342,6 +342,7 @@ class Groups:
                 self.residence.changed(change.topic, change.numbers)
             case NodeChanged() | NodeGone() if self.peering is not None:
                 self.peering.nodes_changed()
+                self.registration.nodes_changed()
             case PreferredWanted() if self.peering is not None:
                 self.peering.homecoming.wanted(change.groups)
             case (

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from corelane.shard.shard import Shard
 
 RETRY_MS: Final = 500
+HURRY_MS: Final = 10_000
+"""So long after a change of the registry the council is looked at every `HURRIED_MS`."""
+HURRIED_MS: Final = 20
 _ERROR: Final = 40
 
 
@@ -46,6 +49,9 @@ class Registration:
         self._moving_out = MovingOut(shard, groups)
         self._balancer = Balancer(shard, groups)
         self.patience_ms = council.PATIENCE_MS
+        self._is_short = False
+        self._hurry_at_ms = 0
+        self._hurry_until_ms = 0
         self._heard_term = Term(0)
         self._heard_ms: dict[MemberId, int] = {}
 
@@ -60,6 +66,11 @@ class Registration:
             self._groups.propose(ClusterCreated(self._shard.config.cluster_id), _ignored)
         self._register()
 
+    def nodes_changed(self) -> None:
+        """The registry has changed: a node that joins should vote as soon as it has everything."""
+        self._is_short = True
+        self._hurry_until_ms = self._shard.now_ms + HURRY_MS
+
     def tick(self) -> None:
         """Ask for what is missing, now and then."""
         self._moving_out.turn()
@@ -70,6 +81,9 @@ class Registration:
             self._register()
             self._council()
             self._end_drain()
+        elif self._is_short and self._hurry_at_ms <= now_ms < self._hurry_until_ms:
+            self._hurry_at_ms = now_ms + HURRIED_MS
+            self._council()
 
     @property
     def is_resized(self) -> bool:
@@ -162,6 +176,7 @@ class Registration:
             [member for member in members if self._moving_out.is_empty(node_of(member))],
         )
         wanted = council.plan(raft.configuration, bench)
+        self._is_short = wanted is not None or council.is_short(raft.configuration, bench)
         if wanted is not None:
             controller.step(now_ms, ChangeMembers(wanted.voters, wanted.learners))
 

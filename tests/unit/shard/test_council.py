@@ -4,11 +4,31 @@ import pytest
 
 from corelane.model.ids import MemberId, NodeId, incarnation_of, node_of
 from corelane.raft.membership import Configuration
-from corelane.shard.council import Bench, Wanted, member_of_directory, plan
+from corelane.shard.council import Bench, Wanted, is_short, member_of_directory, plan
 
 
 def nodes(*numbers: int) -> tuple[MemberId, ...]:
     return tuple(MemberId(number) for number in numbers)
+
+
+@pytest.mark.parametrize(
+    ("voters", "learners", "registered", "expected"),
+    [
+        ((1,), (), (1,), False),
+        ((1,), (), (1, 2), True),  # it is to listen, first
+        ((1,), (2,), (1, 2), False),
+        ((1,), (2, 3), (1, 2, 3), True),
+        ((1, 2, 3), (), (1, 2, 3), False),
+        ((1, 2, 3), (), (1, 2, 3, 4), True),
+        ((1, 2, 3), (4,), (1, 2, 3, 4), False),
+        ((1, 2, 3), (4, 5, 6, 7), tuple(range(1, 8)), True),
+    ],
+)
+def test_a_council_is_short_until_all_are_there_that_should(
+    voters: tuple[int, ...], learners: tuple[int, ...], registered: tuple[int, ...], expected: bool
+) -> None:
+    current = Configuration(nodes(*voters), (), nodes(*learners))
+    assert is_short(current, Bench(nodes(*registered), ())) == expected
 
 
 @pytest.mark.parametrize(
