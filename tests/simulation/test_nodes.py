@@ -4,6 +4,7 @@ import pytest
 
 from corelane.model.errors import ErrorCode
 from corelane.shard.events import OperatorRequest
+from corelane.storage.news import Lack
 from corelane.wire.compiler import Message, message_type
 from tests.simulation.cluster import Cluster
 from tests.simulation.reassigning import plan
@@ -83,6 +84,12 @@ def test_a_drain_ends_with_a_restart_of_the_node() -> None:
     assert led_by(cluster, 2)
 
 
+def rest(cluster: Cluster) -> None:
+    """Let nodes turn only when something happens, as real ones do: long waits are cheaper."""
+    for node in cluster.nodes.values():
+        node.rests = True
+
+
 def leave(cluster: Cluster, node: int) -> int:
     """Tell a node that it is about to stop; return how much it leads that another could."""
     asked = cluster.nodes[node]
@@ -94,6 +101,7 @@ def leave(cluster: Cluster, node: int) -> int:
 
 def test_a_node_that_is_to_stop_hands_over_all_it_leads_and_gets_nothing_back() -> None:
     cluster = formed(1, 2, 3)
+    rest(cluster)
     cluster.go(12_000)
     led = len(led_by(cluster, 1)) + (cluster.leader(0) is cluster.nodes[1])
     assert led_by(cluster, 1), "it is up for so long that leaderships would come home"
@@ -120,6 +128,31 @@ def test_a_node_that_is_to_stop_under_load_hands_over_to_whoever_is_in_sync() ->
     cluster.go(500)
     assert led_by(cluster, number) == []
     assert leave(cluster, number) == 0
+
+
+def test_a_leader_with_a_full_disk_lets_one_lead_that_can_write() -> None:
+    cluster = formed(1, 2, 3)
+    leader = cluster.leader(GROUP)
+    store = leader.shard.store
+    store.out_of_space(Lack.SEGMENT)
+    cluster.go(500)
+    assert led_by(cluster, leader.number) == []
+    assert produce(cluster, cluster.leader(GROUP)) == 0
+    store.has_space(Lack.SEGMENT)
+    rest(cluster)
+    cluster.go(32_000)
+    assert cluster.leader(GROUP) is leader, "it comes back once the disk has had room for a while"
+
+
+def test_where_all_disks_are_full_their_leaders_stay_and_refuse() -> None:
+    cluster = formed(1, 2, 3)
+    for node in cluster.nodes.values():
+        node.shard.store.out_of_space(Lack.SEGMENT)
+    cluster.go(500)  # some are handed over before the others have said that they are full, too
+    leaders = {group: cluster.leader(group) for group in range(1, PARTITIONS + 1)}
+    cluster.go(1_000)
+    assert {group: cluster.leader(group) for group in leaders} == leaders
+    assert produce(cluster, leaders[GROUP]) == ErrorCode.KAFKA_STORAGE_ERROR
 
 
 def test_nobody_waits_for_a_node_that_nobody_can_stand_in_for() -> None:

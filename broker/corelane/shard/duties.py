@@ -4,7 +4,8 @@ A core that turns late, or whose disk hangs, leads badly and soon illegitimately
 stand against it at any moment (`peers/watch.py`, W1). It hands over what it leads while it still
 can, and leads nothing once it cannot know any more whether it does. The cores of a node that is
 drained hand over what they lead as far as others can take it, and stand for election last. So do
-those of a node that is about to stop, quicker: what they cannot hand over will pause.
+those of a node that is about to stop, quicker: what they cannot hand over will pause. And a core
+whose disk is full hands over to those that can write; where nobody can, it goes on and refuses.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -26,6 +27,8 @@ DRAINED_AT_ONCE: Final = 32
 """So many groups a core hands over per look while it is drained: a thousand in three seconds."""
 LEAVING_AT_ONCE: Final = 128
 """The same while its node is about to stop: a thousand in a second."""
+FULL_REST_MS: Final = 30_000
+"""So long a disk must have had room before its core leads again where others can."""
 _WARNING: Final = 30
 _INFO: Final = 20
 
@@ -41,6 +44,7 @@ class Duties:
         self._duty = Duty.LEAD
         self._is_drained = False
         self._is_leaving = False
+        self._full_until_ms = 0
 
     @property
     def may_lead(self) -> bool:
@@ -56,7 +60,8 @@ class Duties:
         former, was_drained = self._duty, self._is_drained
         self._duty = self._peering.peers.duty(self._peering.wal_age_ms)
         is_drained = self._shard.config.node in self._groups.cluster.states.drained
-        self._is_drained = is_drained or self._is_leaving
+        self._peering.peers.is_unfit = is_unfit = self._is_leaving or self._is_full(now_ms)
+        self._is_drained = is_drained or is_unfit
         if self.may_lead and former is Duty.LEAD and not was_drained:
             return
         members = [each for each in self._groups.members.values() if _is_replicated(each)]
@@ -72,10 +77,20 @@ class Duties:
             if member.raft.is_leader and count_max > 0:
                 count_max -= self._let_go(member)
 
+    def _is_full(self, now_ms: int) -> bool:
+        """Say whether the disk is full, or was a moment ago: it may be again at once."""
+        was_full = now_ms < self._full_until_ms
+        if self._shard.store.is_full:
+            self._full_until_ms = now_ms + FULL_REST_MS
+            if not was_full:
+                said = "the disk is full: what this core leads goes to nodes whose disks are not"
+                self._shard.log(_WARNING, f"{said}. Free space; leaderships come back then.")
+        return now_ms < self._full_until_ms
+
     def leave(self) -> int:
         """This node is about to stop; return how much is still led that another one could."""
         if not self._is_leaving:
-            self._is_leaving = self._peering.peers.is_leaving = True
+            self._is_leaving = self._peering.peers.is_unfit = True
             self._look_at_ms = self._shard.now_ms
         members = self._groups.members.values()
         led = [each for each in members if _is_replicated(each) and each.raft.is_leader]

@@ -1,7 +1,7 @@
 """The frames by which cores know of each other that they live, as bytes.
 
     BEAT         u64 boot epoch | u32 round | u32 loop lag | u32 age of the WAL's progress
-                 | u32 age of the data link's progress | u32 KiB/s wanted | u32 1 if it leaves
+                 | u32 age of the data link's progress | u32 KiB/s wanted | u32 1 if unfit
                  | u32 rows | u32 incarnations
                  | rows: u64 group, u32 term, u64 committed | incarnations
     BEAT_ANSWER  u64 boot epoch | u32 round | u32 followed | u32 higher | u32 incarnations
@@ -53,8 +53,8 @@ class Health:
     """Since something of what it sent to the receiver last arrived, while something should."""
     catchup_kib: int = 0
     """How much a second it wants to get from the receiver of what its replicas missed."""
-    is_leaving: bool = False
-    """It is about to stop: nothing is to be handed over to it."""
+    is_unfit: bool = False
+    """It is about to stop, or its disk is full: nothing is to be handed over to it."""
 
 
 @record
@@ -89,7 +89,7 @@ def encode_beat(beat: Beat) -> bytes:
         AGE_NONE if health.wal_age_ms is None else min(health.wal_age_ms, AGE_NONE - 1),
         AGE_NONE if health.data_age_ms is None else min(health.data_age_ms, AGE_NONE - 1),
         health.catchup_kib,
-        health.is_leaving,
+        health.is_unfit,
         len(beat.rows) // _BEAT_ROW_BYTES,
         len(beat.incarnations) // _INCARNATION.size,
     )
@@ -98,11 +98,11 @@ def encode_beat(beat: Beat) -> bytes:
 
 def decode_beat(body: memoryview) -> Beat:
     """Return the heartbeat that *body* is; FrameError otherwise."""
-    boot, number, lag_ms, wal_age_ms, data_age_ms, catchup_kib, leaves, *counts = unpack(
+    boot, number, lag_ms, wal_age_ms, data_age_ms, catchup_kib, unfit, *counts = unpack(
         _BEAT, body, "A heartbeat"
     )
     rows, incarnations = counts
-    check(leaves <= 1, "A heartbeat neither leaves nor stays.")
+    check(unfit <= 1, "A heartbeat neither fit nor unfit.")
     _check_counts(rows, incarnations)
     middle = _BEAT.size + rows * _BEAT_ROW_BYTES
     check(len(body) == middle + incarnations * _INCARNATION.size, "A heartbeat has another length.")
@@ -111,7 +111,7 @@ def decode_beat(body: memoryview) -> Beat:
         None if wal_age_ms == AGE_NONE else wal_age_ms,
         None if data_age_ms == AGE_NONE else data_age_ms,
         catchup_kib,
-        bool(leaves),
+        bool(unfit),
     )
     return Beat(boot, number, health, bytes(body[_BEAT.size : middle]), bytes(body[middle:]))
 

@@ -90,7 +90,7 @@ class Peers:
         self.terms = Terms()
         self.leads = leads
         self.catchup_kib = 0  # wanted of each peer of what replicas here missed, a second
-        self.is_leaving = False  # this core is about to stop, as its peers are to know
+        self.is_unfit = False  # to be handed leaderships, as its peers are to know
         self.effects: list[PeerEffect] = []
         self.news: list[News] = []
         self._own = config.identity
@@ -281,7 +281,7 @@ class Peers:
         session = peer.session
         session.beaten = self._rounds.number
         age_ms, rate = peer.data.age_ms(self._now_ms), self.catchup_kib
-        health = Health(self.watch.lag_ms, wal_age_ms, age_ms, rate, self.is_leaving)
+        health = Health(self.watch.lag_ms, wal_age_ms, age_ms, rate, self.is_unfit)
         if (body := session.beat(self._now_ms, health)) is not None:
             self._send(peer, Kind.BEAT, body)
             if (leads := self.leads.next_frame(peer.peer)) is not None:

@@ -115,4 +115,4 @@ def may_be_led_by(health: Health, election_timeout_ms: int) -> bool:
 def may_take_over(health: Health, election_timeout_ms: int) -> bool:
     """Say whether leaderships may be handed over to a peer so healthy."""
     is_prompt = duty(election_timeout_ms, health.lag_ms) is Duty.LEAD
-    return is_prompt and not health.is_leaving and may_be_led_by(health, election_timeout_ms)
+    return is_prompt and not health.is_unfit and may_be_led_by(health, election_timeout_ms)

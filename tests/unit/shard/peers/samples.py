@@ -20,7 +20,7 @@ GREETING: Final = Greeting(
 REFUSAL: Final = Refusal(Refused.NO_SUCH_CORE, "Node 3 has no core 7 here.", 5)
 ROWS: Final = [(GroupId(7), Term(3), Index(40)), (GroupId(1 << 40), Term(9), Index(0))]
 BEAT: Final = Beat(
-    11, 77, Health(5, None, 250, 9, is_leaving=True), codec.pack_heartbeats(ROWS),
+    11, 77, Health(5, None, 250, 9, is_unfit=True), codec.pack_heartbeats(ROWS),
     beats.encode_incarnations({GroupId(7): (0, 2)}),
 )  # fmt: skip
 ANSWER: Final = Answer(
