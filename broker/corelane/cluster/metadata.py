@@ -66,7 +66,13 @@ from corelane.cluster.commands import (
     write_peer,
 )
 from corelane.cluster.features import Features
-from corelane.cluster.node_states import ASKED, JOINED, NodeStates
+from corelane.cluster.node_states import (
+    ASKED,
+    JOINED,
+    NodeStates,
+    former_directory_sentence,
+    other_directory_sentence,
+)
 from corelane.cluster.replicas import (
     PartitionPlan,
     asked,
@@ -572,23 +578,6 @@ def collision_sentence(name: str, other: str) -> str:
     return (
         f"Topic '{name}' collides with existing topic '{other}': they differ only in dots and"
         " underscores, which metric names do not tell apart."
-    )
-
-
-def other_directory_sentence(node: NodeId) -> str:
-    """Say why a node with another data directory cannot be the one that is registered."""
-    return (
-        f"Node {node} is registered with another data directory: what it acknowledged and voted"
-        " for is there. Start it on that directory, or start this one with a node id of its own. If"
-        f" that directory is gone for good: `corelane cluster replace-disk {node}`."
-    )
-
-
-def former_directory_sentence(node: NodeId) -> str:
-    """Say why a data directory that was given up cannot be used again."""
-    return (
-        f"This data directory of node {node} was declared lost, or its node taken out of the"
-        " cluster: others have taken its place. Start it with an empty data directory."
     )
 
 

@@ -142,3 +142,20 @@ def _next_node(reader: Reader, known: Collection[NodeId]) -> NodeId:
     if any(node <= each for each in known):
         raise reader.fault(f"names node {node} out of order")
     return node
+
+
+def other_directory_sentence(node: NodeId) -> str:
+    """Say why a node with another data directory cannot be the one that is registered."""
+    return (
+        f"Node {node} is registered with another data directory: what it acknowledged and voted"
+        " for is there. Start it on that directory, or start this one with a node id of its own. If"
+        f" that directory is gone for good: `corelane cluster replace-disk {node}`."
+    )
+
+
+def former_directory_sentence(node: NodeId) -> str:
+    """Say why a data directory that was given up cannot be used again."""
+    return (
+        f"This data directory of node {node} was declared lost, or its node taken out of the"
+        " cluster: others have taken its place. Start it with an empty data directory."
+    )

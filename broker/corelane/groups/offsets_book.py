@@ -75,7 +75,7 @@ class OffsetsBook:
 
     def end(self, producer_id: int, *, commits: bool) -> None:
         """Take in a transaction's marker; one that is not known has ended before."""
-        for group, place in [*self._staged.get(producer_id, ())]:
+        for group, place in [*self._staged.get(producer_id, {})]:
             offset = self._unstage(producer_id, group, place)
             if commits:
                 self.replay(OffsetRecord(group, *place, offset))

@@ -16,7 +16,7 @@ from corelane.cluster.commands import (
     NodeRegistered,
     ProducerIdBlock,
 )
-from corelane.cluster.metadata import other_directory_sentence
+from corelane.cluster.node_states import other_directory_sentence
 from corelane.model import limits
 from corelane.model.features import TRANSACTION_VERSION
 from corelane.model.ids import CONTROLLER_GROUP, CoreId, MemberId, NodeId, Term, node_of
