@@ -6,6 +6,7 @@
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -36,6 +37,7 @@ BROKER_CPU, CLIENT_CPU = 0, 1
 BAR_WIDTH = 30
 WARM_UP_RUNS = 3
 """Before the first round: Kafka's compiler needs gigabytes until it is fast."""
+MINUTES_MAX = 24 * 60.0
 IDLE = "idle"
 PEERS = "peers"
 
@@ -63,6 +65,8 @@ class Options:
     affinities: list[bool]
     """Whether brokers and clients are bound to CPUs of their own; one after the other."""
     is_profiled: bool
+    minutes: float
+    """What would begin later is left out, and named on the page."""
 
     @property
     def scale(self) -> Scale:
@@ -80,6 +84,7 @@ class Yardstick:
         self.missing: list[str] = []
         self.durability: dict[str, str] = {}
         self.is_pinned = False
+        self._ends_s = time.monotonic() + options.minutes * 60
         lives = [each for each in LIFECYCLES if each.name in options.only]
         standing = self._wanted(EXPERIMENTS)
         peers_count = len(peers.LOADS) if PEERS in options.only else 0
@@ -93,7 +98,8 @@ class Yardstick:
         for number in range(1, self.options.rounds + 1):
             for each in LIFECYCLES:
                 for name in self.options.brokers if each.name in self.options.only else []:
-                    self.bar.step(f"{each.name}, {name}, round {number}")
+                    if self._is_late(f"{each.name}, {name}, round {number}"):
+                        continue
                     with self._profile((), each.name):
                         for what, metrics in each.run(home(name, KAFKA), name, self.options.scale):
                             self.note(what, name, number, metrics)
@@ -146,7 +152,8 @@ class Yardstick:
                 with peers.running(peer) as pid:
                     for number in range(1, self.options.rounds + 1):
                         for load in peers.LOADS:
-                            self.bar.step(f"{load}, {peer.name}, round {number}")
+                            if self._is_late(f"{load}, {peer.name}, round {number}"):
+                                continue
                             metrics = peers.measured(peer, pid, load, self.options.scale)
                             self.note(load, peer.name, number, metrics)
 
@@ -155,6 +162,14 @@ class Yardstick:
         shown = ", ".join(f"{key} {value:,.2f}" for key, value in metrics.items())
         print(f"{name:28} {broker:13} {shown}", flush=True)
         self.samples.append(Sample(name, broker, number, metrics, self.is_pinned))
+
+    def _is_late(self, what: str) -> bool:
+        """Say whether there is no time left for *what*, and take note of that; else show it."""
+        self.bar.step(what)
+        is_late = time.monotonic() > self._ends_s
+        if is_late:
+            self.missing.append(f"left out, as {self.options.minutes:g} minutes were over: {what}")
+        return is_late
 
     def _wanted(self, every: Sequence[Experiment]) -> list[Experiment]:
         return [each for each in every if each.name in self.options.only]
@@ -170,8 +185,8 @@ class Yardstick:
         turn = number % len(targets)
         for experiment in wanted:
             for target in targets[turn:] + targets[:turn]:
-                self.bar.step(f"{experiment.name}, {target.name}, round {number}")
-                if target.configs and not experiment.is_synced:
+                what = f"{experiment.name}, {target.name}, round {number}"
+                if self._is_late(what) or (target.configs and not experiment.is_synced):
                     continue
                 topic = _topic(experiment.reads or experiment.name, target, number)
                 if (target.name, topic) not in made:
@@ -208,15 +223,23 @@ def main() -> None:
     facts = measure.machine(DISK)
     run = Yardstick(options)
     run.probes.append(measure.sync_probe_us(DISK))
-    run.lifecycles()
-    for is_pinned in options.affinities:
-        run.standing(is_pinned=is_pinned)
-    run.three_nodes()
-    run.peers()
-    result = {
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped; what was measured is written"))
+    try:
+        for is_pinned in options.affinities:
+            run.standing(is_pinned=is_pinned)
+        run.three_nodes()
+        run.peers()
+        run.lifecycles()
+    finally:
+        _write(options.output, _result(run, facts))
+
+
+def _result(run: Yardstick, facts: dict[str, str]) -> dict[str, Any]:
+    """Return everything that the page is made of."""
+    return {
         "machine": facts,
         "sync probes": run.probes,
-        "rounds": options.rounds,
+        "rounds": run.options.rounds,
         "missing": run.missing,
         "durability": run.durability,
         "settings": _settings(),
@@ -225,7 +248,6 @@ def main() -> None:
         },
         "samples": [msgspec.to_builtins(each) for each in run.samples],
     }
-    _write(options.output, result)
 
 
 def _settings() -> dict[str, str]:
@@ -351,6 +373,9 @@ def _options() -> Options:
     parser.add_argument(
         "--profile", action="store_true", help="sample the broker meanwhile; ours alone"
     )
+    parser.add_argument(
+        "--minutes", type=float, default=MINUTES_MAX, help="begin nothing after so long"
+    )
     parser.add_argument("--output", type=Path, default=RESULTS / "BARS.json")
     given = parser.parse_args()
     affinity = given.affinity or ("free" if given.quick or given.profile else "both")
@@ -362,6 +387,7 @@ def _options() -> Options:
         given.output,
         {"free": [False], "pinned": [True], "both": [False, True]}[affinity],
         given.profile,
+        given.minutes,
     )
 
 
