@@ -151,6 +151,6 @@ def _lives(pid: int) -> bool:
 
 LIFECYCLES = (
     Lifecycle("start", "from the command to the first acknowledged record", starts),
-    Lifecycle("4000 partitions", "topics of 1,000 partitions, one record in each", wide(4_000)),
     Lifecycle("10000 partitions", "topics of 1,000 partitions, one record in each", wide(10_000)),
+    Lifecycle("4000 partitions", "topics of 1,000 partitions, one record in each", wide(4_000)),
 )
