@@ -4,8 +4,9 @@ import base64
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import click
@@ -24,9 +25,12 @@ from corelane_client.consumer import Consumer
 from corelane_client.fetching import Watermarks
 from corelane_client.group_consumer import GroupConsumer
 from corelane_client.group_settings import GroupSettings
-from corelane_client.offsets import AtTime, Edge
+from corelane_client.offsets import AtTime, Edge, Place, Resolved
 from corelane_client.reading import Reader
 from corelane_client.settings import ConsumerSettings
+
+Find = Callable[[str, Place, Sequence[int] | None], Awaitable[dict[int, Resolved]]]
+"""Finds the offsets of a place in the partitions of a topic."""
 
 
 @record
@@ -107,8 +111,9 @@ async def _consume(
         marks.consumer = consumer
         total: int | None = 0
         async with Admin(wish.bootstrap, CONNECTION) as admin:
+            find = partial(admin.list_offsets, is_committed=wish.read_committed)
             for topic in wish.topics:
-                count = await _assign(consumer, admin, topic, wanted, wish.partitions or None)
+                count = await _assign(consumer, find, topic, wanted, wish.partitions or None)
                 total = None if total is None or count is None else total + count
         if wish.count is not None:
             total = wish.count if total is None else min(total, wish.count)
@@ -145,17 +150,16 @@ async def _print(
 
 
 async def _assign(
-    consumer: Consumer, admin: Admin, topic: str, wanted: Range, partitions: Sequence[int] | None
+    consumer: Consumer, find: Find, topic: str, wanted: Range, partitions: Sequence[int] | None
 ) -> int | None:
     """Assign the partitions of one topic, each with its own offsets.
 
     Returns the number of offsets to read, or None without an end.
     """
-    beginnings = await admin.list_offsets(topic, Edge.BEGINNING, partitions)
-    ends = await admin.list_offsets(topic, Edge.END, partitions)
+    beginnings = await find(topic, Edge.BEGINNING, partitions)
+    ends = await find(topic, Edge.END, partitions)
     by_time = {
-        time_ms: await admin.list_offsets(topic, AtTime(time_ms), partitions)
-        for time_ms in times_ms(wanted)
+        time_ms: await find(topic, AtTime(time_ms), partitions) for time_ms in times_ms(wanted)
     }
     total = 0
     for partition, beginning in beginnings.items():

@@ -226,10 +226,18 @@ class Admin:
         return await self._describe_configs(connection, _BROKER_RESOURCE, str(broker_id), keys)
 
     async def list_offsets(
-        self, topic: str, at: Place, partitions: Sequence[int] | None = None
+        self,
+        topic: str,
+        at: Place,
+        partitions: Sequence[int] | None = None,
+        *,
+        is_committed: bool = False,
     ) -> dict[int, Resolved]:
-        """Return the offset of *at* in each partition of *topic*."""
-        return await list_offsets(self._pool, topic, at, partitions)
+        """Return the offset of *at* in each partition of *topic*.
+
+        With *is_committed* the end is that for readers of committed records: before what is open.
+        """
+        return await list_offsets(self._pool, topic, at, partitions, int(is_committed))
 
     async def list_groups(self) -> list[GroupListing]:
         """Return the consumer groups of all brokers, by name."""

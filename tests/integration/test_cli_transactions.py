@@ -159,3 +159,20 @@ def test_the_trio_client_copies_exactly_once_beside_a_stock_member(shell: Shell)
     stock.subscribe(["source"])
     assert stock.poll(3) is None  # everything is committed
     stock.close()
+
+
+def test_what_no_coordinator_knows_is_listed_as_hanging_and_ended(shell: Shell) -> None:
+    """Last in this file: its coordinators lose all they know, with their topic."""
+    opened(shell, "orphan", "orphan-topic")
+    shell.text("produce", "orphan-topic", data=b"behind it\n")
+    read = ("consume", "orphan-topic", "-o", ":end", "--read-committed")
+    assert shell.text(*read) == "", "its end is before what is open"
+    shell.text("topic", "delete", "__transaction_state")
+    look = ("transaction", "list", "--hanging", "--topic", "orphan-topic", "--older-than", "0")
+    (hanging,) = shell.json(*look)["hanging"]
+    place = (hanging["topic"], hanging["partition"], hanging["start_offset"])
+    assert place == ("orphan-topic", 0, 0)
+    where = ("--topic", "orphan-topic", "--partition", "0", "--start-offset", "0")
+    assert "aborted" in shell.text("transaction", "abort", *where)
+    assert shell.json(*look) == {"hanging": []}
+    assert shell.text(*read).strip() == "behind it"

@@ -41,6 +41,17 @@ def ask(
     consult(shard, name, request, decided)
 
 
+def is_late(shard: Shard, call: Call, name: str, producer: tuple[int, int]) -> bool:
+    """Drop a request of version 1 whose producer has gone on with a newer connection."""
+    host, connection = shard.groups.desk.host_of(name), call.slot.connection
+    if isinstance(host, ErrorCode) or connection.serial == 0:
+        return False
+    if not host.spoken.is_late(name, producer, connection.serial):
+        return False
+    shard.close(connection, f"client {connection.peer}: {name!r} goes on with a newer connection")
+    return True
+
+
 def abortable_at_version(error: ErrorCode, api_name: str, version: int) -> ErrorCode:
     """Return *error* as clients of that version know it."""
     if error is ErrorCode.TRANSACTION_ABORTABLE and version < ABORTABLE_FROM[api_name]:

@@ -7,7 +7,7 @@ flexible, v4 TRANSACTION_ABORTABLE. EndTxn v5 gives each transaction an epoch of
 
 from corelane.api.group_calls import routed, split_by_key
 from corelane.api.leaders import exists
-from corelane.api.transaction_calls import abortable_at_version, ask, consult
+from corelane.api.transaction_calls import abortable_at_version, ask, consult, is_late
 from corelane.model.errors import ErrorCode
 from corelane.model.internal_topics import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
 from corelane.producers.transactions.records import Partition
@@ -53,6 +53,8 @@ def add_partitions(shard: Shard, call: Call) -> None:
         return
     name = request.v3_and_below_transactional_id
     producer = (request.v3_and_below_producer_id, request.v3_and_below_producer_epoch)
+    if is_late(shard, call, name, producer):
+        return
 
     def told(answer: Answer | ErrorCode) -> Message:
         errors = _errors(places, answer)
@@ -151,6 +153,8 @@ def add_offsets(shard: Shard, call: Call) -> None:
     place = (OFFSETS_TOPIC, partition_number(request.group_id, count))
     name = request.transactional_id
     wish = AddPartitions(name, request.producer_id, request.producer_epoch, (place,), _PLAIN)
+    if is_late(shard, call, name, (request.producer_id, request.producer_epoch)):
+        return
 
     def told(answer: Answer | ErrorCode) -> Message:
         error = _errors((place,), answer)[place]
@@ -163,6 +167,9 @@ def end(shard: Shard, call: Call) -> None:
     """Commit or abort."""
     request = call.decode()
     name = request.transactional_id
+    producer = (request.producer_id, request.producer_epoch)
+    if call.version < _BUMPS_FROM and is_late(shard, call, name, producer):
+        return
     wish = EndTransaction(
         name,
         request.producer_id,

@@ -88,6 +88,7 @@ class Connection:
         "is_paused",
         "listener",
         "peer",
+        "serial",
         "slots",
         "waiting",
     )
@@ -103,6 +104,8 @@ class Connection:
         self.is_closed = False
         self.is_paused = False
         self.client_software = ""
+        self.serial = 0
+        """The order in which this core's clients have come; 0: one that a sibling passed on."""
 
     def open_slot(self, key: int, version: int, correlation: int, count: int = 1) -> Slot:
         """Append the place of the next answer, or of the next *count*."""

@@ -94,6 +94,7 @@ class Shard:
         self.deadlines = Deadlines()
         self.effects: list[Effect] = []
         self.connections: dict[ConnId, Connection] = {}
+        self._opened_count = 0
         self.dirty: list[Connection] = []
         self.woken: list[Callable[[], None]] = []
         self.todo: deque[Callable[[], None]] = deque()
@@ -416,9 +417,10 @@ class Shard:
         match event:
             case Opened():
                 assert event.conn not in self.connections, "an id is never used again"
-                self.connections[event.conn] = Connection(
-                    event.conn, event.listener, event.peer, self.dirty
-                )
+                opened = Connection(event.conn, event.listener, event.peer, self.dirty)
+                self._opened_count += 1
+                opened.serial = self._opened_count
+                self.connections[event.conn] = opened
             case Closed():
                 connection = self.connections.pop(event.conn, None)
                 if connection is not None:

@@ -38,6 +38,7 @@ from corelane.shard.host import AGAIN_MS, Host
 from corelane.shard.latest import Change
 from corelane.shard.marker_delivery import Delivery
 from corelane.shard.partition import Partition
+from corelane.shard.spoken import Spoken
 from corelane.wire.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class TransactionHost(Host):
         self.coordinator = TransactionCoordinator(settings_of(shard))
         self.term = partition.raft.term
         self._delivery = Delivery(shard, self.term, self._delivered)
+        self.spoken = Spoken()
         self._held: dict[str, list[_Held]] = {}
         self._held_count = 0
         self._ticked_ms = shard.now_ms

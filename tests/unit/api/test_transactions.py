@@ -354,3 +354,43 @@ def test_no_marker_and_no_answer_before_the_decision_is_on_disk(world: World) ->
     assert answer is not None
     assert answer[1].error_code == 0
     assert partition.log.next_offset == before + 1
+
+
+def _gone_on(world: World, version: int) -> tuple[Producer, Producer]:
+    """Return a producer on a connection that it has left, and itself on the next one."""
+    old = Producer(world, "one")
+    assert old.init() == 0
+    assert old.add(("t", 0)) == [0]
+    new = Producer(world, "one", conn=2)
+    new.producer_id, new.epoch = old.producer_id, old.epoch
+    assert new.end(version=version) == 0
+    new.settle()
+    assert new.add(("t", 1)) == [0], "the next transaction"
+    return old, new
+
+
+def test_an_end_that_is_late_does_not_end_the_next_transaction(world: World) -> None:
+    """Anomaly 7b: a client of version 1 gave up waiting, asked again elsewhere, and went on."""
+    old, new = _gone_on(world, 3)
+    with pytest.raises(AssertionError, match="no answer"):
+        old.end()
+    assert "newer connection" in world.closed[1]
+    assert new.state() == "Ongoing"
+    assert new.end() == 0
+
+
+def test_a_client_that_still_listens_goes_on_with_a_new_connection(world: World) -> None:
+    old, _new = _gone_on(world, 3)
+    with pytest.raises(AssertionError, match="no answer"):
+        old.add(("t", 2))
+    assert old.add(("t", 2)) == [0], "on the connection that it has made since"
+    assert old.end() == 0
+
+
+def test_another_instance_is_fenced_by_its_epoch_and_hears_so(world: World) -> None:
+    old = begun(world)
+    new = Producer(world, "one", conn=2)
+    while new.init():
+        world.pass_time(50)
+    assert new.add(("t", 0)) == [0]
+    assert old.end() == ErrorCode.PRODUCER_FENCED
