@@ -5,7 +5,7 @@ import pytest
 from corelane.model.errors import ErrorCode
 from corelane.wire.compiler import Message, message_type
 from tests.unit.api.transactions import NONE, TransactionWorld, Writer
-from tests.unit.api.world import World
+from tests.unit.api.world import World, delete_topic
 
 Describe = message_type("DescribeProducersRequest")
 DescribeTopic = message_type("DescribeProducersRequest.TopicRequest")
@@ -145,3 +145,19 @@ def test_a_late_marker_of_an_old_coordinator_is_refused(world: TransactionWorld)
     writer.write()
     answer = world.call(Write(markers=[marker(7, [0], coordinator_epoch=4)]), 1)
     assert errors(answer) == [(7, 0, ErrorCode.TRANSACTION_COORDINATOR_FENCED)]
+
+
+def test_a_marker_for_what_is_deleted_is_answered_and_blocks_nothing(
+    world: TransactionWorld,
+) -> None:
+    Writer(world, 7).write()
+    delete_topic(world, "t")
+    answer = world.call(Write(markers=[marker(7, [0, 99])]), 1)
+    unknown = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    assert errors(answer) == [(7, 0, unknown), (7, 99, unknown)]
+    assert world.create_topic("t").error_code == 0
+    assert world.ends == (0, 0), "another topic, with nothing open"
+    assert (
+        world.call(Write(markers=[marker(7, [0])]), 1).markers[0].topics[0].partitions[0].error_code
+        == ErrorCode.NONE
+    )
