@@ -11,12 +11,14 @@ from tests.conformance.steps.kafka_tools import (
     CLIENT,
     CONSOLE_CONSUMER,
     PERF_PRODUCER,
+    TOPICS,
     create,
     tool,
 )
 from tests.conformance.steps.step import Step, StepError, expect, new_topic
 
 FEATURES = "org.apache.kafka.tools.FeatureCommand"
+STATE_TOPIC = "__transaction_state"
 TRANSACTIONS = "org.apache.kafka.tools.TransactionsCommand"
 RECORDS = 5_000
 OVER_S_MAX = 30.0
@@ -30,6 +32,7 @@ def steps() -> list[Step]:
         Step(CLIENT, "kafka-transactions: list, describe", _tools),
         Step(CLIENT, "kafka-transactions: forceTerminateTransaction", _terminate),
         Step(CLIENT, "kafka-transactions: describe-producers, find-hanging, abort", _abort),
+        Step(CLIENT, "kafka-transactions: find-hanging of what nobody coordinates", _hanging),
     ]
 
 
@@ -132,3 +135,16 @@ def _abort(bootstrap: Address) -> None:
         _transactions(bootstrap, "abort", *where, "--start-offset", "0")
         after = _transactions(bootstrap, "describe-producers", *where)
         expect(after.splitlines()[1].split()[-1], "None", f"nothing open in {after!r}")
+
+
+def _hanging(bootstrap: Address) -> None:
+    """Last: with their topic coordinators lose all they know, and a transaction stays open."""
+    topic = new_topic("txn-hanging")
+    with _open(bootstrap, topic):
+        tool(TOPICS, "--bootstrap-server", str(bootstrap), "--delete", "--topic", STATE_TOPIC)
+        look = ("find-hanging", "--topic", topic, "--max-transaction-timeout", "0")
+        found = _row(_transactions(bootstrap, *look), topic)
+        expect(found[1], "0", f"the partition in {found}")
+        where = ("--topic", topic, "--partition", "0")
+        _transactions(bootstrap, "abort", *where, "--start-offset", "0")
+        expect(topic in _transactions(bootstrap, *look), False, "it hangs no more")
