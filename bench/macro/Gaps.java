@@ -13,6 +13,8 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 public final class Gaps {
     private static final long EVERY_NS = 200_000_000L;
     private static final long GAP_NS_MIN = 250_000_000L;
+    private static final long OPEN_NS_MIN = 1_000_000_000L;
+    private static final long TELL_EVERY_NS = 500_000_000L;
 
     public static void main(String[] arguments) {
         String topic = arguments[1];
@@ -25,8 +27,15 @@ public final class Gaps {
             "key.serializer", ByteArraySerializer.class,
             "value.serializer", ByteArraySerializer.class);
         try (KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(settings)) {
-            for (long nextNs = System.nanoTime(); nextNs < endNs;) {
+            long tellNs = System.nanoTime();
+            for (long nextNs = tellNs; nextNs < endNs;) {
                 nextNs += EVERY_NS;
+                if (nextNs >= tellNs) {
+                    tellNs = nextNs + TELL_EVERY_NS;
+                    for (int index = 0; index < count; index++) {
+                        tell(index, lastNs.get(index), OPEN_NS_MIN);
+                    }
+                }
                 for (int index = 0; index < count; index++) {
                     int partition = index;
                     producer.send(
@@ -35,7 +44,7 @@ public final class Gaps {
                             if (error != null) {
                                 failed.incrementAndGet();
                             } else {
-                                tell(partition, lastNs.getAndSet(partition, System.nanoTime()));
+                                tell(partition, lastNs.getAndSet(partition, System.nanoTime()), GAP_NS_MIN);
                             }
                         });
                 }
@@ -43,15 +52,15 @@ public final class Gaps {
             }
         }
         for (int index = 0; index < count; index++) {
-            tell(index, lastNs.get(index));
+            tell(index, lastNs.get(index), GAP_NS_MIN);
         }
         System.out.println("failed " + failed);
     }
 
-    /** Prints a gap that ends now; the monotonic clock of the JVM is that of Linux. */
-    private static void tell(int partition, long beganNs) {
+    /** Prints a gap up to now; the monotonic clock of the JVM is that of Linux. */
+    private static void tell(int partition, long beganNs, long gapNsMin) {
         long gapNs = System.nanoTime() - beganNs;
-        if (beganNs != 0 && gapNs >= GAP_NS_MIN) {
+        if (beganNs != 0 && gapNs >= gapNsMin) {
             System.out.printf("gap %d %.3f %.3f%n", partition, beganNs / 1e9, gapNs / 1e9);
         }
     }

@@ -1,15 +1,19 @@
-"""How long is a partition without an acknowledgement when a node dies, or hangs?
+"""How long is a partition without an acknowledgement when a node dies, hangs, or is cut off?
 
-`python -m bench.macro.deaths [--client raw|librdkafka|java] [--kills 10] [--stops 0]` starts three
-nodes of one core each on this machine and a topic of 300 partitions with three replicas, has a
-client produce to all of them all the time (`gaps.py`, `gaps_librdkafka.py`, `Gaps.java`; the latter
-two at their default settings), and kills with SIGKILL, or stops with SIGSTOP, the node that leads
-the most, again and again. Printed for each loss: the longest gap of any partition that the node
-led, of any that it did not lead, seconds until every partition was led by a living node, and how
-many elections that took. `--json FILE` keeps all of it; `bench/results/GAPS.md` has what was found.
+`python -m bench.macro.deaths [--client raw|librdkafka|java] [--kills 10] [--stops 0] [--cuts 0]`
+starts three nodes of one core each on this machine and a topic of 300 partitions with three
+replicas, has a client produce to all of them all the time (`gaps.py`, `gaps_librdkafka.py`,
+`Gaps.java`; the latter two at their default settings), and kills with SIGKILL, stops with SIGSTOP,
+or cuts off from everybody (then in a network of its own, with disks of memory) the node that leads
+the most, again and again. `--broker kafka` does the same to three nodes of real Kafka. Printed for
+each loss: the longest gap of any partition that the node led, of any that it did not lead, seconds
+until every partition was led by a living node, and how many elections, terms and vote messages
+that took. A gap that has not ended counts as long as it is. `--json FILE` keeps all of it;
+`python -m bench.macro.all_deaths` makes `bench/results/GAPS.md` of such runs.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -17,20 +21,30 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from confluent_kafka import ElectionType, KafkaException, TopicPartition
+
+from bench.macro.kafka_cluster import KafkaCluster, kafka_cluster
 from corelane.model.record import record
 from tests.conformance import tools
+from tests.integration import network
 from tests.integration.cluster import Cluster, cluster
+from tests.integration.weather import FarCluster, far_cluster
 
 TOPIC = "gaps"
 NODES = (1, 2, 3)
-SETTLE_S = 5.0
-WATCH_S = 8.0
-"""How long a loss is watched before the node is brought back."""
+SETTLE_S = 4.0
+WATCH_S = 5.0
+"""How long a loss is watched before the node is brought back; Kafka's longer."""
+KAFKA_WATCH_S = 16.0
+LED_S_MAX = 60.0
 EVEN_S_MAX = 50.0
-WHOLE_S_MAX = 90.0
+WHOLE_S_MAX = 120.0
 JAVA = Path(__file__).parent / "Gaps.java"
+READ_PAGE = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())"
+COUNTERS = ("corelane_raft_elections_total", "corelane_raft_votes_sent_total")
 
 
 @record
@@ -40,9 +54,11 @@ class Loss:
     node: int
     kind: str
     at_s: float
+    watched_s: float
     led: list[int]
     led_again_s: float
-    elections: int
+    counted: list[int]
+    """Elections begun and vote messages sent by those that live."""
     terms: list[int]
     """How many terms each partition went through."""
 
@@ -58,58 +74,116 @@ def client_command(client: str, nodes: Cluster, partitions: int, seconds: float)
     return [sys.executable, "-m", module, nodes.bootstrap, *options]
 
 
+def pids(nodes: Cluster, number: int) -> list[int]:
+    """Return the processes of a node."""
+    if isinstance(nodes, KafkaCluster):
+        return nodes.pids(number)
+    return nodes.nodes[number].descendants()
+
+
+def begin(nodes: Cluster, node: int, kind: str) -> list[int]:
+    """Lose a node; return the processes that are to go on later."""
+    processes = pids(nodes, node)
+    if kind == "kill":
+        nodes.kill(node)
+        return []
+    if kind == "cut":
+        assert isinstance(nodes, FarCluster)
+        nodes.net.isolate(node)
+        return []
+    for pid in processes:
+        os.kill(pid, signal.SIGSTOP)
+    return processes
+
+
+def end(nodes: Cluster, node: int, kind: str, stopped: list[int]) -> None:
+    """Bring it back."""
+    if kind == "cut":
+        assert isinstance(nodes, FarCluster)
+        nodes.net.heal()
+    elif kind == "stop":
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+    elif isinstance(nodes, KafkaCluster):
+        nodes.begin(node)
+    else:
+        nodes.start(node).wait_ready(WHOLE_S_MAX)
+
+
+def epochs_at(nodes: Cluster, number: int) -> dict[int, int]:
+    """Return the leader epochs that a node knows, once it knows all."""
+    deadline_s = time.monotonic() + LED_S_MAX
+    while True:
+        epochs = nodes.leader_epochs(TOPIC, number)
+        if min(epochs.values()) >= 0 or time.monotonic() > deadline_s:
+            return epochs
+        time.sleep(0.2)
+
+
 def lose(nodes: Cluster, kind: str) -> Loss:
-    """Kill or stop the node that leads the most, watch, and bring it back."""
+    """Lose the node that leads the most, watch, and bring it back."""
     leaders = nodes.leaders(TOPIC)
     node = max(NODES, key=[*leaders.values()].count)
     led = [partition for partition, leader in leaders.items() if leader == node]
     assert len(led) >= len(leaders) // 3
     living = [each for each in NODES if each != node]
-    epochs = nodes.leader_epochs(TOPIC)
-    before = sum(elections(nodes, each) for each in living)
-    pids = nodes.nodes[node].descendants()
+    witness = living[0]
+    epochs = epochs_at(nodes, witness)
+    before = [counters(nodes, each) for each in living]
     at_s = time.monotonic()
-    if kind == "kill":
-        nodes.kill(node)
-    else:
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-    bootstrap = living[0]
-    while node in set(nodes.leaders_at(bootstrap, TOPIC).values()) | {0}:
+    stopped = begin(nodes, node, kind)
+    while {node, 0} & set(nodes.leaders_at(witness, TOPIC).values()):
+        assert time.monotonic() - at_s < LED_S_MAX, "not every partition is led again"
         time.sleep(0.02)
     led_again_s = time.monotonic() - at_s
-    time.sleep(max(0.0, WATCH_S - led_again_s))
-    later = nodes.leader_epochs(TOPIC, bootstrap)
+    watch_s = KAFKA_WATCH_S if isinstance(nodes, KafkaCluster) else WATCH_S
+    time.sleep(max(0.0, watch_s - led_again_s))
+    watched_s = time.monotonic() - at_s
+    later = epochs_at(nodes, witness)
     terms = [later[partition] - epochs[partition] for partition in led]
-    begun = sum(elections(nodes, each) for each in living) - before
-    if kind == "kill":
-        nodes.start(node).wait_ready(WHOLE_S_MAX)
-    else:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
-    return Loss(node, kind, at_s, led, led_again_s, begun, terms)
+    after = [counters(nodes, each) for each in living]
+    counted = [
+        sum(row[at] for row in after) - sum(row[at] for row in before)
+        for at in range(len(COUNTERS))
+    ]
+    end(nodes, node, kind, stopped)
+    return Loss(node, kind, at_s, watched_s, led, led_again_s, counted, terms)
 
 
-def elections(nodes: Cluster, number: int) -> int:
-    """Return how many elections a node has begun."""
-    page = nodes.nodes[number].page("/metrics").decode()
-    name = "corelane_raft_elections_total"
-    return sum(int(float(row.split()[-1])) for row in page.splitlines() if row.startswith(name))
+def counters(nodes: Cluster, number: int) -> list[int]:
+    """Return what a node has counted; Kafka counts nothing like it."""
+    if isinstance(nodes, KafkaCluster):
+        return [0 for _ in COUNTERS]
+    address = f"http://127.0.0.1:{nodes.nodes[number].ports['admin']}/metrics"
+    command = [*nodes.prefix(number), sys.executable, "-c", READ_PAGE, address]
+    page = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = [row.rsplit(None, 1) for row in page.splitlines() if row and row[0] != "#"]
+    return [sum(int(float(row[1])) for row in rows if row[0].startswith(name)) for name in COUNTERS]
 
 
 def wait_whole(nodes: Cluster) -> None:
     """Wait until every replica is in sync and, as far as it comes to that, all lead the same."""
     began_s = time.monotonic()
     while True:
-        rows = nodes.admin().list_topics(TOPIC, timeout=10).topics[TOPIC].partitions
-        led = [max(row.leader, 0) // 1000 for row in rows.values()]
+        waited_s = time.monotonic() - began_s
+        assert waited_s < WHOLE_S_MAX, "replicas do not come back in sync"
+        time.sleep(0.5)
+        rows = nodes.admin().list_topics(TOPIC, timeout=30).topics[TOPIC].partitions
+        scale = 1 if isinstance(nodes, KafkaCluster) else 1000
+        led = [max(row.leader, 0) // scale for row in rows.values()]
         is_even = all(led.count(node) >= len(rows) // 3 for node in NODES)
         is_whole = all(len(row.isrs) == len(NODES) for row in rows.values()) and 0 not in led
-        waited_s = time.monotonic() - began_s
         if is_whole and (is_even or waited_s > EVEN_S_MAX):
             return
-        assert waited_s < WHOLE_S_MAX, "replicas do not come back in sync"
-        time.sleep(0.2)
+        if is_whole:
+            elect(nodes, len(rows))
+
+
+def elect(nodes: Cluster, count: int) -> None:
+    """Have the preferred replicas lead now; by themselves they would within a minute."""
+    partitions = [TopicPartition(TOPIC, number) for number in range(count)]
+    with contextlib.suppress(KafkaException):  # asked again, as long as they do not
+        nodes.admin().elect_leaders(ElectionType.PREFERRED, partitions).result(timeout=30)
 
 
 def gaps_of(lines: list[str], loss: Loss) -> tuple[float, float]:
@@ -120,20 +194,34 @@ def gaps_of(lines: list[str], loss: Loss) -> tuple[float, float]:
         if word != "gap":
             continue
         partition, began_s, gap_s = int(rest[0]), float(rest[1]), float(rest[2])
-        if began_s <= loss.at_s + WATCH_S and began_s + gap_s >= loss.at_s:
+        if began_s <= loss.at_s + loss.watched_s and began_s + gap_s >= loss.at_s:
             is_led = partition in loss.led
             longest[is_led] = max(longest[is_led], gap_s)
     return longest[True], longest[False]
 
 
+@contextlib.contextmanager
+def started(options: argparse.Namespace, directory: Path) -> Iterator[Cluster]:
+    """Run the nodes that are to be lost."""
+    settings: dict[str, object] = {"corelane.cores": 1, "corelane.pin.cores": False}
+    if options.broker == "kafka":
+        with kafka_cluster(directory) as nodes:
+            yield nodes
+    elif options.cuts:
+        with far_cluster(directory) as far:
+            yield far
+    else:
+        with cluster(directory, settings=settings) as near:
+            yield near
+
+
 def measure(options: argparse.Namespace) -> list[dict[str, object]]:
     """Run one client through all losses."""
-    settings: dict[str, object] = {"corelane.cores": 1, "corelane.pin.cores": False}
-    kinds = ["kill"] * options.kills + ["stop"] * options.stops
+    kinds = ["kill"] * options.kills + ["stop"] * options.stops + ["cut"] * options.cuts
     rows: list[dict[str, object]] = []
     with (
-        tempfile.TemporaryDirectory(prefix="deaths-") as directory,
-        cluster(Path(directory), settings=settings) as nodes,
+        tempfile.TemporaryDirectory(prefix="deaths-", ignore_cleanup_errors=True) as directory,
+        started(options, Path(directory)) as nodes,
     ):
         nodes.create_topic(TOPIC, options.partitions)
         wait_whole(nodes)
@@ -142,7 +230,6 @@ def measure(options: argparse.Namespace) -> list[dict[str, object]]:
         with output.open("wb") as file:
             client = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file)
         try:
-            time.sleep(SETTLE_S)
             for kind in kinds:
                 wait_whole(nodes)
                 time.sleep(SETTLE_S)
@@ -150,42 +237,50 @@ def measure(options: argparse.Namespace) -> list[dict[str, object]]:
                 time.sleep(1)  # for the client to have told of the last gap
                 assert client.poll() is None, "the client has died"
                 led_s, other_s = gaps_of(output.read_text().splitlines(), loss)
+                elections, votes = loss.counted
                 row = {
-                    "client": options.client, "kind": kind, "node": loss.node,
-                    "led": len(loss.led), "gap_led_s": led_s, "gap_others_s": other_s,
-                    "led_again_s": round(loss.led_again_s, 3), "elections": loss.elections,
-                    "terms_max": max(loss.terms),
+                    "broker": options.broker, "client": options.client, "kind": kind,
+                    "partitions": options.partitions, "node": loss.node, "led": len(loss.led),
+                    "gap_led_s": led_s, "gap_others_s": other_s,
+                    "led_again_s": round(loss.led_again_s, 3), "elections": elections,
+                    "votes": votes, "terms_max": max(loss.terms),
                     "terms_p99": sorted(loss.terms)[len(loss.terms) * 99 // 100],
                 }  # fmt: skip
                 rows.append(row)
                 print(json.dumps(row), flush=True)
+                if options.json is not None:
+                    options.json.write_text(json.dumps(rows, indent=1) + "\n")
         finally:
             client.kill()
             client.wait()
     return rows
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
+    """Return what the command line may say."""
+    made = argparse.ArgumentParser(description=__doc__)
+    made.add_argument("--broker", choices=["corelane", "kafka"], default="corelane")
+    made.add_argument("--client", choices=["raw", "librdkafka", "java"], default="raw")
+    made.add_argument("--partitions", type=int, default=300)
+    made.add_argument("--kills", type=int, default=0)
+    made.add_argument("--stops", type=int, default=0)
+    made.add_argument("--cuts", type=int, default=0, help="alone: they need another network")
+    made.add_argument("--json", type=Path)
+    made.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    return made
+
+
+def main() -> int:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--client", choices=["raw", "librdkafka", "java"], default="raw")
-    parser.add_argument("--partitions", type=int, default=300)
-    parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--stops", type=int, default=0)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    rows = measure(options)
-    for kind in ("kill", "stop"):
-        found = [row for row in rows if row["kind"] == kind]
-        if found:
-            worst = {
-                name: max(float(str(row[name])) for row in found)
-                for name in ("gap_led_s", "gap_others_s", "led_again_s", "terms_p99")
-            }
-            print(f"{options.client}, {len(found)} x {kind}, worst: {worst}")
-    if options.json is not None:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    options = parser().parse_args()
+    if options.cuts and not options.inside:
+        own = [sys.executable, "-m", "bench.macro.deaths", "--inside", *sys.argv[1:]]
+        return subprocess.run(network.command(own), check=False).returncode
+    if not options.stops and not options.cuts:
+        options.kills = options.kills or 10
+    measure(options)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

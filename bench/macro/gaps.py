@@ -3,8 +3,9 @@
 `python -m bench.macro.gaps host:port,host:port --topic t --seconds 20` sends one small record to
 each partition every 100 ms with acks=all, goes to another leader as soon as it hears of
 one, and prints each gap between two acknowledgements of a partition as a line: `gap`, partition,
-when it began (seconds of the monotonic clock), how long it was. It speaks to any Kafka broker, so
-real Kafka is measured by the very same client; `bench/macro/deaths.py` has two more clients.
+when it began (seconds of the monotonic clock), how long it was, or is so far. It speaks to any
+Kafka broker, so real Kafka is measured by the very same client; `bench/macro/deaths.py` has two
+more clients.
 """
 
 import argparse
@@ -28,6 +29,9 @@ ANSWER_S_MAX = 1.0
 REQUEST_TIMEOUT_MS = 30_000
 GAP_S_MIN = 0.25
 """Shorter ones are not told."""
+TELL_EVERY_S = 0.5
+OPEN_S_MIN = 1.0
+"""Gaps that are open for so long are told again and again, as long as they have become."""
 
 
 class Watched:
@@ -51,10 +55,18 @@ class Watched:
         self.acknowledged += 1
         self.last_s = now_s
 
-    def tell(self, now_s: float) -> None:
-        """Print the gap that ends now, if it is one."""
-        if now_s - self.last_s >= GAP_S_MIN:
+    def tell(self, now_s: float, gap_s_min: float = GAP_S_MIN) -> None:
+        """Print the gap up to now, if it is one."""
+        if now_s - self.last_s >= gap_s_min:
             print(f"gap {self.index} {self.last_s:.3f} {now_s - self.last_s:.3f}", flush=True)
+
+
+def tell_open(partitions: list[Watched]) -> None:
+    """Tell of the gaps that have not ended."""
+    now_s = time.monotonic()
+    for each in partitions:
+        if each.acknowledged:
+            each.tell(now_s, OPEN_S_MIN)
 
 
 class Gaps:
@@ -72,12 +84,18 @@ class Gaps:
         """Produce for so long, and tell what is open at the end."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._learn)
+            nursery.start_soon(self._tell_open)
             nursery.start_soon(self._tick, nursery)
             await trio.sleep(seconds)
             nursery.cancel_scope.cancel()
         now_s = time.monotonic()
         for each in self.partitions:
             each.tell(now_s)
+
+    async def _tell_open(self) -> None:
+        while True:
+            await trio.sleep(TELL_EVERY_S)
+            tell_open(self.partitions)
 
     async def _learn(self) -> None:
         """Ask one broker after the other who leads, while any leader is unknown."""
@@ -91,7 +109,7 @@ class Gaps:
                 with trio.move_on_after(DIAL_S_MAX):
                     try:
                         found = raw.leaders(await _ask(self.seeds[turn % len(self.seeds)], frame))
-                    except (OSError, EOFError):
+                    except (OSError, EOFError, trio.BrokenResourceError):
                         found = {}
                 for each in self.partitions:
                     if each.leader is None:

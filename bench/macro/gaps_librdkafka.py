@@ -8,7 +8,7 @@ import time
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from bench.macro.gaps import Watched
+from bench.macro.gaps import TELL_EVERY_S, Watched, tell_open
 
 EVERY_S = 0.2
 
@@ -27,8 +27,12 @@ class Gaps:
         """Produce a record to each partition again and again."""
         next_s = time.monotonic()
         end_s = next_s + seconds
+        tell_s = next_s
         while next_s < end_s:
             next_s += EVERY_S
+            if next_s >= tell_s:
+                tell_s = next_s + TELL_EVERY_S
+                tell_open(self.partitions)
             for each in self.partitions:
                 self._produce(each.index)
             while (rest_s := next_s - time.monotonic()) > 0:

@@ -109,6 +109,7 @@ class ShardCounts:
         "turn_events",
         "turn_us",
         "turns",
+        "votes_sent",
         "wal_bytes",
         "wal_records",
         "wal_write_us",
@@ -160,6 +161,7 @@ class ShardCounts:
         self.trims = 0
         self.trimmed_bytes = 0
         self.elections = 0
+        self.votes_sent = 0
         self.leader_changes = 0
         self.assertions_failed = 0
         self.turns = 0
@@ -361,6 +363,8 @@ _LOG: Final = (
            "Times that a raft group here got a leader."),
     Metric("corelane_raft_elections_total", _COUNTER, "elections",
            "Elections begun."),
+    Metric("corelane_raft_votes_sent_total", _COUNTER, "votes_sent",
+           "Requests for votes, for pre-votes too, and answers to them that were sent."),
     Metric("corelane_log_bytes", _GAUGE, "log_bytes",
            "Bytes of a topic's partitions, with what is only in the write-ahead log yet.", _TOPIC),
     Metric("corelane_unstable_records", _GAUGE, "unstable_records",

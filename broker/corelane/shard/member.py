@@ -34,7 +34,14 @@ from corelane.raft.events import (
     VotePersisted,
 )
 from corelane.raft.membership import Configuration
-from corelane.raft.messages import Message, Snapshot
+from corelane.raft.messages import (
+    Message,
+    PreVote,
+    PreVoteAnswer,
+    Snapshot,
+    Vote,
+    VoteAnswer,
+)
 from corelane.storage.group_log import GroupLog
 from corelane.storage.installing import PrefixSnapshot
 from corelane.storage.layout import LayoutError
@@ -42,6 +49,7 @@ from corelane.storage.receiving import MalformedEntriesError
 from corelane.storage.wal import WalFullError
 
 _NO_PAYLOAD: Final = memoryview(b"")
+_VOTES: Final = (PreVote, PreVoteAnswer, Vote, VoteAnswer)
 
 
 class Postman(Protocol):
@@ -170,6 +178,7 @@ class Member:
                 case PersistVote():
                     self.log.vote(effect.term, effect.voted_for)
                 case Send():
+                    self.counts.votes_sent += isinstance(effect.message, _VOTES)
                     self._post.send(self, effect.to, effect.message)
                 case AppendEntries():
                     self._append_received(effect)
