@@ -24,12 +24,13 @@ class EarlyCall:
         call: Call,
         is_known: Callable[[], bool],
         then: Callable[[Call, bool], None],
+        wait_ms: int = WAIT_MS_MAX,
     ) -> None:
         self.shard = shard
         self.call = call.keep()
         self.is_known = is_known
         self.then = then
-        self.deadline_ms = shard.now_ms + WAIT_MS_MAX
+        self.deadline_ms = shard.now_ms + wait_ms
         self.is_done = False
         self._look()
 

@@ -21,6 +21,9 @@ from corelane.shard.shard import Shard
 from corelane.wire.compiler import Message, message_type
 
 CREATE_WAIT_MS = 5_000
+LEAD_WAIT_MS = 1_000
+"""Until somebody leads: librdkafka would ask again after a second, and for whoever asks while the
+topic is being made, or has just lost a node, that is nearly all of its time to the first record."""
 _BATCHED_FROM = 4
 
 Response = message_type("FindCoordinatorResponse")
@@ -48,7 +51,8 @@ def handle(shard: Shard, call: Call) -> None:
     request = call.decode()
     wish = _missing(shard, request.key_type)
     if wish is None:
-        _answer(shard, call, request)
+        is_led = partial(_are_led, shard, request, call.version)
+        EarlyCall(shard, call, is_led, partial(_looked, shard, request), LEAD_WAIT_MS)
         return
     if not groups.siblings.is_controller:
         shard.forwarding.to_controller(call)  # it makes the topic, and answers as we would
@@ -71,6 +75,22 @@ def _missing(shard: Shard, key_type: int) -> TopicWish | None:
         return None
     wish = offsets_wish if key_type == KeyType.GROUP else transactions_wish
     return wish(groups.cluster, config)
+
+
+def _are_led(shard: Shard, request: Message, version: int) -> bool:
+    """Whether every key has somebody to name, or cannot have."""
+    kept_in = _KEPT_IN.get(request.key_type)
+    topic = None if kept_in is None else shard.groups.topics.get(kept_in.encode())
+    if topic is None or topic.is_deleted:
+        return True
+    keys = request.coordinator_keys if version >= _BATCHED_FROM else [request.key]
+    return all(lead_of(shard, coordinating_group(shard, topic, key)) is not None for key in keys)
+
+
+def _looked(shard: Shard, request: Message, call: Call, is_led: bool) -> None:
+    """Answer with what is known by now."""
+    del is_led
+    _answer(shard, call, request)
 
 
 def _known(shard: Shard, call: Call, is_known: bool) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from corelane.api import find_coordinator
 from corelane.api.coordinating import offsets_wish
 from corelane.model.errors import ErrorCode
 from corelane.shard.key_hash import java_hash, partition_number
@@ -58,6 +59,28 @@ def test_the_first_question_makes_the_topic_and_waits_for_it(world: World, versi
     topic = world.shard.groups.topics[b"__consumer_offsets"]
     assert len(topic.partitions) == 50
     assert topic.settings.is_compacted
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_a_question_waits_a_moment_for_a_leader(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, comes: bool
+) -> None:
+    """Or librdkafka would ask again after a whole second."""
+    ready(world)
+    with monkeypatch.context() as patched:
+        patched.setattr(find_coordinator, "lead_of", lambda shard, group: None)
+        world.send(Request(key="g"), 2)
+        for _ in range(5):
+            world.pass_time(20)
+        assert world.receive(10, 2) is None
+        if not comes:
+            world.pass_time(find_coordinator.LEAD_WAIT_MS)
+    for _ in range(5):
+        world.pass_time(20)
+    found = world.receive(10, 2)
+    assert found is not None
+    expected = ErrorCode.NONE if comes else ErrorCode.COORDINATOR_NOT_AVAILABLE
+    assert found[1].error_code == expected
 
 
 def test_kinds_that_are_not_served_are_refused(world: World) -> None:
