@@ -29,12 +29,13 @@ from tests.simulation import (
 )
 from tests.simulation.cluster import SimNode
 from tests.simulation.sim_disk import SimDisk
-from tests.unit.storage import replica_script, script
+from tests.unit.storage import replica_script, rot, script
 from tests.unit.storage.machine import SMALL
 
 STORAGE_ACTIONS: Final = 200
 STORAGE_STRIDE: Final = 2
 REPLICA_STRIDE: Final = 5
+ROT_STRIDE: Final = 5
 HAND_OVER_DICE: Final = 0.30
 """Below it `Storm._strike` does harm or hands over; from it on it trims or produces."""
 
@@ -208,6 +209,12 @@ def _replicas(seed: int) -> Tally:
     return Tally(events.n, faults.n)
 
 
+def _bad_sectors(seed: int) -> Tally:
+    with _calls((SimDisk, "submit")) as events:
+        runs = rot.rot_everywhere(seed, actions=STORAGE_ACTIONS, stride=ROT_STRIDE)
+    return Tally(events.n, sum(bool(run.outcome) for run in runs))
+
+
 _STORAGE = f"tests.unit.storage.hunt --seeds 1 --actions {STORAGE_ACTIONS}"
 
 HUNTS: Final = (
@@ -237,6 +244,7 @@ HUNTS: Final = (
     Hunt("world", _world, "tests.simulation.world --seed {seed}"),
     Hunt("storage", _storage, f"{_STORAGE} --stride {STORAGE_STRIDE} --seed {{seed}}"),
     Hunt("replicas", _replicas, f"{_STORAGE} --replicas --stride {REPLICA_STRIDE} --seed {{seed}}"),
+    Hunt("bad_sectors", _bad_sectors, f"{_STORAGE} --rot --stride {ROT_STRIDE} --seed {{seed}}"),
 )
 
 

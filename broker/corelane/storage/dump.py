@@ -328,16 +328,24 @@ def batches(disk: Disk, path: str, size_bytes: int, suffix: bytes = b"") -> Iter
         at += size
 
 
-def controls(disk: Disk, path: str, size_bytes: int) -> Iterator[tuple[int, str, bytes]]:
-    """Yield (index, kind, payload) of a `.control` file; raises LayoutError at a bad CRC."""
-    data = disk.read(path, 0, size_bytes)
+def controls(
+    disk: Disk, path: str, size_bytes: int, suffix: bytes | None = None
+) -> Iterator[tuple[int, str, bytes]]:
+    """Yield (index, kind, payload) of a `.control` file; raises LayoutError where it is damaged.
+
+    It goes on in *suffix*; None: in what is not known, so an entry that is cut is passed over.
+    """
+    data = disk.read(path, 0, size_bytes) + (suffix or b"")
     at = 0
-    while at + CONTROL_HEADER.size <= len(data):
-        index, kind, length = CONTROL_HEADER.unpack_from(data, at)
-        end = at + CONTROL_HEADER.size + length
-        if end + 4 > len(data):
-            return  # goes on in the remainder
-        if crc32c(data[at:end]) != int.from_bytes(data[end : end + 4], "little"):
+    while at < len(data):
+        end, kind = len(data), 0
+        if at + CONTROL_HEADER.size <= len(data):
+            index, kind, length = CONTROL_HEADER.unpack_from(data, at)
+            end = at + CONTROL_HEADER.size + length
+        if end + 4 > len(data) and suffix is None:
+            return
+        # A length that is another one may lead beyond the end.
+        if crc32c(data[at:end]) != int.from_bytes(data[end : end + 4], "little") or not kind:
             raise LayoutError(f"{path} is damaged at byte {at}")
         yield index, kind_name(kind), data[at + CONTROL_HEADER.size : end]
         at = end + 4
@@ -362,7 +370,7 @@ def segment(disk: Disk, image: GroupImage, row: SegmentImage, tail: Tail) -> Seg
             problems.append(f"{name} has {size} bytes, the checkpoint says {frontier}")
     try:
         found = rows(disk, f"{path}.entries", row.rows_frontier)
-        list(controls(disk, f"{path}.control", row.control_frontier))
+        list(controls(disk, f"{path}.control", row.control_frontier, tail.control))
     except LayoutError as fault:
         problems.append(str(fault))
     problems += _row_problems(f"{path}.entries", found, row)

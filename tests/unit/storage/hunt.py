@@ -1,17 +1,19 @@
 """Crashes storage at every step of many scripts: python -m tests.unit.storage.hunt [options].
 
 With --pair groups move between two cores, and each step of either is crashed; with --replicas three
-replicas of a group send each other what they lack.
+replicas of a group send each other what they lack; with --rot a sector goes bad at each step.
 """
 
 import argparse
 import sys
 import time
+from collections import Counter
 
 from tests.unit.storage.machine import LARGE, SMALL
 from tests.unit.storage.pair_script import BOTH, PairRun, crash_pair
 from tests.unit.storage.replica_script import ReplicaRun, crash_replica
 from tests.unit.storage.replicas import COUNT
+from tests.unit.storage.rot import RotRun, rot
 from tests.unit.storage.script import Run
 
 PROFILES = {profile.name: profile for profile in (SMALL, LARGE)}
@@ -55,6 +57,23 @@ def hunt_replicas(options: argparse.Namespace) -> int:
     return 0
 
 
+def hunt_rot(options: argparse.Namespace) -> int:
+    """A sector of one file is another one when the core starts again."""
+    end = time.monotonic() + options.seconds
+    outcomes: Counter[str] = Counter()
+    for seed in range(options.seed, options.seed + options.seeds):
+        count = RotRun(seed, 0)
+        count.first_life(options.actions)
+        steps = range(seed % options.stride, count.disk.steps, options.stride)
+        for step in steps if options.step is None else [options.step]:
+            if time.monotonic() > end:
+                print(f"{outcomes.total()} starts, time is up at seed {seed}: {dict(outcomes)}")
+                return 0
+            outcomes[rot(seed, step, options.actions, options.luck).outcome] += 1
+    print(f"{outcomes.total()} starts, nothing served that rots: {dict(outcomes)}")
+    return 0
+
+
 def main() -> int:
     """Hunt until the seeds or the time are used up; return 1 at the first failure."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -68,12 +87,15 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=3600)
     parser.add_argument("--pair", action="store_true", help="two cores between which groups move")
     parser.add_argument("--replicas", action="store_true", help="three replicas of each group")
+    parser.add_argument("--rot", action="store_true", help="a sector goes bad before the start")
     parser.add_argument("--core", type=int, choices=range(COUNT), help="with --step: whose")
     options = parser.parse_args()
     if options.pair:
         return hunt_pairs(options)
     if options.replicas:
         return hunt_replicas(options)
+    if options.rot:
+        return hunt_rot(options)
     profile = PROFILES[options.profile]
     end = time.monotonic() + options.seconds
     runs = 0
