@@ -382,11 +382,16 @@ class CoreStore:
         return NOTHING
 
     def recycle(self, files: list[WalFile]) -> None:
-        """Take files no checkpoint needs any more: ordinary ones are used again, others go."""
+        """Take files no checkpoint needs any more: ordinary ones are used again, others go.
+
+        As many are kept as there may be: one that is made anew is written twice.
+        """
+        wal = self.wal
         for file in files:
-            assert file is not self.wal.file, "W5: no record of it is needed"
-            if file.size_bytes == self.settings.wal_file_bytes and len(self.wal.spares) < 2:
-                self.wal.spares.append(file)
+            assert file is not wal.file, "W5: no record of it is needed"
+            has_room = 1 + len(wal.used) + len(wal.spares) < self.settings.wal_files_max
+            if file.size_bytes == self.settings.wal_file_bytes and has_room:
+                wal.spares.append(file)
             else:
                 self.emit(Unlink(self.job(_ignored), [file.path]))
 

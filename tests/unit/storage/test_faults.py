@@ -29,11 +29,11 @@ FATAL = (WalWrite, WalPrepare, SegmentWrite, Sync, CheckpointWrite)
 SPACE = (WalPrepare, SegmentWrite, Sync, CheckpointWrite)
 
 
-def busy_core(seed: int = 0) -> Core:
-    """Return a core in the middle of its life."""
+def busy_core(seed: int = 0, kind: type = WalWrite) -> Core:
+    """Return a core in the middle of its life; one that has its WAL files to make, if need be."""
     core = Core(seed=seed)
     logs = core.log(), core.log()
-    for log in logs:
+    for log in logs if kind is not WalPrepare else ():
         core.fill(log, 60 * KIB)
     return core
 
@@ -54,7 +54,7 @@ def test_an_io_error_on_a_write_ends_the_core_and_loses_nothing(
     kind: type, *, partly: bool
 ) -> None:
     for skip in range(3):
-        core = busy_core(skip)
+        core = busy_core(skip, kind)
         core.disk.fail(kind, errno.EIO, skip=skip, partly=partly)
         with pytest.raises(StorageFailureError, match="EIO"):
             work(core, 400)
@@ -77,7 +77,7 @@ def test_a_wal_write_that_finds_no_space_ends_the_core() -> None:
 @pytest.mark.parametrize("kind", SPACE, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("partly", [False, True])
 def test_a_full_disk_is_waited_for(kind: type, *, partly: bool) -> None:
-    core = busy_core()
+    core = busy_core(kind=kind)
     core.disk.fail(kind, errno.ENOSPC, times=5, partly=partly)
     was_full = False
     for _ in range(400):

@@ -81,6 +81,16 @@ def test_lsns_never_go_back_when_only_stale_files_hold_records() -> None:
     core.restart()
 
 
+def test_no_more_wal_files_are_made_than_there_may_be() -> None:
+    """One that is made anew is written twice: with zeros, then with records."""
+    core = Core()
+    log = core.log()
+    core.fill(log, 4000 * KIB)
+    store = core.machine.store
+    assert store.checkpointing.count > 10
+    assert store.file_number <= store.settings.wal_files_max + 1  # the first one is smaller
+
+
 def test_a_dropped_groups_files_are_not_synced() -> None:
     core = Core()
     gone, log = core.log(), core.log()
