@@ -230,9 +230,23 @@ class lib:  # noqa: N801 - the name cffi gives it
         heads: ffi.CData,
         rows: ffi.CData,
         count: int,
-        placed: ffi.CData,
+        entries: ffi.CData,
         size_bytes: ffi.CData,
         /,
+    ) -> int: ...
+    @staticmethod
+    def cl_tail_find(entries: ffi.CData, count: int, offset: int, /) -> int: ...
+    @staticmethod
+    def cl_tail_same_chunk(entries: ffi.CData, count: int, /) -> int: ...
+    @staticmethod
+    def cl_tail_sum(entries: ffi.CData, count: int, sums: ffi.CData, /) -> None: ...
+    @staticmethod
+    def cl_tail_collect(
+        entries: ffi.CData, count: int, found: ffi.CData, rows: ffi.CData, /
+    ) -> None: ...
+    @staticmethod
+    def cl_arena_gather_batches(
+        arena: ffi.CData, chunk: int, position: int, entries: ffi.CData, count: int, /
     ) -> int: ...
     @staticmethod
     def cl_plain_answers(

@@ -37,13 +37,9 @@ PlainRun = tuple[int, int, int, int, int, int, int, int, int, int]
 """(first, count, first_row, row_count, is_alike, batch_bytes_max, batch_bytes, record_count,
 oldest, newest): requests that follow one another, alike or alone."""
 
-Placed = tuple[int, int, int, int]
-"""(next_offset, max_timestamp, position, size_bytes) of a batch that was put."""
-
 _HEAD: Final = struct.Struct("@Qiiii")
 _ROW: Final = struct.Struct("@iiihhiiiiqiiqqii")
 _RUN: Final = struct.Struct("@IIIIIiqqqq")
-_PLACED: Final = struct.Struct("@qqQQ")
 _RECORD: Final = struct.Struct("@IIIIQQQQqq")
 
 
@@ -57,8 +53,6 @@ class PlainRequests:
         "_count",
         "_heads",
         "_heads_view",
-        "_placed",
-        "_placed_view",
         "_record",
         "_record_bytes",
         "_rows",
@@ -74,8 +68,6 @@ class PlainRequests:
         self._rows_view = memoryview(ffi.buffer(self._rows))
         self._runs = ffi.new("cl_plain_run[]", PLAIN_MAX)
         self._runs_view = memoryview(ffi.buffer(self._runs))
-        self._placed = ffi.new("cl_placed[]", PLAIN_MAX)
-        self._placed_view = memoryview(ffi.buffer(self._placed))
         self._answers = ffi.new("char[]", PLAIN_MAX * ANSWER_BYTES_MAX)
         self._answers_bytes = ffi.buffer(self._answers)
         self._record = ffi.new("cl_record *")
@@ -127,12 +119,13 @@ class PlainRequests:
         first: int,
         first_row: int,
         count: int,
+        entries: ffi.CData,
     ) -> tuple[int, int]:
         """Write the batches of alike requests as WAL records that end within *limit*.
 
         *record* is (generation, term, lsn, durable_upto, group, index, base_offset,
-        append_time_ms) of the first one, and lsn, index and offset rise. Returns (how many, their
-        bytes); `placed` tells where they are.
+        append_time_ms) of the first one, and lsn, index and offset rise. *entries* has room for
+        *count* of the tail's. Returns how many, and their bytes.
         """
         generation, term, lsn, durable_upto, group, index, base_offset, append_time_ms = record
         _RECORD.pack_into(
@@ -141,14 +134,10 @@ class PlainRequests:
         )  # fmt: skip
         put = lib.cl_arena_put_plain(
             arena.handle, chunk, position, limit, self._record, self._heads + first,
-            self._rows + first_row, count, self._placed, self._bytes,
+            self._rows + first_row, count, entries, self._bytes,
         )  # fmt: skip
         assert put >= 0, f"{count} batches at {position} of chunk {chunk}: {put}"
         return put, self._bytes[0]
-
-    def placed(self, count: int) -> list[Placed]:
-        """Return the first *count* of what was put last."""
-        return list(_PLACED.iter_unpack(self._placed_view[: count * _PLACED.size]))
 
     def answers(
         self,

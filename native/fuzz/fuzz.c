@@ -170,7 +170,7 @@ static void put_run(const cl_plain_run *run, const cl_plain *heads, const cl_pro
 {
     static const uint8_t answer[40];
     static uint8_t answers[PLAIN_MAX * sizeof answer];
-    cl_placed placed[PLAIN_MAX];
+    cl_entry placed[PLAIN_MAX];
     cl_arena *arena = cl_arena_new(CL_BLOCK_BYTES, CL_BLOCK_BYTES);
     if (arena == NULL)
         abort();

@@ -5,13 +5,13 @@
 
 int64_t cl_arena_put_plain(cl_arena *arena, int64_t chunk, uint64_t position, uint64_t limit,
                            const cl_record *record, const cl_plain *heads,
-                           const cl_produce_row *rows, uint32_t count, cl_placed *placed,
+                           const cl_produce_row *rows, uint32_t count, cl_entry *entries,
                            uint64_t *bytes)
 {
     assert(record != NULL);
     assert(heads != NULL);
     assert(rows != NULL);
-    assert(placed != NULL);
+    assert(entries != NULL);
     uint64_t start = position;
     uint32_t at = 0;
     cl_record next = *record;
@@ -26,13 +26,17 @@ int64_t cl_arena_put_plain(cl_arena *arena, int64_t chunk, uint64_t position, ui
         if (taken < 0)
             return taken;
         next.offset += row->record_count;
-        next.lsn++;
-        next.index++;
-        placed[at] = (cl_placed){
+        entries[at] = (cl_entry){
             .next_offset = next.offset,
             .max_timestamp = next.append_time_ms < 0 ? row->max_timestamp : next.append_time_ms,
-            .position = position + CL_RECORD_HEADER_BYTES,
-            .size = size};
+            .lsn = next.lsn,
+            .chunk = chunk,
+            .position = (uint32_t)(position + CL_RECORD_HEADER_BYTES),
+            .size = (uint32_t)size,
+            .term = next.term,
+            .kind = CL_KIND_BATCH};
+        next.lsn++;
+        next.index++;
         position += (uint64_t)taken;
     }
     *bytes = position - start;

@@ -28,10 +28,10 @@ from corelane.storage.layout import (
     decode_revision,
     encode_descriptor,
 )
-from corelane.storage.log_reads import Entry
 from corelane.storage.parcel import Parcel
 from corelane.storage.recovery import WAL_DIRECTORY, Replay, newest_checkpoint, remainder_damage
 from corelane.storage.segments import OFFSET_DIGITS
+from corelane.storage.tail import Entry
 from corelane.storage.wal_scan import CorruptWalError, FileHead, file_heads, read_file, record_at
 from corelane_native import Arena, crc32c
 

@@ -9,12 +9,12 @@ F3. A flush that fails for want of space changes nothing: the entries stay in ar
 
 # performance-critical: see STYLE.md
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from corelane.model.ids import ChunkId, Index, JobId, Offset, Position, RecordKind, Term
 from corelane.model.limits import SEGMENT_WRITE_BYTES_MAX
-from corelane.storage.effects import Range, SegmentWrite
+from corelane.storage.effects import SegmentWrite
 from corelane.storage.group_log import GroupLog
 from corelane.storage.layout import (
     BLOCK_BYTES,
@@ -24,11 +24,10 @@ from corelane.storage.layout import (
     ROW_BYTES,
     blocks_up,
 )
-from corelane.storage.log_reads import Entry
 from corelane.storage.segments import Segment, Stream, split_blocks
-from corelane_native import Arena, bytes_at, crc32c
+from corelane.storage.tail import Entry
+from corelane_native import COLLECT_MAX, Arena, Collecting, bytes_at, crc32c
 
-ENTRIES_PER_FLUSH_MAX: Final = 4096
 EXACT_SIZE_OPEN: Final = -1
 
 
@@ -51,8 +50,9 @@ class Flush:
     __slots__ = (
         "batch_bytes_max",
         "chunk",
-        "entries",
         "entry_bytes",
+        "entry_count",
+        "first_at",
         "first_timestamp",
         "is_failed",
         "jobs",
@@ -73,7 +73,8 @@ class Flush:
         self.log = log
         self.log_life = log.life
         self.segment = segment
-        self.entries: list[Entry] = []
+        self.entry_count = 0
+        self.first_at = 0  # of the tail as it was when the flush began
         self.jobs: set[JobId] = set()
         self.paths: list[str] = []  # what it writes to
         self.chunk: ChunkId | None = None
@@ -105,65 +106,45 @@ def plan(log: GroupLog, arena: Arena) -> Flush | None:
     if _must_roll(log, segment, first):
         return _closing(log, segment)
     flush = Flush(log, segment)
-    parts, rows, controls = _collect(log, flush)
-    assert flush.entries
+    rows, controls = _collect(log, flush)
+    assert flush.entry_count
     assert flush.last_index <= log.committed_index, "F1: only committed entries"
-    _gather(arena, flush, parts)
-    for write, added in ((flush.writes[1], rows), (flush.writes[2], controls)):
-        write.written, write.remainder = split_blocks(write.stream, b"".join(added))
+    _gather(arena, flush)
+    for write, added in ((flush.writes[1], rows), (flush.writes[2], b"".join(controls))):
+        write.written, write.remainder = split_blocks(write.stream, added)
         write.frontier += len(write.written)
     return flush
 
 
-def _collect(log: GroupLog, flush: Flush) -> tuple[list[Range], list[bytes], list[bytes]]:
-    """Choose the entries of *flush*; return their batches, their rows, and control entries.
-
-    A plain loop over locals: every entry that is ever written passes here once.
-    """
-    parts: list[Range] = []
-    rows: list[bytes] = []
-    controls: list[bytes] = []
-    begin, log_bytes, total_bytes = flush.segment.log.size_bytes, 0, 0
-    newest, biggest = flush.max_timestamp, flush.batch_bytes_max
-    oldest, segment_ms = flush.first_timestamp, log.segment_ms
-    segment_left = log.segment_bytes - begin
+def _collect(log: GroupLog, flush: Flush) -> tuple[bytes, list[bytes]]:
+    """Choose the entries of *flush*; return their rows, and control entries."""
+    begin = flush.segment.log.size_bytes
+    at = log.flushed_index + 1 - log.tail_first
+    upto = min(log.committed_index + 1 - log.tail_first, at + COLLECT_MAX)
     # Where the log begins now is behind what is flushed, the segment that ends there is closed.
-    closed_at = log.start_offset if log.flushed_offset < log.start_offset else -1
-    first = index = log.flushed_index
-    last_offset, last_term = flush.last_offset, flush.last_term
-    at = index + 1 - log.tail_first
-    upto = min(log.committed_index + 1 - log.tail_first, at + ENTRIES_PER_FLUSH_MAX)
-    pack = ROW.pack
-    for term, kind, next_offset, chunk, position, size, timestamp, _lsn in log.tail[at:upto]:
-        end = log_bytes + size
-        is_batch = kind == RecordKind.BATCH
-        if index > first and (
-            end > SEGMENT_WRITE_BYTES_MAX
-            or last_offset == closed_at
-            or (is_batch and end > segment_left and begin + log_bytes > 0)
-            or (is_batch and oldest != NO_TIMESTAMP and timestamp - oldest > segment_ms)
+    closed_at = log.start_offset if log.flushed_offset < log.start_offset else NO_TIMESTAMP
+    given = Collecting(
+        begin, SEGMENT_WRITE_BYTES_MAX, max(0, log.segment_bytes - begin), log.segment_ms,
+        closed_at, flush.first_timestamp, flush.max_timestamp, flush.batch_bytes_max,
+        flush.last_offset, flush.last_term,
+    )  # fmt: skip
+    found, rows = log.tail.native.collect(at, upto, given)
+    controls: list[bytes] = []
+    if found.batches < found.entries:
+        for index, entry in enumerate(
+            log.tail.slice(at, at + found.entries), log.flushed_index + 1
         ):
-            break
-        index = Index(index + 1)
-        total_bytes += size
-        if is_batch:
-            parts.append((chunk.id, Position(position), size))
-            log_bytes = end
-            newest = max(newest, timestamp)
-            biggest = max(biggest, size)
-            if oldest == NO_TIMESTAMP:
-                oldest = timestamp
-        else:
-            payload = log.control_payload(index)
-            head = CONTROL_HEADER.pack(index, kind, len(payload))
-            controls.append(head + payload + crc32c(head + payload).to_bytes(4, "little"))
-        rows.append(pack(next_offset, begin + log_bytes, newest, term, kind))
-        last_offset, last_term = next_offset, term
-    flush.entries = log.tail[at : at + index - first]
-    flush.log_bytes, flush.entry_bytes = log_bytes, total_bytes
-    flush.max_timestamp, flush.batch_bytes_max, flush.first_timestamp = newest, biggest, oldest
-    flush.last_index, flush.last_offset, flush.last_term = index, last_offset, last_term
-    return parts, rows, controls
+            if entry.kind != RecordKind.BATCH:
+                payload = log.control_payload(Index(index))
+                head = CONTROL_HEADER.pack(index, entry.kind, len(payload))
+                controls.append(head + payload + crc32c(head + payload).to_bytes(4, "little"))
+    flush.first_at, flush.entry_count = at, found.entries
+    flush.log_bytes, flush.entry_bytes = found.log_bytes, found.all_bytes
+    flush.max_timestamp, flush.batch_bytes_max = found.newest, found.biggest
+    flush.first_timestamp = found.oldest
+    flush.last_index = Index(flush.last_index + found.entries)
+    flush.last_offset, flush.last_term = Offset(found.last_offset), Term(found.last_term)
+    return rows, controls
 
 
 def _active(log: GroupLog) -> Segment:
@@ -218,9 +199,9 @@ def _seal(write: StreamWrite) -> None:
     write.remainder = b""
 
 
-def _gather(arena: Arena, flush: Flush, parts: Sequence[tuple[int, int, int]]) -> None:
+def _gather(arena: Arena, flush: Flush) -> None:
     """Copy the batches behind one another, after what the `.log` stream's remainder holds."""
-    if not parts:
+    if not flush.log_bytes:
         return
     write = flush.writes[0]
     old = write.stream.remainder
@@ -228,7 +209,9 @@ def _gather(arena: Arena, flush: Flush, parts: Sequence[tuple[int, int, int]]) -
     chunk = ChunkId(arena.chunk_new(blocks_up(total)))
     if old:
         arena.write(chunk, 0, old)
-    arena.gather(chunk, len(old), parts)
+    at = flush.first_at
+    copied = flush.log.tail.native.gather(arena, chunk, len(old), at, at + flush.entry_count)
+    assert copied == flush.log_bytes
     whole = total - total % 4096
     write.remainder = bytes_at(arena.address(chunk) + whole, total - whole)
     write.frontier += whole
@@ -305,12 +288,13 @@ def finish(flush: Flush) -> None:
     segment.batch_bytes_max = flush.batch_bytes_max
     if log.is_dropped:
         return
-    assert flush.last_index == log.flushed_index + len(flush.entries)
+    assert flush.last_index == log.flushed_index + flush.entry_count
     assert flush.last_index <= log.committed_index, "F1"
     assert flush.last_offset >= log.flushed_offset
-    for entry in flush.entries:
-        entry.chunk.unflushed -= 1
-    assert min(entry.chunk.unflushed for entry in (flush.entries[0], flush.entries[-1])) >= 0
+    at = log.flushed_index + 1 - log.tail_first
+    for chunk, count in log.tail.by_chunk(at, at + flush.entry_count):
+        chunk.unflushed -= count
+        assert chunk.unflushed >= 0
     log.unflushed_bytes -= flush.entry_bytes
     assert log.unflushed_bytes >= 0
     log.flushed_index = flush.last_index

@@ -37,8 +37,9 @@ from corelane.storage.layout import (
     RECORD_HEADER_BYTES,
     Descriptor,
 )
-from corelane.storage.log_reads import Entry, LogReads
+from corelane.storage.log_reads import LogReads
 from corelane.storage.segments import Segments
+from corelane.storage.tail import Entry, Tail
 from corelane_native import PlainRequests, PlainRow, address_of, bytes_at
 
 if TYPE_CHECKING:
@@ -107,10 +108,9 @@ class GroupLog(LogReads):
         self.max_timestamp = state.max_timestamp  # of committed batches
         self.term_starts = state.term_starts
         self.configured = Configurations(state.configurations)
-        self.tail: list[Entry] = []
+        self.tail = Tail()
         self.tail_first = Index(state.flushed_index + 1)
         self.tail_offset = state.flushed_offset  # first offset of the tail
-        self._next_offsets: list[int] = []
         self.uncommitted_bytes = 0
         self.unflushed_bytes = 0
         self.damage = ""  # why recovery found it damaged; kept in checkpoints
@@ -123,7 +123,7 @@ class GroupLog(LogReads):
         """Return the term of an entry from first_index - 1 to last_index; 0 for index 0."""
         at = index - self.tail_first
         if 0 <= at < len(self.tail):
-            return self.tail[at].term
+            return Term(self.tail.native.row(at)[6])
         if index == 0:
             return Term(0)
         if index == self.first_index - 1:
@@ -145,7 +145,7 @@ class GroupLog(LogReads):
             return cold.last_index, bytes_max
         total = 0
         last = Index(first_index - 1)
-        for entry in self.tail[at : at + ENTRIES_MAX]:
+        for entry in self.tail.slice(at, at + ENTRIES_MAX):
             if total and total + entry.size_bytes > bytes_max:
                 break
             total += entry.size_bytes
@@ -170,7 +170,8 @@ class GroupLog(LogReads):
         parts: list[EntryPart] = []
         total = 0
         index = first_index
-        for entry in self.tail[at : at + min(last_index + 1 - first_index, ENTRIES_MAX)]:
+        count = min(last_index + 1 - first_index, ENTRIES_MAX)
+        for entry in self.tail.slice(at, at + count):
             size = entry.size_bytes
             if parts and total + ENTRY_HEAD_BYTES + size > bytes_max:
                 break
@@ -252,7 +253,6 @@ class GroupLog(LogReads):
         self.tail.append(
             Entry(term, RecordKind.BATCH, next_offset, chunk, position, size_bytes, newest, lsn)
         )
-        self._next_offsets.append(next_offset)
         chunk.unflushed += 1
         chunk.holders[self] = None
         if term != self.last_term:
@@ -283,28 +283,23 @@ class GroupLog(LogReads):
         base_offset, first_index = self.next_offset, Index(self.last_index + 1)
         first, first_row, count = requests
         wal = self.store.wal
+        rows = self.tail.native
         lsn, chunk, _position, put = wal.put_plain(
             plain, term, self.group, first_index, base_offset, append_time_ms, first, first_row,
-            count, first_bytes,
+            count, first_bytes, rows.room(count),
         )  # fmt: skip
-        kind, total = RecordKind.BATCH, 0
-        tail, offsets = self.tail, self._next_offsets
-        for next_offset, newest, position, size_bytes in plain.placed(put):
-            tail.append(
-                Entry(term, kind, Offset(next_offset), chunk, position, size_bytes, newest, lsn)
-            )
-            offsets.append(next_offset)
-            total += size_bytes
-            lsn = Lsn(lsn + 1)
+        self.tail.lie_in(chunk)
+        before = len(rows)
+        rows.wrote(put)
         chunk.unflushed += put
         chunk.holders[self] = None
         if term != self.last_term:
             self.term_starts.append((term, first_index, base_offset))
             self.last_term = term
         self.last_index = Index(self.last_index + put)
-        self.next_offset = Offset(offsets[-1])
-        self.uncommitted_bytes += total
-        self.last_lsn = Lsn(lsn - 1)
+        self.next_offset = Offset(rows.row(before + put - 1)[0])
+        self.uncommitted_bytes += rows.sums(before, before + put)[0]
+        self.last_lsn = Lsn(lsn + put - 1)
         wal.note_entry(self, self.last_index, self.truncations)
         return put
 
@@ -366,17 +361,17 @@ class GroupLog(LogReads):
         assert self.committed_index < from_index <= self.last_index + 1, "committed ones stay"
         at = from_index - self.tail_first
         assert at >= 0
-        next_offset = Offset(self._next_offsets[at - 1]) if at else self.tail_offset
+        next_offset = self.tail[at - 1].next_offset if at else self.tail_offset
         lsn, _chunk, _position = self.store.wal.put(
             RecordKind.TRUNCATE, self.term, self.group, from_index, next_offset, (0, 0)
         )
-        for entry in self.tail[at:]:
+        for entry in self.tail.slice(at, len(self.tail)):
             entry.chunk.unflushed -= 1
             self.uncommitted_bytes -= entry.size_bytes
-        del self.tail[at:], self._next_offsets[at:]
+        self.tail.native.cut(at)
         self.last_index = Index(from_index - 1)
         self.next_offset = next_offset
-        self.last_term = self.tail[-1].term if self.tail else self.term_at(self.last_index)
+        self.last_term = self.tail[-1].term if len(self.tail) else self.term_at(self.last_index)
         while self.term_starts and self.term_starts[-1][1] >= from_index:
             self.term_starts.pop()
         self.configured.truncated(from_index)
@@ -397,7 +392,6 @@ class GroupLog(LogReads):
         assert index == self.last_index + 1
         assert entry.next_offset >= self.next_offset, "G3: offsets are dense"
         self.tail.append(entry)
-        self._next_offsets.append(entry.next_offset)
         chunk = entry.chunk
         chunk.unflushed += 1
         chunk.holders[self] = None
@@ -424,27 +418,28 @@ class GroupLog(LogReads):
         if term != self.last_term:
             self.term_starts.append((term, Index(self.last_index + 1), self.next_offset))
             self.last_term = term
-        tail, offsets, total = self.tail, self._next_offsets, 0
+        add, total = self.tail.native.add, 0
+        self.tail.lie_in(chunk)
         for next_offset, newest, _at, size, kind in rows:
             at = position + RECORD_HEADER_BYTES
-            tail.append(Entry(term, kind, Offset(next_offset), chunk, at, size, newest, lsn))
-            offsets.append(next_offset)
+            add((next_offset, newest, lsn, chunk.id, at, size, term, kind))
             total += size
             position = -(-(at + size) // RECORD_ALIGN_BYTES) * RECORD_ALIGN_BYTES
             lsn = Lsn(lsn + 1)
         chunk.unflushed += len(rows)
         chunk.holders[self] = None
         self.last_index = Index(self.last_index + len(rows))
-        self.next_offset = tail[-1].next_offset
+        self.next_offset = Offset(rows[-1][0])
         self.uncommitted_bytes += total
 
     def let_go(self) -> None:
         """Give back the memory of the tail, of a log that ends or begins anew."""
-        for entry in self.tail[self.flushed_index + 1 - self.tail_first :]:
-            entry.chunk.unflushed -= 1
-        for entry in self.tail:
-            entry.chunk.holders.pop(self, None)
-        self.tail.clear()
+        for chunk, count in self.tail.by_chunk(
+            self.flushed_index + 1 - self.tail_first, len(self.tail)
+        ):
+            chunk.unflushed -= count
+        for chunk in self.tail.clear():
+            chunk.holders.pop(self, None)
 
     def begin_anew(self, state: LogState, fold_index: Index, lsn: Lsn) -> None:
         """Be what the INSTALL record at *lsn* says, and nothing of what it was (N1)."""
@@ -471,7 +466,7 @@ class GroupLog(LogReads):
             RecordKind(entry.kind), entry.term, self.group, index, entry.next_offset,
             (address, entry.size_bytes),
         )  # fmt: skip
-        self.tail[at] = entry._replace(chunk=chunk, position=position, lsn=lsn)
+        self.tail.replace(at, entry._replace(chunk=chunk, position=position, lsn=lsn))
         entry.chunk.unflushed -= 1
         chunk.unflushed += 1
         chunk.holders[self] = None
@@ -483,14 +478,16 @@ class GroupLog(LogReads):
         """Take note that everything up to *index* is committed: readable, and due for segments."""
         assert self.committed_index <= index <= self.last_index
         first = self.committed_index + 1 - self.tail_first
-        bytes_committed = 0
+        end = index + 1 - self.tail_first
         start = self.start_offset
-        for entry in self.tail[first : index + 1 - self.tail_first]:
-            bytes_committed += entry.size_bytes
-            self.max_timestamp = max(self.max_timestamp, entry.max_timestamp)
+        bytes_committed, trims, newest = self.tail.native.sums(first, end)
+        self.max_timestamp = max(self.max_timestamp, newest)
+        for entry in self.tail.slice(first, end) if trims else ():
+            self.committed_offset = entry.next_offset
             if entry.kind == RecordKind.TRIM:
                 self._trim(entry)
-            self.committed_offset = entry.next_offset
+        if first < end:
+            self.committed_offset = Offset(self.tail.native.row(end - 1)[0])
         self.committed_index = index
         assert self.flushed_index <= self.committed_index, "G2"
         assert self.committed_offset <= self.next_offset
@@ -538,15 +535,9 @@ class GroupLog(LogReads):
 
     def forget(self, chunk: Chunk) -> None:
         """Drop the tail's oldest entries as long as they lie in *chunk* (all are flushed)."""
-        count = 0
-        for entry in self.tail:
-            if entry.chunk is not chunk:
-                break
-            count += 1
+        count, end = self.tail.forget(chunk)
         if count:
-            assert len(self._next_offsets) == len(self.tail)
-            self.tail_offset = self.tail[count - 1].next_offset
-            del self.tail[:count], self._next_offsets[:count]
+            self.tail_offset = Offset(end)
             self.tail_first = Index(self.tail_first + count)
         assert self.tail_first <= self.flushed_index + 1, "unflushed entries were forgotten"
 

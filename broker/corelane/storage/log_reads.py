@@ -2,13 +2,11 @@
 
 # performance-critical: see STYLE.md
 
-from bisect import bisect_left, bisect_right
-from typing import NamedTuple
+from bisect import bisect_right
 
-from corelane.model.ids import ChunkId, Index, Lsn, Offset, Position, RecordKind, Term
+from corelane.model.ids import ChunkId, Index, Offset, Position, RecordKind, Term
 from corelane.model.limits import FETCH_PARTS_MAX
 from corelane.model.record import record
-from corelane.storage.chunks import Chunk
 from corelane.storage.effects import Range
 from corelane.storage.layout import NO_TIMESTAMP
 from corelane.storage.segments import (
@@ -17,19 +15,7 @@ from corelane.storage.segments import (
     Segment,
     Segments,
 )
-
-
-class Entry(NamedTuple):
-    """One raft entry in memory; its payload is (chunk, position, size_bytes)."""
-
-    term: Term
-    kind: int
-    next_offset: Offset
-    chunk: Chunk
-    position: int
-    size_bytes: int
-    max_timestamp: int
-    lsn: Lsn
+from corelane.storage.tail import Tail
 
 
 @record
@@ -61,10 +47,9 @@ class LogReads:
     committed_index: Index
     committed_offset: Offset
     term_starts: list[tuple[Term, Index, Offset]]
-    tail: list[Entry]
+    tail: Tail
     tail_first: Index
     tail_offset: Offset
-    _next_offsets: list[int]
 
     def read(
         self, offset: Offset, bytes_max: int, offset_max: Offset, *, at_least_one: bool
@@ -79,7 +64,7 @@ class LogReads:
         if offset >= offset_max:
             return None
         if offset >= self.tail_offset:
-            at = bisect_right(self._next_offsets, offset)
+            at = self.tail.native.find(offset)
             return self._read_tail(at, bytes_max, offset_max, at_least_one=at_least_one)
         found = self.segments.holding(offset)
         assert found >= 0, "an offset above the start has a segment"
@@ -91,20 +76,19 @@ class LogReads:
         parts: list[Range] = []
         total = 0
         next_offset = Offset(0)
-        tail = self.tail
-        for number in range(at, len(tail)):
-            entry = tail[number]
-            if entry.next_offset > offset_max:
+        rows = self.tail.native.rows(at, len(self.tail))
+        for end, _newest, _lsn, chunk, position, size_bytes, _term, kind in rows:
+            if end > offset_max:
                 break
-            if entry.kind != RecordKind.BATCH:
+            if kind != RecordKind.BATCH:
                 continue
             if len(parts) >= FETCH_PARTS_MAX:
                 break
-            if total + entry.size_bytes > bytes_max and (parts or not at_least_one):
+            if total + size_bytes > bytes_max and (parts or not at_least_one):
                 break
-            parts.append((entry.chunk.id, Position(entry.position), entry.size_bytes))
-            total += entry.size_bytes
-            next_offset = entry.next_offset
+            parts.append((ChunkId(chunk), Position(position), size_bytes))
+            total += size_bytes
+            next_offset = Offset(end)
         return MemoryRead(parts, total, next_offset) if parts else None
 
     def _cold(self, segment: Segment, column: int, key: int, bytes_max: int) -> ColdRead:
@@ -129,9 +113,8 @@ class LogReads:
                 if segment.max_timestamp >= timestamp and ends_before_tail:
                     size = segment.batch_bytes_max
                     return self._cold(segment, COLUMN_MAX_TIMESTAMP, timestamp, size)
-        first = bisect_right(self._next_offsets, offset_min)
-        for number in range(first, len(self.tail)):
-            entry = self.tail[number]
+        first = self.tail.native.find(offset_min)
+        for number, entry in enumerate(self.tail.slice(first, len(self.tail)), first):
             if entry.next_offset > offset_max:
                 return None
             if entry.max_timestamp >= timestamp and entry.kind == RecordKind.BATCH:
@@ -147,10 +130,9 @@ class LogReads:
         if offset_min < self.tail_offset:
             segments = self.segments.items[max(0, self.segments.holding(offset_min)) :]
             newest = max((segment.max_timestamp for segment in segments), default=NO_TIMESTAMP)
-        first = bisect_right(self._next_offsets, offset_min)
-        for entry in self.tail[first : self.committed_index + 1 - self.tail_first]:
-            newest = max(newest, entry.max_timestamp)
-        return newest
+        first = self.tail.native.find(offset_min)
+        end = self.committed_index + 1 - self.tail_first
+        return max(newest, self.tail.native.sums(first, max(first, end))[2])
 
     def epoch_end_offset(self, term: Term) -> tuple[Term, Offset]:
         """Return (term, end offset) for OffsetForLeaderEpoch (quirk 35); (-1, -1): unknown.
@@ -178,7 +160,7 @@ class LogReads:
 
     def tail_index_at(self, offset: Offset) -> Index:
         """Return the index of the first tail entry that ends above *offset*."""
-        return Index(self.tail_first + bisect_left(self._next_offsets, offset + 1))
+        return Index(self.tail_first + self.tail.native.find(offset))
 
     def chunk_ids(self, parts: list[Range]) -> list[ChunkId]:
         """Return the chunks of *parts*, each once, in order."""

@@ -34,9 +34,9 @@ from corelane.storage.layout import (
     decode_tail,
     is_entry,
 )
-from corelane.storage.log_reads import Entry
 from corelane.storage.parcel import Parcel
 from corelane.storage.store import CoreStore, StoreSettings, empty_state
+from corelane.storage.tail import Entry
 from corelane.storage.wal import Wal, WalFile
 from corelane.storage.wal_scan import (
     CorruptWalError,

@@ -50,8 +50,9 @@ def start_by_time(log: GroupLog, before_ms: int) -> Offset:
         newest = segments[-1].max_timestamp
         if log.flushed_offset > start and not NO_TIMESTAMP < newest < before_ms:
             return start
-    unflushed = log.tail[log.flushed_index + 1 - log.tail_first :]
-    for entry in reversed(unflushed):  # the newest is the likeliest to be young
+    tail = log.tail
+    for at in range(len(tail) - 1, log.flushed_index - log.tail_first, -1):
+        entry = tail[at]  # the newest is the likeliest to be young
         if entry.kind != RecordKind.BATCH or entry.next_offset <= start:
             continue
         if not NO_TIMESTAMP < entry.max_timestamp < before_ms:
@@ -69,7 +70,7 @@ def gains_by_flush(log: GroupLog, before_ms: int) -> bool:
     items = log.segments.items
     if items and not items[-1].is_sealed and items[-1].first_timestamp != NO_TIMESTAMP:
         return items[-1].first_timestamp < before_ms
-    unflushed = log.tail[log.flushed_index + 1 - log.tail_first :]
+    unflushed = log.tail.slice(log.flushed_index + 1 - log.tail_first, len(log.tail))
     first = next((e for e in unflushed if e.kind == RecordKind.BATCH), None)
     return first is not None and NO_TIMESTAMP < first.max_timestamp < before_ms
 
@@ -97,7 +98,7 @@ def _active_bytes_at_most(log: GroupLog) -> int:
 def _active_bytes(log: GroupLog) -> int:
     items = log.segments.items
     segment_bytes = items[-1].log.size_bytes if items and not items[-1].is_sealed else 0
-    unflushed = log.tail[log.flushed_index + 1 - log.tail_first :]
+    unflushed = log.tail.slice(log.flushed_index + 1 - log.tail_first, len(log.tail))
     return segment_bytes + sum(e.size_bytes for e in unflushed if e.kind == RecordKind.BATCH)
 
 

@@ -34,7 +34,7 @@ from corelane.storage.layout import (
     RECORD_HEADER_BYTES,
     blocks_up,
 )
-from corelane_native import PUTS_MAX, PlainRequests, Puts, Received
+from corelane_native import PUTS_MAX, EntryRoom, PlainRequests, Puts, Received
 
 if TYPE_CHECKING:
     from corelane.storage.group_log import GroupLog
@@ -294,11 +294,12 @@ class Wal:
         first_row: int,
         count: int,
         first_bytes: int,
+        entries: EntryRoom,
     ) -> PutRun:
         """Put batches of alike requests, at least the first, as many as one chunk and file take.
 
-        *first_bytes* is the size of the first one. Raises WalFullError before it takes of the
-        reserve.
+        *first_bytes* is the size of the first one, *entries* the tail's room for all. Raises
+        WalFullError before it takes of the reserve.
         """
         assert count > 0
         self.end_gather()
@@ -315,7 +316,7 @@ class Wal:
             append_time_ms,
         )  # fmt: skip
         put, taken = plain.put(
-            self.arena, chunk.id, position, limit, record, first, first_row, count
+            self.arena, chunk.id, position, limit, record, first, first_row, count, entries
         )
         assert 0 < put <= count
         self.next_lsn = Lsn(lsn + put - 1)
