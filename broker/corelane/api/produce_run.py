@@ -9,6 +9,7 @@ to be appended: what does not (an error, a duplicate, a topic whose records must
 
 # performance-critical: see STYLE.md
 
+from array import array
 from collections.abc import Sequence
 from typing import Final
 
@@ -17,7 +18,7 @@ from corelane.api.produce import ProduceWait, refuse_absent
 from corelane.api.produce_alike import AlikeWait
 from corelane.api.produce_append import RowAppend, refuse_not_leader
 from corelane.api.produce_response import ProducedPartition, ProducedTopic, good_of_one
-from corelane.model.ids import Index
+from corelane.model.ids import ConnId, Index
 from corelane.producers.sequences import ACCEPT
 from corelane.shard.call import Call
 from corelane.shard.connection import Connection
@@ -25,11 +26,12 @@ from corelane.shard.events import Event, Request
 from corelane.shard.partition import Partition, Topic
 from corelane.shard.shard import Shard
 from corelane.storage.wal import WalFullError
-from corelane_native import FRAME_PLACE, PLAIN_MAX, PlainRow, PlainRun
+from corelane_native import PLAIN_MAX, PlainRow, PlainRun
 
 _VERSION_MIN, _VERSION_MAX = 3, 12
 
-Requests = list[tuple[Request, Connection]]
+Stretch = tuple[int, Connection]
+"""Requests that follow one another on one connection: the number behind the last."""
 
 _PLAIN: Final = native.PlainRequests()
 """What is decoded is used up before the step is over, so that one of these is enough."""
@@ -76,15 +78,19 @@ class _Appends:
         "oldest_ms",
         "requests",
         "shard",
+        "stretch",
+        "stretches",
         "topic",
         "version",
         "waits",
     )
 
-    def __init__(self, shard: Shard, requests: Requests) -> None:
+    def __init__(self, shard: Shard, requests: list[Request], stretches: list[Stretch]) -> None:
         self.shard = shard
         self.requests = requests
-        self.version = requests[0][0].api_version
+        self.stretches = stretches
+        self.stretch = 0  # the one that the last request looked at is in
+        self.version = requests[0].api_version
         self.waits: list[ProduceWait] = []
         self.name = b""
         self.topic: Topic | None = None
@@ -164,15 +170,14 @@ class _Appends:
             self.version, wait.name, wait.partition.number, self.append_time_ms,
             wait.log_start_offset,
         )  # fmt: skip
-        shard, requests, offset = self.shard, self.requests, base_offset
+        shard, offset = self.shard, base_offset
         row_less = first_row - first
         end = first + count
         while first < end:
-            request, connection = requests[first]
-            upto = first + 1
-            while upto < end and requests[upto][1] is connection:
-                upto += 1
-            slot = connection.open_slot(0, self.version, request.correlation_id, upto - first)
+            stretch_end, connection = self._stretch(first)
+            upto = min(stretch_end, end)
+            correlation_id = self.requests[first].correlation_id
+            slot = connection.open_slot(0, self.version, correlation_id, upto - first)
             slot.began_us = shard.counts.now_us
             block, offset = _PLAIN.answers(
                 answer, offset_at, first, first + row_less, upto - first, offset
@@ -182,13 +187,20 @@ class _Appends:
             first = upto
         assert offset == wait.partition.log.next_offset
 
+    def _stretch(self, number: int) -> Stretch:
+        """Return the stretch that a request is in; requests are asked for in order."""
+        stretches = self.stretches
+        while stretches[self.stretch][0] <= number:
+            self.stretch += 1
+        return stretches[self.stretch]
+
     def _one_by_one(self, first: int, first_row: int, count: int, row_count: int) -> None:
         """Append the batches of requests that are not alike, or where something is in the way."""
         shard, rows = self.shard, _PLAIN.rows(first_row, row_count)
         at = 0
         for number, head in enumerate(_PLAIN.heads(first, count), first):
             address, acks, timeout_ms, rows_of_it, _correlation_id = head
-            request, connection = self.requests[number]
+            request, (_end, connection) = self.requests[number], self._stretch(number)
             slot = connection.open_slot(0, self.version, request.correlation_id)
             slot.began_us = shard.counts.now_us
             wait = ProduceWait(shard, Call(request, slot), acks)
@@ -281,18 +293,19 @@ def handle_run(shard: Shard, events: Sequence[Event], at: int) -> int:
     After a request that is not, the next run has one request only, and may have twice as many each
     time that all of them were: so the work is in proportion to the requests, whatever they are.
     """
-    requests, places = _collected(shard, events, at)
-    if (
-        not requests
-        or shard.store.is_full
-        or shard.must_defer(sum([r.size_bytes for r, _ in requests]))
-    ):
+    requests, stretches = _collected(shard, events, at)
+    size_bytes = sum([request.size_bytes for request in requests])
+    if not requests or shard.store.is_full or shard.must_defer(size_bytes):
         return 0
-    runs = _PLAIN.decode(places, len(requests), requests[0][0].api_version)
+    places = array("Q")
+    for request in requests:
+        places.append(request.address)
+        places.append(request.size_bytes)
+    runs = _PLAIN.decode(places.tobytes(), len(requests), requests[0].api_version)
     taken = runs[-1][0] + runs[-1][1] if runs else 0
     shard.run_max = min(2 * shard.run_max, PLAIN_MAX) if taken == len(requests) else 1
     if runs:
-        appends = _Appends(shard, requests)
+        appends = _Appends(shard, requests, stretches)
         for run in runs:
             appends.run(run)
         shard.store.wal.end_gather()
@@ -302,23 +315,34 @@ def handle_run(shard: Shard, events: Sequence[Event], at: int) -> int:
     return taken
 
 
-def _collected(shard: Shard, events: Sequence[Event], at: int) -> tuple[Requests, bytes]:
-    """Return the Produce requests from events[at] on that are for this core, and their places."""
-    requests: Requests = []
-    places: list[bytes] = []
-    connections, forwarding = shard.connections, shard.forwarding
+def _collected(
+    shard: Shard, events: Sequence[Event], at: int
+) -> tuple[list[Request], list[Stretch]]:
+    """Return the Produce requests from events[at] on that are for this core, of one version."""
+    requests: list[Request] = []
+    stretches: list[Stretch] = []
+    conn: ConnId | None = None
+    connection: Connection | None = None
     version: int | None = None  # not a number: a hostile client may send any
-    for number in range(at, min(at + shard.run_max, len(events))):
-        event = events[number]
+    for event in events[at : at + shard.run_max]:
         if not isinstance(event, Request) or event.api_key != 0:
             break
-        connection = connections.get(event.conn)
-        if connection is None or connection.is_closed or not forwarding.is_direct(connection):
-            break
+        if event.conn != conn:
+            if connection is not None:
+                stretches.append((len(requests), connection))
+            conn = event.conn
+            connection = shard.connections.get(conn)
+            if connection is None or connection.is_closed:
+                connection = None
+                break
+            if not shard.forwarding.is_direct(connection):
+                connection = None
+                break
         if event.api_version != version:
             if version is not None or not _VERSION_MIN <= event.api_version <= _VERSION_MAX:
                 break
             version = event.api_version
-        requests.append((event, connection))
-        places.append(FRAME_PLACE.pack(event.address, event.size_bytes))
-    return requests, b"".join(places)
+        requests.append(event)
+    if connection is not None:
+        stretches.append((len(requests), connection))
+    return requests, stretches

@@ -298,7 +298,7 @@ class CoreLoop:
             if kind == FRAME and row[1] in others:
                 events.append(PeerFrame(row[1], view_at(row[2], row[3])))
             elif kind == FRAME and row[1] not in links:
-                events.append(Request(row[1], row[2], row[3], row[4], row[5], row[6]))
+                events.append(tuple.__new__(Request, row[1:]))  # no call: one for each
             elif kind == FRAME:
                 events.append(LinkFrame(row[1], row[2], row[3], row[4], row[5], row[6]))
             elif kind == WATCH:

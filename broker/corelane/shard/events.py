@@ -1,5 +1,7 @@
 """What can happen to a core: everything `Shard.step` is ever told."""
 
+from typing import NamedTuple
+
 from corelane.model.ids import ConnId, CoreId, JobId
 from corelane.model.record import record
 from corelane.shard.peers.events import PeerEvent
@@ -23,8 +25,7 @@ class Closed:
     reason: str
 
 
-@record
-class Request:
+class Request(NamedTuple):
     """One complete request frame, without its length prefix.
 
     `address` and `size_bytes` borrow memory that is valid during this step only. The first
