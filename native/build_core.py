@@ -1,4 +1,4 @@
-"""Describes the C core to cffi: one header is both the C interface and the cdef."""
+"""Describes the C core to cffi: two headers are both the C interface and the cdef."""
 
 import hashlib
 from pathlib import Path
@@ -22,7 +22,8 @@ def source_digest() -> str:
 
 
 ffibuilder = FFI()
-ffibuilder.cdef((SOURCE / "core.cdef.h").read_text())
+for header in ("core.cdef.h", "log.cdef.h"):
+    ffibuilder.cdef((SOURCE / header).read_text())
 ffibuilder.cdef("char *cl_source_digest(void);")
 ffibuilder.set_source(
     "corelane_native._core",

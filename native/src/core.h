@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "core.cdef.h"
+#include "log.cdef.h"
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "files hold numbers as we do");
 static_assert(sizeof(void *) == 8, "addresses travel as uint64_t");
