@@ -7,8 +7,8 @@ SHELL := /bin/bash
 
 ARGS ?=
 SEEDS ?= 20
-# Two at a time, whole files each; with ARGS in one process, where a debugger can be.
-TEST_ARGS := $(or $(ARGS),--numprocesses=2 --dist=loadfile --quiet)
+# Three at a time, whole files each (those with real brokers mostly wait); with ARGS in one process, where a debugger can be.
+TEST_ARGS := $(or $(ARGS),--numprocesses=3 --dist=loadfile --quiet)
 
 BIN := .venv/bin
 BUILT_FROM := pyproject.toml setup.py $(wildcard native/*.py native/src/*.c native/src/*.h)
