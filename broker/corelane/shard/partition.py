@@ -464,6 +464,8 @@ def refold(log: GroupLog, kept: PartitionFold, applied: Index) -> None:
 
 def fold(log: GroupLog, kept: PartitionFold, first: Index, last: Index) -> None:
     """Fold uncommitted entries of the tail, as the leader did when it appended them."""
+    if first > last:
+        return  # what a snapshot has of them, which may be more than there is in the log
     at = first - log.tail_first
     for index, entry in enumerate(log.tail.slice(at, last + 1 - log.tail_first), first):
         assert index > log.flushed_index, "only the tail is folded again"
