@@ -29,8 +29,11 @@ SETTINGS: dict[str, object] = {
 def repairs_of(node: Broker) -> int:
     """Return how many replicas of a node have all again that they had lost."""
     url = f"http://127.0.0.1:{node.ports['admin']}/metrics"
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+    except OSError as error:
+        raise AssertionError(f"node 2 does not answer: {node.log_text()}") from error
     found = [line for line in lines if line.startswith("corelane_repairs_total")]
     return sum(int(float(line.rsplit(" ", 1)[1])) for line in found)
 

@@ -53,6 +53,18 @@ def test_a_dead_leader_is_replaced_at_once_and_comes_home(cluster: Cluster) -> N
     assert leader.members[GROUP].log.committed_offset == 6
 
 
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_votes_are_not_split_by_those_who_outlive_a_leader(seed: int) -> None:
+    """Both hear of its death at once; they look at their deadlines every 50 ms only."""
+    cluster = Cluster(seed)
+    cluster.form()
+    cluster.create_topic(cluster.nodes[2], "t", 3)
+    leader = cluster.leader(GROUP)
+    term = leader.members[GROUP].raft.term
+    cluster.kill(leader.number)
+    assert cluster.leader(GROUP).members[GROUP].raft.term == term + 1
+
+
 def test_a_silent_leader_is_replaced(cluster: Cluster) -> None:
     leader = cluster.leader(GROUP)
     leader.paused_until_ms = cluster.now_ms + 10_000

@@ -27,7 +27,7 @@ def test_bad_sectors_are_found_and_hurt_nobody_else() -> None:
     ("owner", "name", "planted", "seed", "step"),
     [
         (recovery, "durable_claims", lambda *_: 0, 0, 14),
-        (recovery.Replay, "_damaged", lambda *_: None, 18, 116),
+        (recovery.Replay, "_damaged", lambda *_: None, 31, 76),
     ],
     ids=["corruption is a torn tail", "damage is forgotten"],
 )
