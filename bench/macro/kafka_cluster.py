@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from confluent_kafka import KafkaException
+
 from tests.conformance import tools
 from tests.conformance.brokers import KAFKA_JVM
 from tests.integration.cluster import Cluster
@@ -59,7 +61,7 @@ class KafkaCluster(Cluster):
         """Wait until every node has registered itself."""
         deadline_s = time.monotonic() + READY_S_MAX
         while True:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(KafkaException):
                 if len(self.admin().list_topics(timeout=5).brokers) == COUNT:
                     return
             assert time.monotonic() < deadline_s, "Kafka does not come up"
