@@ -152,6 +152,7 @@ class Replay:
         self.cut = ""
         self.end = 0  # where the last live file's records end
         self.live: list[FileHead] = []
+        self._data = b""  # of the file that is, or was last, replayed
         self._chunk: Chunk | None = None
         self._position = 0
 
@@ -179,12 +180,13 @@ class Replay:
 
     def _file(self, head: FileHead) -> int:
         """Replay one file as far as it counts; return where it stopped."""
-        data = read_file(self.disk, head)
+        self._data = b""  # one file's bytes at a time
+        data = self._data = read_file(self.disk, head)
         lsn, at = Lsn(head.first_lsn), 0
         while True:
             found = record_at(data, at, head.generation, lsn)
             if found is None:
-                claims = durable_claims(data, head.generation, lsn)
+                claims = durable_claims(data, at, head.generation, lsn)
                 damaged = damaged_record(data, at, head.generation, lsn)
                 if claims < lsn or damaged is None or not self._is_plausible(damaged):
                     # A stale file ends below what the checkpoint covers: lsns never go back.
@@ -235,8 +237,9 @@ class Replay:
         claim: int = self.durable_lsn
         for other in heads:
             if other.generation >= generation or not other.first_lsn:
-                data = read_file(self.disk, other)
-                claim = max(claim, durable_claims(data, generation, self.next_lsn))
+                data = self._data if other is head else read_file(self.disk, other)
+                begin = position if other is head else 0
+                claim = max(claim, durable_claims(data, begin, generation, self.next_lsn))
         if claim >= self.next_lsn:
             where = f"{head.path} is damaged at byte {position}" if head else "no file begins well"
             raise CorruptWalError(

@@ -142,17 +142,30 @@ def _is_header_flipped(record: bytes) -> bool:
     return False
 
 
-def durable_claims(data: bytes, generation: int, next_lsn: int) -> int:
-    """Return the highest lsn that any valid record of this generation says was durable.
+def durable_claims(data: bytes, begin: int, generation: int, next_lsn: int) -> int:
+    """Return the highest lsn that any valid record from *begin* on says was durable.
 
-    What is wanted here may stand behind a record that is not whole, so every block may begin one:
-    bytes of a client's batch, too. Those never hit the lsns that are possible (R7).
+    Records of an older generation count for nothing. What is wanted here may stand behind a record
+    that is not whole, so every block may begin one: bytes of a client's batch, too. Those never hit
+    the lsns that are possible (R7). Where the log was read well no search is needed: what a record
+    there says is durable has a lower lsn than itself.
     """
     claim = 0
-    for at in range(0, len(data), BLOCK_BYTES):
-        found = parse(data, at)
-        while found is not None and found.generation >= generation:
-            if found.durable_upto < found.lsn <= next_lsn + LSNS_AHEAD_MAX:
+    for block in range(blocks_down(begin), len(data), BLOCK_BYTES):
+        at = block
+        while _may_count(data, at, generation, next_lsn):
+            found = parse(data, at)
+            if found is None:
+                break
+            if found.durable_upto < found.lsn:
                 claim = max(claim, found.durable_upto)
-            found = parse(data, found.end)
+            at = found.end
     return claim
+
+
+def _may_count(data: bytes, at: int, generation: int, next_lsn: int) -> bool:
+    """Say whether generation and lsn are possible ones, before a CRC over megabytes is paid for."""
+    if at + RECORD_HEADER_BYTES > len(data):
+        return False
+    words: tuple[int, ...] = RECORD_HEADER.unpack_from(data, at)
+    return words[2] >= generation and words[4] <= next_lsn + LSNS_AHEAD_MAX
