@@ -153,6 +153,7 @@ def _active(log: GroupLog) -> Segment:
         return items[-1]
     segment = Segment(log.segments.directory, Index(log.flushed_index + 1), log.flushed_offset)
     log.segments.append(segment)
+    log.is_dirty = True  # a row may name it before anything of it is written
     return segment
 
 

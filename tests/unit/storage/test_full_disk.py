@@ -10,6 +10,9 @@ import errno
 from corelane.model.ids import RecordKind
 from corelane.storage import checkpoint
 from corelane.storage.effects import CheckpointWrite, DiskDone, SegmentWrite
+from corelane.storage.group_log import GroupLog
+from corelane.storage.news import Lack
+from corelane.storage.store import RETRY_TURNS
 from tests.simulation.sim_disk import PowerCutError
 from tests.unit.storage.lives import Core
 from tests.unit.storage.machine import KIB, ROOMY
@@ -156,3 +159,38 @@ def test_what_is_trimmed_on_a_full_disk_makes_room() -> None:
     core.disk.room_bytes = 1 << 62  # recovery needs a fresh file, and says so otherwise
     core.restart()
     core.machine.read_everything()
+
+
+def test_a_file_begun_on_a_full_disk_is_whole_after_the_next_checkpoint() -> None:
+    """A checkpoint that frees space waits for no flush: one may have begun a file, and no more.
+
+    Found by seed 50013 of fleet_storm.
+    """
+    core = Core(ROOMY)
+    store = core.machine.store
+    log, first, second = (core.log() for _ in range(3))
+    for each in (log, first, second):
+        core.fill(each, 40 * KIB)
+    core.checkpoint()
+    core.fill(log, 40 * KIB)
+    trim(core, first)
+    store.checkpointing.wanted = True
+    while not log.segments.items[-1].is_sealed:
+        idle(core, 1)
+    store.out_of_space(Lack.SEGMENT)  # another log's write found no room
+    core.disk.fail(SegmentWrite, errno.ENOSPC, times=1_000_000)
+    idle(core, RETRY_TURNS + 5)
+    assert store.checkpointing.count == 2
+    assert not log.segments.items[-1].row_count, "it was begun, and has nothing"
+    trim(core, second)
+    idle(core, 2 * RETRY_TURNS)
+    assert store.checkpointing.count == 3
+    core.restart(power=False)
+
+
+def trim(core: Core, log: GroupLog) -> None:
+    """Delete what a log has; it is not waited for that anything is flushed."""
+    start = log.committed_offset
+    core.machine.control(log, RecordKind.TRIM, start.to_bytes(8, "little"))
+    while log.start_offset < start:
+        idle(core, 1)
