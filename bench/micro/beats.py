@@ -50,7 +50,7 @@ class Pair:
         body = self.leader.beat(self.now_ms, FIT)
         assert body is not None
         beat = decode(encode(Kind.BEAT, 0, body)[LENGTH_BYTES:], BYTES_MAX)
-        answer, heard = self.follower.take_beat(self.now_ms, beat.body, self.terms, 1_000)
+        answer, heard = self.follower.take_beat(self.now_ms, beat.body, self.terms, None)
         said = encode(Kind.BEAT_ANSWER, 0, encode_answer(answer))
         back = decode(said[LENGTH_BYTES:], BYTES_MAX)
         self.leader.take_answer(self.now_ms, back.body)

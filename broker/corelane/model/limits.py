@@ -206,7 +206,7 @@ PEER_UNGREETED_MAX: Final = 256
 """Accepted connections that have not said who they are; the next one is closed."""
 PEER_REFUSALS_LOGGED_MAX: Final = 64
 """Strangers whose refusal is remembered, so that it is logged once; beyond, none is logged."""
-PEER_GREETING_MS_MAX: Final = 1_000
+PEER_GREETING_MS_MAX: Final = 3_000
 """From dialing, or from being accepted, to the end of the greeting."""
 PEER_BACKOFF_MS_MIN: Final = 50
 PEER_BACKOFF_MS_MAX: Final = 5_000
@@ -217,12 +217,15 @@ PEER_BEAT_PULL_MS: Final = PEER_BEAT_MS // 10
 """How much earlier a core beats to keep time with another one."""
 PEER_SILENT_MS: Final = 5 * PEER_BEAT_MS
 """Without an answer for so long a peer core is silent."""
-PEER_RECONNECT_MS: Final = 2 * PEER_SILENT_MS
-"""Silence after which the connections are replaced: TCP alone would wait for minutes."""
-PEER_ROUNDS_MAX: Final = 16
+PEER_RECONNECT_MS: Final = 4 * PEER_SILENT_MS
+"""Silence after which the connections are replaced: TCP alone would wait for minutes. Not sooner:
+a peer that is merely late would have to greet again, too, before it is heard."""
+PEER_ROUNDS_MAX: Final = 32
 """Heartbeat rounds under way to one peer; beyond, none is begun: nothing piles up unread."""
 PEER_PAUSE_MS: Final = 3 * PEER_BEAT_MS
 """A core that was not run for so long holds nothing against its peers until they were asked."""
+PEER_LATE_MS_MAX: Final = 333
+"""A loop that is later leads badly: a third of the election time-out."""
 PEER_BEAT_ROWS_MAX: Final = CORE_PARTITIONS_MAX
 PEER_WAL_AGE_MS_MAX: Final = 2_000
 """A leader whose disk has finished nothing for so long is not believed to lead."""

@@ -28,6 +28,12 @@ class Contacts(Protocol):
     def follower_heard_ms(self, group: GroupId, term: Term, follower: MemberId) -> int:
         """Return when the round was sent in which *follower* last said that it follows."""
 
+    def patience_ms(self) -> int:
+        """Return how much longer than its own delay a voter that lags waits for its leader."""
+
+    def quorum_patience_ms(self) -> int:
+        """Return how much longer than a time-out a leader waits for followers that lag."""
+
     def confirmed_ms(self, group: GroupId, term: Term, follower: MemberId) -> int:
         """Return the same for reads and leases: nothing that was sent before a pause counts."""
 

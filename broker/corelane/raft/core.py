@@ -292,6 +292,10 @@ class RaftGroup(Voting):
             if deadline_ms > self._now_ms:
                 self.deadline_ms = deadline_ms
                 return
+            left_ms = deadline_ms + self._contacts.patience_ms() - self._now_ms
+            if left_ms > 0:  # looked at again soon: it may be on time then
+                self.deadline_ms = self._now_ms + min(left_ms, self._settings.round_timeout_ms)
+                return
         self._begin_round_unless_busy()
 
     # -- Messages -------------------------------------------------------------------------------

@@ -35,13 +35,24 @@ class Round:
     (redpanda issue 21345).
     """
 
-    __slots__ = ("configuration", "granted", "number", "rejected")
+    __slots__ = ("began_ms", "configuration", "granted", "number", "rejected")
 
-    def __init__(self, number: int, configuration: Configuration) -> None:
+    def __init__(self, number: int, configuration: Configuration, began_ms: int) -> None:
         self.number = number
         self.configuration = configuration
+        self.began_ms = began_ms
         self.granted: set[MemberId] = set()
         self.rejected: set[MemberId] = set()
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether all that is missing are answers: nobody has said no."""
+        return not self.rejected
+
+    def silent(self) -> list[MemberId]:
+        """Return the voters that have not answered."""
+        voters = [each for each in self.configuration.members if self.configuration.is_voter(each)]
+        return [each for each in voters if each not in self.granted and each not in self.rejected]
 
     def count(self, voter: MemberId, granted: bool) -> RoundResult:
         """Count one answer; the first of a voter stands."""

@@ -245,12 +245,16 @@ class GroupState:
         self._delay_ms = election.election_delay_ms(self._settings, self._rank, random_ms)
         self.deadline_ms = self._now_ms + self._delay_ms
 
-    def _hears_leader(self) -> bool:
-        """Say whether asking for another leader is out of order: one is there (section 6)."""
+    def _hears_leader(self, candidate: MemberId) -> bool:
+        """Say whether asking for another leader is out of order: one is there (section 6).
+
+        Not if that very one is who asks: then it leads no more, and holds no lease. What was
+        promised to others before it stands.
+        """
         if self.role is Role.LEADER:
             return True
         heard_ms = self._promised_ms
-        if self.leader is not None:
+        if self.leader is not None and candidate != self.leader:
             heard_ms = max(heard_ms, self._leader_seen_ms())
         return self._now_ms - heard_ms < self._settings.election_timeout_ms
 
@@ -279,12 +283,6 @@ class GroupState:
             self._effects.append(Send(to, message))
         else:
             self._held[to, type(message)] = message
-
-    def _send_to_voters(self, message: Message) -> None:
-        current = self.membership.current
-        for node in self._others():
-            if current.is_voter(node):
-                self._effects.append(Send(node, message))
 
     def _others(self) -> list[MemberId]:
         own = self._config.self_id

@@ -45,6 +45,9 @@ class Voting(GroupState):
         )
         if self.role is Role.CANDIDATE and not self.is_vote_durable:
             return
+        if self._is_round_under_way():
+            self._send_to_silent()
+            return
         if self.recollection is not None:
             self._recollect()  # L1
             return
@@ -58,15 +61,39 @@ class Voting(GroupState):
         if self._open_round() is RoundResult.WON:
             self._stand()
             return
-        log = self._log
-        last_index, last_term = log.last_index, log.last_term
-        request = PreVote(Term(self.term + 1), self._round_number, last_index, last_term)
-        self._send_to_voters(request)
+        self._send_to_silent()
+
+    def _is_round_under_way(self) -> bool:
+        """Say whether answers to this round may still come: voters are slow, and none said no.
+
+        Another round would make all that is on its way worthless, and where every voter is late
+        no round would ever end. After a whole election time-out the next one begins all the same.
+        """
+        voting = self._round
+        if voting is None or not voting.is_under_way:
+            return False
+        return self._now_ms - voting.began_ms < self._settings.election_timeout_ms
+
+    def _send_to_silent(self) -> None:
+        """Ask those who have not answered in this round: for the first time, or again."""
+        voting, log = self._round, self._log
+        assert voting is not None
+        request: PreVote | Vote
+        if self.role is Role.CANDIDATE:
+            request = Vote(
+                self.term, voting.number, log.last_index, log.last_term, self._is_transfer
+            )
+        else:
+            term = Term(self.term + 1)
+            request = PreVote(term, voting.number, log.last_index, log.last_term)
+        for node in voting.silent():
+            if node != self._config.self_id:
+                self._effects.append(Send(node, request))
 
     def _open_round(self) -> RoundResult:
         """Begin a round with the own vote in it; what was open before is over."""
         self._round_number = (self._round_number + 1) % ROUND_LIMIT
-        self._round = Round(self._round_number, self.configuration)
+        self._round = Round(self._round_number, self.configuration, self._now_ms)
         if not self.configuration.is_voter(self._config.self_id):
             return RoundResult.OPEN  # on its way out, and nobody else has its log
         return self._round.count(self._config.self_id, granted=True)
@@ -97,11 +124,7 @@ class Voting(GroupState):
         if self._open_round() is RoundResult.WON:
             self._lead()
             return
-        log = self._log
-        request = Vote(
-            self.term, self._round_number, log.last_index, log.last_term, self._is_transfer
-        )
-        self._send_to_voters(request)
+        self._send_to_silent()
 
     def _lead(self) -> None:
         assert self.is_vote_durable, "R1"
@@ -119,14 +142,16 @@ class Voting(GroupState):
     def _on_pre_vote(self, sender: MemberId, request: PreVote) -> None:
         """Answer at once: a pre-vote binds nobody and restarts no timer (redpanda PR 11726)."""
         granted = (
-            request.term > self.term and not self._hears_leader() and self._may_vote_for(request)
+            request.term > self.term
+            and not self._hears_leader(sender)
+            and self._may_vote_for(request)
         )
         answer = PreVoteAnswer(self.term, request.round, granted)
         self._effects.append(Send(sender, answer))
 
     def _on_vote(self, sender: MemberId, request: Vote) -> None:
         if request.term > self.term:
-            if self._hears_leader() and not request.is_transfer:
+            if self._hears_leader(sender) and not request.is_transfer:
                 self._answer(sender, VoteAnswer(self.term, request.round, False))
                 return
             self._adopt(request.term)
@@ -209,6 +234,7 @@ class Voting(GroupState):
         timeout_ms = self._settings.election_timeout_ms
         own = self._config.self_id
         if self._contacts is not None:
+            timeout_ms += self._contacts.quorum_patience_ms()
             group, followers = self._config.group, leadership.followers
             for node, progress in followers.items():
                 heard_ms = self._contacts.follower_heard_ms(group, self.term, node)
@@ -217,7 +243,11 @@ class Voting(GroupState):
         if self._now_ms - heard_ms >= timeout_ms:
             self._step_down()
             return
-        self.deadline_ms = heard_ms + timeout_ms
+        self.deadline_ms = max(
+            heard_ms + self._settings.election_timeout_ms,
+            self._now_ms
+            + min(self._settings.round_timeout_ms, heard_ms + timeout_ms - self._now_ms),
+        )
         if leadership.transfer_to is not None:
             if self._now_ms >= leadership.transfer_deadline_ms:
                 self._end_transfer(leadership, "it did not catch up in time")

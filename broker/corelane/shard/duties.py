@@ -1,13 +1,15 @@
 """What a core does with its leaderships: keeps them, hands them over, or gives them up.
 
-A core that turns late, or whose disk hangs, leads badly and soon illegitimately: its followers may
-stand against it at any moment (`peers/watch.py`, W1). It hands over what it leads while it still
-can, and leads nothing once it cannot know any more whether it does. The cores of a node that is
-drained hand over what they lead as far as others can take it, and stand for election last. So do
-those of a node that is about to stop, quicker: what they cannot hand over will pause. And a core
-whose disk is full hands over to those that can write; where nobody can, it goes on and refuses.
+A core that turns late on and on, or whose disk hangs, leads badly. It hands over what it leads to
+cores that are clearly better (`peers/watch.py`, W1), a few at a time: a hand-over is work, and
+costs its partition a pause. Where all cores are late nobody is better, and everybody keeps what it
+has. The cores of a node that is drained hand over what they lead as far as others can take it, and
+stand for election last. So do those of a node that is about to stop, quicker: what they cannot hand
+over will pause. And a core whose disk is full hands over to those that can write; where nobody can,
+it goes on and refuses.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from corelane.model import limits
@@ -29,6 +31,8 @@ LEAVING_AT_ONCE: Final = 128
 """The same while its node is about to stop: a thousand in a second."""
 FULL_REST_MS: Final = 30_000
 """So long a disk must have had room before its core leads again where others can."""
+LATE_LOOKS: Final = 100
+"""A late core has handed over all it leads after so many looks: in ten seconds."""
 _WARNING: Final = 30
 _INFO: Final = 20
 
@@ -58,7 +62,7 @@ class Duties:
             return
         self._look_at_ms = now_ms + LOOK_MS
         former, was_drained = self._duty, self._is_drained
-        self._duty = self._peering.peers.duty(self._peering.wal_age_ms)
+        self._duty = self._judged()
         is_drained = self._shard.config.node in self._groups.cluster.states.drained
         self._peering.peers.is_unfit = is_unfit = self._is_leaving or self._is_full(now_ms)
         self._is_drained = is_drained or is_unfit
@@ -71,10 +75,14 @@ class Duties:
             self._tell()
         if self.may_lead:
             return
-        count_max = LEAVING_AT_ONCE if self._is_leaving else DRAINED_AT_ONCE
-        count_max = count_max if self._duty is Duty.LEAD else len(members)
-        for member in members:
-            if member.raft.is_leader and count_max > 0:
+        led = [member for member in members if member.raft.is_leader]
+        count_max = len(led)
+        if self._duty is Duty.HAND_OVER and not self._is_leaving:
+            count_max = 1 + count_max // LATE_LOOKS
+        elif self._duty is not Duty.GIVE_UP:
+            count_max = LEAVING_AT_ONCE if self._is_leaving else DRAINED_AT_ONCE
+        for member in led:
+            if count_max > 0:
                 count_max -= self._let_go(member)
 
     def _is_full(self, now_ms: int) -> bool:
@@ -101,25 +109,27 @@ class Duties:
 
         It does in a moment, as nothing is appended meanwhile. Under load nobody else may be there.
         """
-        heir, peering, raft = self._peering.successor(member), self._peering, member.raft
+        is_better = self._duty is Duty.HAND_OVER and not self._is_drained
+        heir, raft = self.successor(member, is_better=is_better), member.raft
         if heir is not None or not self._is_leaving:
             return heir
-        drained, now_ms = self._groups.cluster.states.drained, self._shard.now_ms
-        heirs = [
-            each
-            for each in raft.in_sync(now_ms)
-            if each != raft.self_id
-            and raft.configuration.is_voter(each)
-            and node_of(each) not in drained
-            and peering.peers.may_take_over(peering.whereabouts.of(member.group, each))
-        ]
-        matches = raft.match_indexes()
+        in_sync, matches = raft.in_sync(self._shard.now_ms), raft.match_indexes()
+        heirs = [each for each in self._heirs(member) if each in in_sync]
         return max(heirs, key=lambda each: matches[each], default=None)
+
+    def _judged(self) -> Duty:
+        """Return what this core is to do; where nobody is better, it is to lead."""
+        fitness, peers = self._peering.fitness, self._peering.peers
+        duty = peers.duty(self._peering.wal_age_ms)
+        if duty is Duty.LEAD:
+            return duty
+        is_heir = fitness.may_take_over if duty is Duty.GIVE_UP else fitness.is_better
+        return duty if any(map(is_heir, peers.reachable())) else Duty.LEAD
 
     def _tell(self) -> None:
         shard = self._shard
         if self._duty is Duty.LEAD:
-            shard.log(_INFO, "this core is punctual again, and may lead")
+            shard.log(_INFO, "this core may lead again: it is punctual, or no other one is")
             return
         lag_ms = self._peering.peers.watch.lag_ms
         verb = "hands over" if self._duty is Duty.HAND_OVER else "gives up"
@@ -133,14 +143,34 @@ class Duties:
 
     def _let_go(self, member: "Member") -> bool:
         """Lead a group no more, or begin to; say whether that is under way."""
-        raft = member.raft
-        if self._duty is Duty.GIVE_UP:
-            member.perform(raft.step_down())
+        if member.raft.is_transferring:
             return True
-        target = None if raft.is_transferring else self._heir(member)
+        if self._duty is Duty.GIVE_UP:
+            is_missed = next(self._heirs(member), None) is not None
+            if is_missed:
+                member.perform(member.raft.step_down())
+            return is_missed
+        target = self._heir(member)
         if target is not None:
             member.step(self._shard.now_ms, TransferLeadership(target))
-        return raft.is_transferring or target is not None
+        return target is not None
+
+    def successor(self, member: "Member", *, is_better: bool = False) -> MemberId | None:
+        """Return the most preferred voter that could lead instead at once; None: nobody can.
+
+        *is_better*: it is to lead clearly better than this core.
+        """
+        heirs = self._heirs(member, is_better=is_better)
+        return next((each for each in heirs if member.raft.is_caught_up(each)), None)
+
+    def _heirs(self, member: "Member", *, is_better: bool = False) -> Iterator[MemberId]:
+        raft, drained = member.raft, self._groups.cluster.states.drained
+        fitness, whereabouts = self._peering.fitness, self._peering.whereabouts
+        is_fit = fitness.is_better if is_better else fitness.may_take_over
+        for voter in raft.configuration.voters:
+            is_other = voter != raft.self_id and node_of(voter) not in drained
+            if is_other and is_fit(whereabouts.of(member.group, voter)):
+                yield voter
 
 
 def _is_replicated(member: "Member") -> bool:

@@ -1,9 +1,9 @@
 """Leaderships go home: back to the replica that is first in its group's list, a few at a time.
 
 A node that was away leads nothing when it is back, and the others do its work until its
-leaderships are handed back: not before it has been up for a while and has everything, and never
-so many at once that clients would notice (DESIGN section 7: all of them within a minute). One that
-did not get there is tried again ever later, behind all others.
+leaderships are handed back: not before it has been up and punctual for a while and has
+everything, and never so many at once that clients would notice (DESIGN section 7: all of them
+within a minute). One that did not get there is tried again ever later, behind all others.
 """
 
 from collections.abc import Iterable
@@ -143,7 +143,7 @@ class Homecoming:
         peer = self._peering.whereabouts.of(member.group, home)
         since_ms = self._up_since_ms.get(peer)
         is_back = since_ms is not None and self._shard.now_ms - since_ms >= up_ms_min
-        return is_back and self._peering.peers.may_take_over(peer)
+        return is_back and self._peering.fitness.is_steady(peer, up_ms_min)
 
 
 def _is_away(leader: "Member") -> bool:

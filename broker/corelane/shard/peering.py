@@ -61,6 +61,7 @@ from corelane.shard.peers.events import (
     Returned,
     Up,
 )
+from corelane.shard.peers.fitness import Fitness
 from corelane.shard.peers.hello import Identity, PeerId
 from corelane.shard.peers.leads import Lead, Leads
 from corelane.shard.peers.passed import decode_passed, encode_passed
@@ -105,7 +106,8 @@ class Peering:
             shard.arena,
             self.leads,
         )
-        self.contacts = PeerContacts(self.peers)
+        self.fitness = Fitness(self.peers)
+        self.contacts = PeerContacts(self.peers, self.fitness)
         self._vigil = Vigil(self.peers)
         lanes = Lanes(rates(self.peers), lambda: shard.config.config.replication)
         self.whereabouts = Whereabouts(groups, self)
@@ -172,16 +174,6 @@ class Peering:
         if lead is not None and isinstance(self.peers.verdict(lead.at), Gone):
             return None
         return lead
-
-    def successor(self, member: Member) -> MemberId | None:
-        """Return the most preferred voter that could lead instead at once; None: nobody can."""
-        raft, drained = member.raft, self._groups.cluster.states.drained
-        for voter in raft.configuration.voters:
-            is_ready = voter != raft.self_id and raft.is_caught_up(voter)
-            is_ready = is_ready and node_of(voter) not in drained
-            if is_ready and self.peers.may_take_over(self.whereabouts.of(member.group, voter)):
-                return voter
-        return None
 
     def _was_deleted(self, group: GroupId) -> bool:
         cluster = self._groups.cluster
@@ -425,8 +417,13 @@ class Peering:
 
     @property
     def wal_age_ms(self) -> int | None:
-        """Return how long a WAL write has been under way, or waiting; None: nothing is."""
-        return None if self._durable_ms is None else self._shard.now_ms - self._durable_ms
+        """Return how long a WAL write has been under way, or waiting; None: nothing is.
+
+        A pause of the loop is not part of it: that the write ended may not have been read (W4).
+        """
+        if self._durable_ms is None:
+            return None
+        return self._shard.now_ms - self.peers.watch.heard_ms(self._durable_ms)
 
     def _watch_wal(self) -> None:
         wal = self._shard.store.wal

@@ -166,7 +166,7 @@ class Reassigning:
 
     def _may_take_over(self, member: Member, each: MemberId) -> bool:
         peering = self._peering
-        is_up = peering.peers.may_take_over(peering.whereabouts.of(member.group, each))
+        is_up = peering.fitness.may_take_over(peering.whereabouts.of(member.group, each))
         return is_up and node_of(each) not in self._groups.cluster.states.drained
 
     def _tell(self, group: GroupId, change: Reassignment, work: _Work, *, is_done: bool) -> None:

@@ -131,7 +131,7 @@ class Repairs:
         assert peering is not None
         raft.may_lead = False
         if raft.is_leader:
-            target = None if raft.is_transferring else peering.successor(member)
+            target = None if raft.is_transferring else peering.duties.successor(member)
             if target is not None:
                 member.step(self._shard.now_ms, TransferLeadership(target))
             return

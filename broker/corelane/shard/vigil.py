@@ -34,6 +34,7 @@ ELECTION_TIMEOUT_MS: Final = 1_000
 _TICK: Final = Tick()
 
 assert limits.PEER_SILENT_MS + SWEEP_MS < ELECTION_TIMEOUT_MS, "V2"
+assert 3 * limits.PEER_LATE_MS_MAX < ELECTION_TIMEOUT_MS
 
 
 class _Resting:

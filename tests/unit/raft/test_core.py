@@ -18,7 +18,8 @@ from corelane.raft.effects import (
     Send,
     Truncate,
 )
-from corelane.raft.events import Campaign, Received, Tick, VotePersisted
+from corelane.raft.election import Role
+from corelane.raft.events import Campaign, LeaderGone, Received, Tick, VotePersisted
 from corelane.raft.messages import (
     Appended,
     AppendRejected,
@@ -243,13 +244,71 @@ def test_a_failed_round_is_followed_later_and_later() -> None:
     bench.wait(bench.group.deadline_ms)
     delays = []
     for _ in range(5):
+        number = bench.sent(PreVote)[-1].round
+        bench.receive(SECOND, PreVoteAnswer(Term(0), number, False))
+        bench.receive(THIRD, PreVoteAnswer(Term(0), number, False))
         delays.append(bench.group.deadline_ms - bench.now_ms)
         bench.wait(delays[-1])
     assert delays == [300, 600, 1000, 1000, 1000]
-    assert len({one.round for one in bench.sent(PreVote)}) == 6
+    assert len(bench.sent(PreVote)) == 2, "each of them was a round of its own"
     bench.receive(SECOND, Heartbeat(Term(1), 1, Index(0)))
     bench.wait(bench.group.deadline_ms - bench.now_ms)
     assert bench.group.deadline_ms - bench.now_ms == 300
+
+
+def test_after_a_death_the_living_stand_one_after_the_other() -> None:
+    """Or the votes of hundreds of groups split: seen with 100 groups that lost their leader."""
+    voters = (SECOND, ME, THIRD)
+    waits = []
+    for node in (ME, THIRD):
+        group = make(RaftConfig(GroupId(1), node, voters))
+        group.step(0, Received(SECOND, Heartbeat(Term(1), 1, Index(0))))
+        group.step(0, LeaderGone(SECOND, Term(1)))
+        waits.append(group.deadline_ms)
+    assert waits == [0, 200]
+
+
+@pytest.mark.parametrize("kind", [PreVote, Vote])
+def test_a_round_whose_voters_are_slow_goes_on(kind: type[PreVote | Vote]) -> None:
+    """Where every voter is late, rounds that end without an answer would never end at all."""
+    bench = Bench()
+    if kind is Vote:
+        bench.stand()
+    else:
+        bench.wait(bench.group.deadline_ms)
+    [number] = {one.round for one in bench.sent(kind)}
+    began_ms = bench.now_ms
+    term = bench.group.term
+    while bench.now_ms + 600 < began_ms + 1_000:
+        bench.wait(bench.group.deadline_ms - bench.now_ms)
+        again = bench.sent(kind)
+        assert {one.round for one in again} == {number}, "what is on its way still counts"
+        assert len(again) == 2, "both are asked again: the first question may be lost"
+    assert bench.group.term == term
+    answer = VoteAnswer if kind is Vote else PreVoteAnswer
+    bench.receive(THIRD, answer(term, number, True))
+    assert bench.group.role is (Role.LEADER if kind is Vote else Role.CANDIDATE)
+
+
+def test_a_round_without_an_end_is_followed_by_another() -> None:
+    bench = Bench()
+    bench.stand()
+    [number] = {one.round for one in bench.sent(Vote)}
+    began_ms = bench.now_ms
+    while bench.group.role is Role.CANDIDATE:
+        bench.wait(bench.group.deadline_ms - bench.now_ms)
+    assert bench.now_ms - began_ms >= 1_000, "a whole election time-out was waited"
+    assert {one.round for one in bench.sent(PreVote)} != {number}
+
+
+def test_a_leader_that_asks_for_votes_is_not_held_to_lead() -> None:
+    """It stepped down, as it was not heard in time; its last heartbeats would hold it up."""
+    bench = Bench()
+    bench.receive(SECOND, Heartbeat(Term(1), 1, Index(0)))
+    bench.sync_vote()
+    bench.receive(THIRD, PreVote(Term(2), 1, Index(0), Term(0)))
+    bench.receive(SECOND, PreVote(Term(2), 1, Index(0), Term(0)))
+    assert [one.granted for one in bench.sent(PreVoteAnswer)] == [False, True]
 
 
 def test_the_preferred_replica_stands_first() -> None:

@@ -10,7 +10,7 @@ from tests.simulation.raft_mutants import SCRIPTED, SIMULATED, Mutant
 from tests.unit.raft.script import Script
 from tests.unit.raft.test_scripts import SCRIPTS
 
-SEEDS_MAX = 100
+SEEDS_MAX = 150
 
 
 @pytest.mark.parametrize("mutant", SIMULATED, ids=lambda mutant: mutant.name)

@@ -243,7 +243,7 @@ def test_a_split_vote_is_followed_by_another_term() -> None:
     """
     bench = Bench()
     bench.stand()
-    bench.sent(Vote)
+    bench.receive(SECOND, VoteAnswer(Term(1), bench.sent(Vote)[-1].round, False))
     bench.wait(bench.group.deadline_ms - bench.now_ms)
     number = bench.sent(PreVote)[-1].round
     bench.receive(SECOND, PreVoteAnswer(Term(1), number, True))

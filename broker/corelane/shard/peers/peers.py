@@ -94,7 +94,7 @@ class Peers:
         self.effects: list[PeerEffect] = []
         self.news: list[News] = []
         self._own = config.identity
-        self._election_timeout_ms = config.election_timeout_ms
+        self._wal_age_ms: int | None = None
         self._jitter = jitter
         self._chunks = chunks
         self._peers: dict[PeerId, Peer] = {}
@@ -150,33 +150,29 @@ class Peers:
         known = self._peers.get(peer)
         return None if known is None else known.verdict
 
-    def may_take_over(self, peer: PeerId) -> bool:
-        """Say whether leaderships may be handed over to a peer core now (W1)."""
+    def may_take_over(self, peer: PeerId, lag_ms_max: int = limits.PEER_LATE_MS_MAX) -> bool:
+        """Say whether leaderships may be handed over to a peer core now, if it is no later."""
         known = self._peers.get(peer)
         if known is None or not isinstance(known.verdict, Up):
             return False
-        return watch.may_take_over(known.session.health, self._election_timeout_ms)
+        return watch.may_take_over(known.session.health, lag_ms_max)
 
     def leader_heard_ms(self, group: GroupId, term: Term, node: NodeId, incarnation: int) -> int:
-        """Return when that member last said that it leads in *term*; NEVER_MS: it did not.
-
-        To be asked before an election timer is believed, and before a vote is given. After a
-        pause of this process it is the end of the pause (W4).
-        """
+        """Return when that member last said that it leads in *term*, or NEVER_MS; with W4."""
         wanted = mark(term, incarnation)
         seen_ms = max(
             [each.heard.seen_ms(group, wanted) for each in self.sessions(node)],
             default=NEVER_MS,
         )
-        return seen_ms if seen_ms == NEVER_MS else max(seen_ms, self.watch.resumed_ms)
+        return seen_ms if seen_ms == NEVER_MS else self.watch.heard_ms(seen_ms)
 
     def follower_heard_ms(self, group: GroupId, term: Term, node: NodeId, incarnation: int) -> int:
         """Return when the round was sent that this member last followed in *term*: check-quorum.
 
-        After a pause of this process it is the end of the pause (W4).
+        A pause of this process is added (W4).
         """
         sent_ms = self._answered_ms(group, term, node, incarnation)
-        return sent_ms if sent_ms == NEVER_MS else max(sent_ms, self.watch.resumed_ms)
+        return sent_ms if sent_ms == NEVER_MS else self.watch.heard_ms(sent_ms)
 
     def lease_from_ms(self, group: GroupId, term: Term, node: NodeId, incarnation: int) -> int:
         """Return the same for a lease: what was sent before a pause does not count (W4)."""
@@ -247,6 +243,7 @@ class Peers:
         *wal_age_ms*: since the last completed WAL write, while one is pending.
         """
         self._advance(now_ms)
+        self._wal_age_ms = wal_age_ms
         self._rounds.turn(now_ms)
         for conn, deadline_ms in [*self._ungreeted.items()]:
             if now_ms >= deadline_ms:
@@ -281,6 +278,8 @@ class Peers:
         session = peer.session
         session.beaten = self._rounds.number
         age_ms, rate = peer.data.age_ms(self._now_ms), self.catchup_kib
+        if age_ms is not None:  # pauses of our own are not the link's (W4)
+            age_ms = self._now_ms - self.watch.heard_ms(self._now_ms - age_ms)
         health = Health(self.watch.lag_ms, wal_age_ms, age_ms, rate, self.is_unfit)
         if (body := session.beat(self._now_ms, health)) is not None:
             self._send(peer, Kind.BEAT, body)
@@ -303,7 +302,7 @@ class Peers:
             and self._now_ms - verdict.since_ms >= limits.PEER_RECONNECT_MS
         ):
             node, core = peer.peer
-            self._cut(peer, f"Core {core} of node {node} has not answered for a second.")
+            self._cut(peer, f"Core {core} of node {node} has not answered for two seconds.")
         if peer.data.is_stuck(self._now_ms, self.watch.resumed_ms):
             why = f"Data for core {peer.peer[1]} of node {peer.peer[0]} does not arrive."
             self._end_line(peer, peer.data.line, why)
@@ -472,8 +471,8 @@ class Peers:
                 if messages:
                     self.news.append(Received(peer.peer, messages))
             case Kind.BEAT:
-                patience_ms = self._election_timeout_ms
-                answer, heard = session.take_beat(now_ms, frame.body, self.terms, patience_ms)
+                own_age_ms = self._wal_age_ms
+                answer, heard = session.take_beat(now_ms, frame.body, self.terms, own_age_ms)
                 if peer.peer[0] < self._own.node:
                     self._rounds.heard_lower(now_ms)
                 self._send(peer, Kind.BEAT_ANSWER, beats.encode_answer(answer))

@@ -56,6 +56,7 @@ class Session:
         "led",
         "own_boot",
         "peer",
+        "unfit_ms",
     )
 
     def __init__(self, peer: PeerId, own_boot: int) -> None:
@@ -71,6 +72,8 @@ class Session:
         self.beaten = -1
         """In which round of this core it was sent a heartbeat last; -1: in none."""
         self.health = _FIT
+        self.unfit_ms = NEVER_MS
+        """When it last said that it is late, or that its disk hangs."""
         self.led = Led()
         self.heard = Roll()
         """What its heartbeats listed: groups that it leads and that are followed here."""
@@ -190,7 +193,7 @@ class Session:
     # --- heartbeats of the peer ---
 
     def take_beat(
-        self, now_ms: int, body: memoryview, terms: Terms, election_timeout_ms: int
+        self, now_ms: int, body: memoryview, terms: Terms, own_wal_age_ms: int | None
     ) -> tuple[Answer, Heard | None]:
         """Take in a heartbeat; return the answer, and what raft must be told.
 
@@ -198,7 +201,9 @@ class Session:
         """
         beat = beats.decode_beat(body)
         check(beat.boot == self.boot, "A heartbeat of another life.")
-        if not watch.may_be_led_by(beat.health, election_timeout_ms):
+        if not watch.may_take_over(beat.health):
+            self.unfit_ms = now_ms
+        if not watch.may_be_led_by(beat.health, own_wal_age_ms):
             self.health = beat.health
             return Answer(self.own_boot, beat.round, b"", b"", b""), None
         said = (beat.rows, beat.incarnations)

@@ -25,7 +25,7 @@ from corelane.shard.peers.frames import FrameError, Kind, decode
 from corelane.shard.peers.hello import PeerId
 from corelane.shard.peers.messages import Outgoing
 from corelane.shard.peers.roll import NEVER_MS
-from tests.unit.shard.peers.net import ARENA, CHUNK, ELECTION_TIMEOUT_MS, Core, Net
+from tests.unit.shard.peers.net import ARENA, CHUNK, Core, Net
 
 FRAME_MAX = limits.PEER_SESSION_FRAME_BYTES_MAX
 LOOK_EVERY_MS = 50
@@ -145,7 +145,7 @@ class Checked(Net):
     def check_refreshes(self, core: Core) -> None:
         """A group was heard of when a frame listed it, and at no other time."""
         peers = core.peers
-        resumed_ms = peers.watch.resumed_ms
+        heard = peers.watch.heard_ms
         for other in self.ids:
             if other[0] == core.peer[0] or self.core_count > 1:
                 continue
@@ -154,7 +154,7 @@ class Checked(Net):
                     key = (core.peer, core.boot, other, group, each)
                     heard_ms = peers.leader_heard_ms(group, each, other[0], 0)
                     listed_ms = self.listed.get(key, NEVER_MS)
-                    assert heard_ms in {NEVER_MS, max(listed_ms, resumed_ms)}, (
+                    assert heard_ms in {NEVER_MS, heard(listed_ms)}, (
                         f"{core.peer} heard of group {group} in term {each} from {other}"
                         f" at {heard_ms}, which was listed at {listed_ms}"
                     )
@@ -235,11 +235,9 @@ class Checked(Net):
 
 
 def _is_fit(health: Health) -> bool:
-    return (
-        health.lag_ms <= ELECTION_TIMEOUT_MS
-        and (health.wal_age_ms or 0) <= limits.PEER_WAL_AGE_MS_MAX
-        and (health.data_age_ms or 0) <= limits.PEER_DATA_AGE_MS_MAX
-    )
+    return (health.wal_age_ms or 0) <= limits.PEER_WAL_AGE_MS_MAX and (
+        health.data_age_ms or 0
+    ) <= limits.PEER_DATA_AGE_MS_MAX
 
 
 def _appends_waiting(core: Core, other: PeerId) -> list[Outgoing]:

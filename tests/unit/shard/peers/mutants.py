@@ -87,7 +87,7 @@ def _no_pause(self: Watch, now_ms: int) -> None:
     self.resumed_ms = resumed_ms
 
 
-def _always_fit(health: Health, election_timeout_ms: int) -> bool:
+def _always_fit(health: Health, own_wal_age_ms: int | None) -> bool:
     return True
 
 
