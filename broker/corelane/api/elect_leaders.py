@@ -2,8 +2,9 @@
 
 v1  election types (KIP-460), a top-level error.  v2  flexible. null means every partition. The wish
 goes through the controller's log to whoever leads; the answer waits until the preferred replicas
-lead, or time is up. A leader is never replaced by a replica that lacks acknowledged records: so an
-unclean election is refused, with the reason why nobody leads.
+lead, until nobody tries any more to have them lead, or until the time of the request is up
+(REQUEST_TIMED_OUT, as with Kafka; it may still come about). A leader is never replaced by one that
+lacks acknowledged records: so an unclean election is refused, with the reason why nobody leads.
 """
 
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from corelane.cluster.replicas import PartitionPlan
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import GroupId
 from corelane.shard.call import Call
+from corelane.shard.homecoming import HURRY_MS
 from corelane.shard.shard import Shard
 from corelane.wire.compiler import Message, message_type
 
@@ -22,6 +24,8 @@ PREFERRED = 0
 UNCLEAN = 1
 CHECK_MS = 20
 WAIT_MS_MAX = 60_000
+TRIED_MS = HURRY_MS + 2_000
+"""After the decision: by then the last hand-over that was tried has ended, too."""
 
 Response = message_type("ElectLeadersResponse")
 TopicRow = message_type("ElectLeadersResponse.ReplicaElectionResult")
@@ -38,7 +42,8 @@ class _Electing:
         self._call = call
         self._kind = kind
         self._open: dict[GroupId, tuple[PartitionPlan, Message]] = {}
-        self._until_ms = shard.now_ms
+        self._until_ms = self._tried_ms = shard.now_ms
+        self._is_decided = False
 
     def row(self, name: str, number: int) -> Message:
         """Return the row of a partition; those that an election can help are taken down."""
@@ -96,13 +101,18 @@ class _Electing:
             self._answer()
             return
         self._until_ms = self._shard.now_ms + max(0, min(timeout_ms, WAIT_MS_MAX))
+        self._shard.deadlines.add(self._until_ms, self)
 
         def told(error: int, sentence: str) -> None:
+            if self.is_done:
+                return
             if error:
                 for _plan, row in self._open.values():
                     _told(row, error, sentence)
                 self._answer()
             else:
+                self._is_decided = True
+                self._tried_ms = self._shard.now_ms + TRIED_MS
                 self.expire(self._shard.now_ms)
 
         propose(self._shard, ElectPreferred(tuple(self._open)), told)
@@ -114,14 +124,22 @@ class _Electing:
             lead = groups.lead_of(group)
             if lead is not None and lead.node == plan.replicas[0]:
                 del self._open[group]
-        if self._open and now_ms < self._until_ms:
-            at_ms = min(now_ms + CHECK_MS, self._until_ms)
-            self._shard.deadlines.add(at_ms, self)
+        end_ms = min(self._until_ms, self._tried_ms) if self._is_decided else self._until_ms
+        if self._open and now_ms < end_ms:
+            self._shard.deadlines.add(min(now_ms + CHECK_MS, end_ms), self)
             return
         for plan, row in self._open.values():
-            said = f"node {plan.replicas[0]}, which is preferred, did not take over in time"
-            _told(row, ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE, said)
+            if now_ms >= self._until_ms:
+                _told(row, ErrorCode.REQUEST_TIMED_OUT, self._late(plan))
+            else:
+                said = f"node {plan.replicas[0]}, which is preferred, did not take over: retry"
+                _told(row, ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE, said)
         self._answer()
+
+    def _late(self, plan: PartitionPlan) -> str:
+        if not self._is_decided:
+            return "the controller's group has not decided in time: retry"
+        return f"node {plan.replicas[0]}, which is preferred, has not taken over in time"
 
     def _answer(self) -> None:
         self.is_done = True

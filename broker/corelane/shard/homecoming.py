@@ -112,7 +112,7 @@ class Homecoming:
             member = self._groups.members.get(group)
             if member is None or not member.raft.is_leader or now_ms >= until_ms:
                 del self._hurried[group]
-            elif self._has_home(member, 0):
+            elif self._has_home(member, 0, is_wanted=True):
                 self._hand_over(member)
 
     def _hand_over(self, member: "Member") -> None:
@@ -130,13 +130,19 @@ class Homecoming:
             return False
         return self._has_home(member, UP_MS_MIN)
 
-    def _has_home(self, member: "Member", up_ms_min: int) -> bool:
-        """Say whether another one is preferred to lead, and could."""
+    def _has_home(self, member: "Member", up_ms_min: int, *, is_wanted: bool = False) -> bool:
+        """Say whether another one is preferred to lead, and could.
+
+        It has everything. Under load nobody else may ever be seen to: if this is *wanted* it is
+        enough to be in sync, as it catches up in a moment while nothing is appended.
+        """
         raft = member.raft
         if not member.serves or raft.configuration.is_joint or raft.is_transferring:
             return False
         home = raft.configuration.voters[0]
-        if not raft.is_caught_up(home):
+        if not raft.is_caught_up(home) and not (
+            is_wanted and home in raft.in_sync(self._shard.now_ms)
+        ):
             return False
         if node_of(home) in self._groups.cluster.states.drained:
             return False
