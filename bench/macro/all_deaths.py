@@ -1,8 +1,10 @@
 """Runs `deaths.py` in all its shapes and writes `results/GAPS.json` and the page beside it.
 
-`python -m bench.macro.all_deaths [--only raw stop ...]`: about twenty minutes for everything; what
-is not run again is kept from the file. `--quick` loses a node once in each shape and writes
-elsewhere: it shows that all of it works.
+`python -m bench.macro.all_deaths` takes about twenty minutes for everything. In pieces:
+`--shape NAME ...` runs these only, and what is not run again is kept from the file; `--times N`
+loses a node so often instead; `--add` keeps what an earlier piece measured of the same shape, too.
+Where a loss fails, the losses before it are kept, and the page says what failed. `--quick` loses a
+node once in each shape: it shows that all of it works.
 """
 
 import argparse
@@ -27,7 +29,7 @@ SHAPES: dict[str, tuple[str, list[str]]] = {
     "stop": ("SIGSTOP", ["--client", "raw", "--stops", "4"]),
     "cut": ("cut off: all it sends and is sent is lost", ["--client", "raw", "--cuts", "4"]),
     "wide": (
-        "kill -9, 1,000 partitions",
+        "kill -9, 1,000 partitions: 1,000 groups on each core",
         ["--client", "raw", "--kills", "3", "--partitions", "1000"],
     ),
     "kafka": (
@@ -39,44 +41,71 @@ COLUMNS = (
     "what happened", "times", "worst gap of what it led", "of the others", "s until all are led",
     "terms p99", "terms max", "elections", "vote messages",
 )  # fmt: skip
+DEATHS = [sys.executable, "-m", "bench.macro.deaths"]
 COUNTS = ("--kills", "--stops", "--cuts")
 
 Rows = list[dict[str, Any]]
 
 
-def main() -> None:
+def main() -> int:
     """Run what is wanted, and write figures and page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=SHAPES, default=[*SHAPES])
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--shape", "--only", nargs="+", choices=SHAPES, default=[*SHAPES])
+    parser.add_argument("--times", "--kills", type=int, help="how often a node is lost in each")
+    parser.add_argument("--add", action="store_true", help="to what the file has of the shape")
+    parser.add_argument("--quick", action="store_true", help="the same as --times 1")
     parser.add_argument("--output", type=Path, default=RESULTS / "GAPS.json")
     options = parser.parse_args()
-    kept: dict[str, Any] = {"shapes": {}}
+    times = 1 if options.quick else options.times
+    result: dict[str, Any] = {"shapes": {}}
     if options.output.exists():
-        kept = json.loads(options.output.read_text())
-    for name in options.only:
-        kept["machine"] = measure.machine(DISK)
-        rows = run(SHAPES[name][1], is_quick=options.quick)
-        kept["shapes"][name] = rows
-        options.output.write_text(json.dumps(kept, indent=1) + "\n")
+        result = json.loads(options.output.read_text())
+    failed: list[str] = []
+    for name in options.shape:
+        rows, failure = run(SHAPES[name][1], times)
+        result["machine"] = measure.machine(DISK)
+        keep(result, name, rows, failure, is_added=options.add)
+        failed += [name] if failure else []
+        options.output.write_text(json.dumps(result, indent=1) + "\n")
         page = options.output.with_suffix(".md")
-        page.write_text(render(kept, options.output.name))
+        page.write_text(render(result, options.output.name))
     print(f"written: {options.output} and the page beside it")
+    if failed:
+        print(f"a loss failed in: {', '.join(failed)}; the page says why")
+    return 1 if failed else 0
 
 
-def run(arguments: list[str], *, is_quick: bool) -> Rows:
-    """Run one shape in a process of its own."""
-    if is_quick:
-        arguments = [*arguments]
-        for name in COUNTS:
-            if name in arguments:
-                arguments[arguments.index(name) + 1] = "1"
+def keep(
+    result: dict[str, Any], name: str, rows: Rows, failure: str | None, *, is_added: bool
+) -> None:
+    """Take in what a shape came to; what it came to before goes on to count if so wished."""
+    failures = result.setdefault("failures", {})
+    former, told = result["shapes"].get(name, []), failures.pop(name, [])
+    if not is_added and rows:
+        former, told = [], []
+    result["shapes"][name] = former + rows
+    if failure is not None:
+        told = [*told, failure]
+    if told:
+        failures[name] = told
+
+
+def run(arguments: list[str], times: int | None = None) -> tuple[Rows, str | None]:
+    """Run one shape in a process of its own; return its losses, and why there are no more."""
+    arguments = [*arguments]
+    for name in COUNTS:
+        if name in arguments and times is not None:
+            arguments[arguments.index(name) + 1] = str(times)
     with tempfile.TemporaryDirectory(prefix="all-deaths-") as directory:
         kept = Path(directory) / "rows.json"
-        command = [sys.executable, "-m", "bench.macro.deaths", *arguments, "--json", str(kept)]
-        subprocess.run(command, check=True)
-        rows: Rows = json.loads(kept.read_text())
-    return rows
+        command = [*DEATHS, *arguments, "--json", str(kept)]
+        ran = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+        sys.stderr.write(ran.stderr)
+        rows: Rows = json.loads(kept.read_text()) if kept.exists() else []
+    if ran.returncode == 0:
+        return rows, None
+    said = [line for line in ran.stderr.splitlines() if line.strip()]
+    return rows, said[-1].strip() if said else f"it ended with code {ran.returncode}"
 
 
 def render(result: dict[str, Any], source: str) -> str:
@@ -103,6 +132,11 @@ def render(result: dict[str, Any], source: str) -> str:
         rows = result["shapes"].get(name)
         if rows:
             lines.append(_line(what, rows))
+    failures = result.get("failures", {})
+    if failures:
+        lines += ["", "What failed, and is not in the figures:", ""]
+    for name, sentences in failures.items():
+        lines += [f"- {SHAPES[name][0]}: {each}" for each in sentences]
     return "\n".join(lines) + "\n"
 
 
@@ -125,4 +159,4 @@ def _line(what: str, rows: Rows) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -132,22 +132,30 @@ def lose(nodes: Cluster, kind: str) -> Loss:
     before = [counters(nodes, each) for each in living]
     at_s = time.monotonic()
     stopped = begin(nodes, node, kind)
-    while {node, 0} & set(nodes.leaders_at(witness, TOPIC).values()):
-        assert time.monotonic() - at_s < LED_S_MAX, "not every partition is led again"
-        time.sleep(0.02)
-    led_again_s = time.monotonic() - at_s
-    watch_s = KAFKA_WATCH_S if isinstance(nodes, KafkaCluster) else WATCH_S
-    time.sleep(max(0.0, watch_s - led_again_s))
-    watched_s = time.monotonic() - at_s
-    later = epochs_at(nodes, witness)
+    try:
+        led_again_s = led_again(nodes, node, witness, at_s)
+        watch_s = KAFKA_WATCH_S if isinstance(nodes, KafkaCluster) else WATCH_S
+        time.sleep(max(0.0, watch_s - led_again_s))
+        watched_s = time.monotonic() - at_s
+        later = epochs_at(nodes, witness)
+        after = [counters(nodes, each) for each in living]
+    finally:
+        end(nodes, node, kind, stopped)
     terms = [later[partition] - epochs[partition] for partition in led]
-    after = [counters(nodes, each) for each in living]
     counted = [
         sum(row[at] for row in after) - sum(row[at] for row in before)
         for at in range(len(COUNTERS))
     ]
-    end(nodes, node, kind, stopped)
     return Loss(node, kind, at_s, watched_s, led, led_again_s, counted, terms)
+
+
+def led_again(nodes: Cluster, node: int, witness: int, at_s: float) -> float:
+    """Wait until others lead what a lost node led; return how long after the loss they do."""
+    while {node, 0} & set(nodes.leaders_at(witness, TOPIC).values()):
+        waited_s = time.monotonic() - at_s
+        assert waited_s < LED_S_MAX, f"not every partition is led again {waited_s:.0f} s after it"
+        time.sleep(0.02)
+    return time.monotonic() - at_s
 
 
 def counters(nodes: Cluster, number: int) -> list[int]:
