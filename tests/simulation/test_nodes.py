@@ -327,6 +327,40 @@ def test_a_dead_node_is_decommissioned_and_its_id_can_be_used_again() -> None:
     assert 3 in cluster.nodes[1].shard.groups.cluster.nodes
 
 
+def unregister(cluster: Cluster, node: int) -> tuple[int, str | None]:
+    """Have a node unregistered with Kafka's request; return what is answered."""
+    request = message_type("UnregisterBrokerRequest")(broker_id=node)
+    answer = cluster.call(cluster.nodes[2], request, 0, conn=92)
+    return answer.error_code, answer.error_message
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_node_without_replicas_is_unregistered(*, is_there: bool) -> None:
+    """What it leaves is what a decommission leaves."""
+    cluster = formed(1, 2, 3, 4)
+    code, said = unregister(cluster, 9)
+    assert (code, said) == (ErrorCode.BROKER_ID_NOT_REGISTERED, "Node 9 is not registered.")
+    code, said = unregister(cluster, 3)
+    assert code == ErrorCode.INVALID_REQUEST
+    assert said is not None
+    assert "a replica of t-" in said
+    assert 3 in cluster.nodes[1].shard.groups.cluster.nodes
+    delete = message_type("DeleteTopicsRequest")(topic_names=["t"], timeout_ms=5_000)
+    cluster.call(cluster.nodes[2], delete, 5, conn=93)
+    cluster.go(1_000)
+    if not is_there:
+        cluster.kill(3)
+        cluster.go(2_000)
+    assert unregister(cluster, 3) == (0, None)
+    cluster.go(15_000)
+    known = cluster.nodes[1].shard.groups
+    assert 3 not in known.cluster.nodes
+    assert 3 not in known.cluster.states.leaving
+    voters = known.controller.raft.configuration.members
+    assert sorted(voter & 0xFFFF_FFFF for voter in voters) == [1, 2, 4]
+    assert unregister(cluster, 3)[0] == ErrorCode.BROKER_ID_NOT_REGISTERED
+
+
 def test_a_decommission_that_leaves_too_few_is_refused() -> None:
     cluster = formed(1, 2, 3)
     error, said = act(cluster, "decommission", 3)

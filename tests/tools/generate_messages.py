@@ -18,7 +18,8 @@ TARGET = Path(__file__).parents[2] / "broker/corelane/wire/messages"
 GROUPS = {
     "data": "Produce Fetch ListOffsets OffsetForLeaderEpoch DeleteRecords",
     "cluster": "ApiVersions Metadata DescribeCluster DescribeTopicPartitions ElectLeaders "
-    "AlterPartitionReassignments ListPartitionReassignments DescribeLogDirs UpdateFeatures",
+    "AlterPartitionReassignments ListPartitionReassignments DescribeLogDirs UpdateFeatures "
+    "UnregisterBroker",
     "topics": "CreateTopics DeleteTopics CreatePartitions DescribeConfigs AlterConfigs "
     "IncrementalAlterConfigs ListConfigResources",
     "groups": "FindCoordinator JoinGroup Heartbeat LeaveGroup SyncGroup DescribeGroups ListGroups "

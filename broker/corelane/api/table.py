@@ -38,6 +38,7 @@ from corelane.api import (
     transaction_admin,
     transactions,
     txn_offsets,
+    unregister_broker,
     update_features,
     write_txn_markers,
 )
@@ -109,6 +110,7 @@ _ROWS: Final = (
     ApiRow(
         61, "DescribeProducers", 0, 0, describe_producers.handle, gather=describe_producers.gather
     ),
+    ApiRow(64, "UnregisterBroker", 0, 0, unregister_broker.handle, at_controller=True),
     ApiRow(
         65,
         "DescribeTransactions",

@@ -446,14 +446,19 @@ class Cluster:
                 assert_never(command)
         return NodeStateChanged(node)
 
-    def _forget(self, index: Index, known: NodeRegistered) -> Change:
+    def replica_on(self, node: NodeId) -> str | None:
+        """Return the name of a partition that has a replica on a node, or None."""
         for topic in self.topics.values():
             for number, plan in enumerate(topic.partitions):
-                if known.node in plan.nodes:
-                    return Refused(
-                        ErrorCode.INVALID_REQUEST,
-                        f"Node {known.node} has a replica of {topic.name}-{number}.",
-                    )
+                if node in plan.nodes:
+                    return f"{topic.name}-{number}"
+        return None
+
+    def _forget(self, index: Index, known: NodeRegistered) -> Change:
+        replica = self.replica_on(known.node)
+        if replica is not None:
+            said = f"Node {known.node} has a replica of {replica}."
+            return Refused(ErrorCode.INVALID_REQUEST, said)
         self.states.lost(known.node, index, self.next_group, known.directory)
         self.states.forgotten(known.node)
         self.broker_configs.pop(known.node, None)

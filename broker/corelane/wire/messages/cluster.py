@@ -202,4 +202,12 @@ UpdateFeaturesResponse key 57 versions 0-2 flexible 0+
         feature: string 0+
         error_code: int16 0+
         error_message: string 0+ null 0+
+
+UnregisterBrokerRequest key 64 versions 0-0 flexible 0+
+    broker_id: int32 0+
+
+UnregisterBrokerResponse key 64 versions 0-0 flexible 0+
+    throttle_time_ms: int32 0+
+    error_code: int16 0+
+    error_message: string 0+ null 0+
 """
