@@ -96,9 +96,9 @@ def drain(node: int, undo: bool, **options: Any) -> None:
     Others lead until --undo, or until the node was restarted.
     """
     from corelane_cli import cluster_nodes
+    from corelane_cli.cluster_wish import Wish
 
-    action = "undrain" if undo else "drain"
-    cluster_nodes.act(cluster_nodes.Wish(node=node, action=action, **options))
+    cluster_nodes.act(node, Wish(action="undrain" if undo else "drain", **options))
 
 
 @cluster.command()
@@ -111,9 +111,9 @@ def decommission(node: int, cancel: bool, **options: Any) -> None:
     A node that is dead can be taken out as well. It is refused where too few nodes would be left.
     """
     from corelane_cli import cluster_nodes
+    from corelane_cli.cluster_wish import Wish
 
-    action = "recommission" if cancel else "decommission"
-    cluster_nodes.act(cluster_nodes.Wish(node=node, action=action, **options))
+    cluster_nodes.act(node, Wish(action="recommission" if cancel else "decommission", **options))
 
 
 @cluster.command(name="replace-disk")
@@ -131,11 +131,9 @@ def replace_disk(node: int, **options: Any) -> None:
     the others. Its former directory is never let in again.
     """
     from corelane_cli import cluster_nodes
+    from corelane_cli.cluster_wish import Wish
 
-    wish = cluster_nodes.Wish(
-        node=node, action="replace-disk", wait=False, timeout_s=0.0, **options
-    )
-    cluster_nodes.act(wish)
+    cluster_nodes.act(node, Wish(action="replace-disk", wait=False, timeout_s=0.0, **options))
 
 
 @cluster.command()
@@ -150,9 +148,10 @@ def rebalance(dry_run: bool, cancel: bool, **options: Any) -> None:
     if dry_run and cancel:
         raise click.UsageError("either --dry-run or --cancel")
     from corelane_cli import cluster_rebalance
+    from corelane_cli.cluster_wish import Wish
 
     action = "plan" if dry_run else "cancel" if cancel else "start"
-    cluster_rebalance.act(cluster_rebalance.Wish(action=action, **options))
+    cluster_rebalance.act(Wish(action=action, **options))
 
 
 @cluster.command()

@@ -1,14 +1,13 @@
 """What `corelane cluster drain`, `decommission` and `replace-disk` do."""
 
-import time
 from typing import Any, Final
 
 import click
 
-from corelane.model.record import record
 from corelane_cli import exits
 from corelane_cli.admin_port import ACT_TIMEOUT_S, address_of, ask, ask_nodes, refusal
 from corelane_cli.cluster_actions import look
+from corelane_cli.cluster_wish import Wish, wait_until
 from corelane_cli.exits import CommandError
 from corelane_cli.output import counted, show_json
 from corelane_cli.progress import Progress
@@ -19,39 +18,26 @@ LOOK_S: Final = 0.3
 BROKERS_PER_NODE: Final = 1_000
 
 
-@record
-class Wish:
-    """What the command line asks for."""
-
-    node: int
-    action: str
-    bootstrap: str
-    admin: str | None
-    output_format: str
-    wait: bool
-    timeout_s: float
-
-
-def act(wish: Wish) -> None:
+def act(node: int, wish: Wish) -> None:
     """Have it done, wait until nothing more is to be done for it, and say so."""
     address = address_of(wish.admin, wish.bootstrap)
-    _ask(address, wish.node, wish.action)
+    _ask(address, node, wish.action)
     is_over, left = True, 0
     if wish.wait and wish.action == "drain":
-        is_over, left = _wait(wish, lambda topics: _led(topics, wish.node))
+        is_over, left = _wait(wish, lambda topics: _led(topics, node))
     elif wish.wait and wish.action == "decommission":
-        is_over, left = _wait(wish, lambda topics: _remaining(address, topics, wish.node))
+        is_over, left = _wait(wish, lambda topics: _remaining(address, topics, node))
     if not is_over:
         raise CommandError(
             exits.TIMED_OUT,
-            f"node {wish.node}: {counted(left, 'partition')} left after {wish.timeout_s:.0f} s"
-            f"{_why(address, wish.node)}",
+            f"node {node}: {counted(left, 'partition')} left after {wish.timeout_s:.0f} s"
+            f"{_why(address, node)}",
             "It goes on by itself; look with `corelane cluster reassignments` and `cluster info`.",
         )
     if wish.output_format == "json":
-        show_json({"node": wish.node, "action": wish.action, "done": wish.wait, "left": left})
+        show_json({"node": node, "action": wish.action, "done": wish.wait, "left": left})
         return
-    click.echo(_SAID[wish.action].format(node=wish.node))
+    click.echo(_SAID[wish.action].format(node=node))
     if left and wish.action == "drain":
         click.echo(f"{counted(left, 'partition')} with one replica stay with it: nobody else could")
 
@@ -76,23 +62,24 @@ def _ask(address: Address, node: int, action: str) -> None:
 
 def _wait(wish: Wish, count: Any) -> tuple[bool, int]:
     """Look until *count* says that nothing is left that could go; return that, and what stays."""
-    deadline_s = time.monotonic() + wish.timeout_s
     progress: Progress | None = None
-    total = 0
+    total = moving = staying = 0
+
+    def is_done() -> bool:
+        nonlocal progress, total, moving, staying
+        _found, topics = look(wish.bootstrap)
+        moving, staying = count(topics)
+        if progress is None:
+            total = moving
+            is_wanted = wish.output_format == "text"
+            progress = Progress(max(total, 1), is_wanted=is_wanted, unit="partitions")
+        progress.show(max(total - moving, 0))
+        return not moving
+
     try:
-        while True:
-            _found, topics = look(wish.bootstrap)
-            moving, staying = count(topics)
-            if progress is None:
-                total = moving
-                is_wanted = wish.output_format == "text"
-                progress = Progress(max(total, 1), is_wanted=is_wanted, unit="partitions")
-            progress.show(max(total - moving, 0))
-            if not moving:
-                return True, staying
-            if time.monotonic() >= deadline_s:
-                return False, moving
-            time.sleep(LOOK_S)
+        if wait_until(is_done, wish.timeout_s, LOOK_S):
+            return True, staying
+        return False, moving
     finally:
         if progress is not None:
             progress.finish()

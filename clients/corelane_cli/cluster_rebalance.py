@@ -1,29 +1,16 @@
 """What `corelane cluster rebalance` does."""
 
-import time
 from typing import Any, Final
 
 import click
 
-from corelane.model.record import record
 from corelane_cli import exits
 from corelane_cli.admin_port import ACT_TIMEOUT_S, address_of, ask, ask_nodes, refusal
+from corelane_cli.cluster_wish import Wish, wait_until
 from corelane_cli.exits import CommandError
 from corelane_cli.output import counted, show_json
 
 LOOK_S: Final = 0.5
-
-
-@record
-class Wish:
-    """What the command line asks for."""
-
-    action: str
-    bootstrap: str
-    admin: str | None
-    output_format: str
-    wait: bool
-    timeout_s: float
 
 
 def act(wish: Wish) -> None:
@@ -71,18 +58,19 @@ def _show_plan(wish: Wish, told: dict[str, Any]) -> None:
 
 def _wait(wish: Wish, look: Any) -> None:
     """Look until no node is being brought to its share any more."""
-    deadline_s = time.monotonic() + wish.timeout_s
-    while True:
-        found = look()
-        filling = [row["node"] for row in found["nodes"] if row["filling"]]
-        if not filling:
-            return
-        if time.monotonic() >= deadline_s:
-            why = next((found["stuck"][str(n)] for n in filling if str(n) in found["stuck"]), "")
-            raise CommandError(
-                exits.TIMED_OUT,
-                f"not every node has its share after {wish.timeout_s:.0f} s"
-                f"{': ' if why else ''}{why}",
-                "It goes on by itself; look with `corelane cluster reassignments`.",
-            )
-        time.sleep(LOOK_S)
+    found: dict[str, Any] = {}
+    filling: list[int] = []
+
+    def is_done() -> bool:
+        found.update(look())
+        filling[:] = [row["node"] for row in found["nodes"] if row["filling"]]
+        return not filling
+
+    if wait_until(is_done, wish.timeout_s, LOOK_S):
+        return
+    why = next((found["stuck"][str(n)] for n in filling if str(n) in found["stuck"]), "")
+    raise CommandError(
+        exits.TIMED_OUT,
+        f"not every node has its share after {wish.timeout_s:.0f} s{': ' if why else ''}{why}",
+        "It goes on by itself; look with `corelane cluster reassignments`.",
+    )
