@@ -201,7 +201,7 @@ class Session:
         """
         beat = beats.decode_beat(body)
         check(beat.boot == self.boot, "A heartbeat of another life.")
-        if not watch.may_take_over(beat.health):
+        if not watch.is_well(beat.health):
             self.unfit_ms = now_ms
         if not watch.may_be_led_by(beat.health, own_wal_age_ms):
             self.health = beat.health

@@ -133,5 +133,12 @@ def may_be_led_by(health: Health, own_wal_age_ms: int | None) -> bool:
 
 def may_take_over(health: Health, lag_ms_max: int = limits.PEER_LATE_MS_MAX) -> bool:
     """Say whether leaderships may be handed over to a peer so healthy."""
-    is_prompt = health.lag_ms <= lag_ms_max and not health.is_unfit
-    return is_prompt and may_be_led_by(health, None)
+    return is_well(health, lag_ms_max) and not health.is_unfit
+
+
+def is_well(health: Health, lag_ms_max: int = limits.PEER_LATE_MS_MAX) -> bool:
+    """Say whether a peer is punctual, and its disk and data link work.
+
+    What else it says of itself, as that its disk is full, it takes back when it is over for good.
+    """
+    return health.lag_ms <= lag_ms_max and may_be_led_by(health, None)
