@@ -1,6 +1,7 @@
 """`corelane dump-log`: its options."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,14 +17,16 @@ from corelane_cli.options import format_option
     is_flag=True,
     help="Cut what is damaged so that the broker starts. THE RECORDS CUT ARE LOST; a copy is kept.",
 )
+@click.option("--dry-run", is_flag=True, help="With --repair: only show what would be cut.")
 @format_option
-def dump_log(path: Path, segments: bool, wal: bool, repair: bool, output_format: str) -> int:
+def dump_log(path: Path, **options: Any) -> int:
     """Show what the files of a broker hold, and whether they are sound.
 
     PATH is a data directory, one core's directory in it, or one .log, .entries or .control file.
     Reading changes nothing and works beside a running broker, whose last write may then look
-    unfinished. --repair needs the broker stopped. The exit code is 5 where there is damage.
+    unfinished. --repair needs the broker stopped; replicas that have peers then lead and vote for
+    nothing until they have all again. The exit code is 5 where there is damage.
     """
     from corelane_cli.dump_log_action import Wish, run_dump
 
-    return run_dump(Wish(path, segments, wal, repair, output_format))
+    return run_dump(Wish(path, **options))

@@ -14,7 +14,7 @@ from corelane.model.record import record
 from corelane.storage import dump
 from corelane.storage.disk import OsDisk
 from corelane.storage.layout import LayoutError
-from corelane.storage.repair import RepairReport, repair
+from corelane.storage.repair import RepairReport, rehearse, repair
 from corelane.storage.wal_scan import CorruptWalError
 from corelane_cli import exits
 from corelane_cli.dump_log_text import as_json, file_text, repair_text, report_text
@@ -34,12 +34,19 @@ class Wish:
     segments: bool
     wal: bool
     repair: bool
+    dry_run: bool
     output_format: str
 
 
 def run_dump(wish: Wish) -> int:
     """Print what *wish* asks for and return the exit code. Raises CommandError."""
     try:
+        if wish.dry_run and not wish.repair:
+            raise CommandError(
+                exits.USAGE,
+                "--dry-run says what --repair would do, and there is no --repair",
+                "Without --repair nothing is ever changed.",
+            )
         if wish.path.is_file():
             return _dump_file(wish)
         cores = _cores(wish.path)
@@ -175,6 +182,9 @@ def _repair(wish: Wish, cores: list[Path]) -> int:
             held.enter_context(_locked(directory / "lock"))
         for core in cores:
             disk = dump.open_core(core)
+            if wish.dry_run:
+                found[core], left[core] = rehearse(disk), []
+                continue
             found[core] = repair(disk)
             problems = [*found[core].problems_left, *dump.verify(disk).problems]
             left[core] = [*dict.fromkeys(problems)]
@@ -186,7 +196,7 @@ def _repair(wish: Wish, cores: list[Path]) -> int:
         show_json({"repairs": rows})
     else:
         for core, report in found.items():
-            click.echo(repair_text(core, report, left[core]))
+            click.echo(repair_text(core, report, left[core], is_done=not wish.dry_run))
     return exits.DAMAGED if any(left.values()) else exits.OK
 
 

@@ -50,8 +50,15 @@ def report_text(
     return "\n".join(parts)
 
 
-def repair_text(core: Path, report: RepairReport, problems_left: list[str]) -> str:
-    """Return what a repair did to one core, and what it could not do."""
+def repair_text(
+    core: Path, report: RepairReport, problems_left: list[str], *, is_done: bool = True
+) -> str:
+    """Return what a repair did to one core, or would do, and what it could not do."""
+    if not is_done:
+        lines = [f"{core}: nothing would be cut"]
+        if report.cut:
+            lines = [f"{core}: WOULD BE CUT AND LOST:", *(f"  {each}" for each in report.cut)]
+        return "\n".join([*lines, "Nothing was changed."])
     lines = [f"{core}: nothing had to be cut"]
     if report.cut:
         lines = [f"{core}: CUT, what follows is lost:", *(f"  {each}" for each in report.cut)]

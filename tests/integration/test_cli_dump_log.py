@@ -99,7 +99,9 @@ def test_a_terminal_sees_how_far_it_is(filled: Path, monkeypatch: pytest.MonkeyP
 
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
-    wish = dump_log_action.Wish(filled, False, False, False, "text")
+    wish = dump_log_action.Wish(
+        filled, segments=False, wal=False, repair=False, dry_run=False, output_format="text"
+    )
     assert dump_log_action.run_dump(wish) == exits.OK
     assert " MB/s" in terminal.getvalue()
     assert terminal.getvalue().endswith("\r\x1b[K")
@@ -143,6 +145,12 @@ def test_a_damaged_wal_is_cut_on_demand_only(abandoned: Path) -> None:
     flip(abandoned / "core-00" / hit["path"], hit["position"] + 64 + 70)
     assert "DAMAGED: " in dump(abandoned).stdout
     assert report(abandoned, exits.DAMAGED)["problem_count"] > 0, "reading repairs nothing"
+
+    rehearsed = dump(abandoned, "--repair", "--dry-run")
+    assert rehearsed.returncode == exits.OK, rehearsed.stdout + rehearsed.stderr
+    assert "WOULD BE CUT AND LOST:" in rehearsed.stdout
+    assert report(abandoned, exits.DAMAGED)["problem_count"] > 0, "nor does a rehearsal"
+    assert dump(abandoned, "--dry-run").returncode == exits.USAGE
 
     text = dump(abandoned, "--repair")
     assert text.returncode == exits.OK, text.stdout + text.stderr

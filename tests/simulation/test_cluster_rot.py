@@ -5,6 +5,11 @@ import pytest
 from corelane.model.ids import GroupId, RecordKind
 from corelane.shard.member import Member
 from corelane.shard.repairs import Repairs
+from corelane.storage.dump import Inspector
+from corelane.storage.layout import RECORD_HEADER_BYTES
+from corelane.storage.recovery import WAL_DIRECTORY, newest_checkpoint
+from corelane.storage.repair import rehearse, repair
+from corelane.storage.wal_scan import CorruptWalError, file_heads
 from tests.simulation.cluster_rot import is_whole, wal_payloads
 from tests.simulation.cluster_storm import Storm
 
@@ -76,6 +81,33 @@ def test_a_record_of_the_log_that_rots_is_fetched_again() -> None:
     member = story.replica(2)
     assert member.is_damaged or member.raft.is_asking
     story.go_until_repaired(2)
+    story.produce(20)
+    story.end()
+
+
+def test_a_node_whose_log_was_cut_believes_nothing_of_itself_until_it_is_repaired() -> None:
+    """A header that rots keeps it down; an operator cuts the log there and starts it again."""
+    story = Story()
+    story.cluster.kill(2)
+    disk = story.cluster.nodes[2].disk
+    places = [each for each in wal_payloads(disk) if each.kind == RecordKind.BATCH]
+    place = places[len(places) // 2]
+    disk.flip(place.path, place.position - RECORD_HEADER_BYTES + 44)
+    with pytest.raises(CorruptWalError, match="can no longer prove what it acknowledged"):
+        Inspector(disk, newest_checkpoint(disk)).run(file_heads(disk, WAL_DIRECTORY))
+    story.produce(40)
+    assert rehearse(disk).cut
+    assert repair(disk).problems_left == []
+    story.cluster.revive(2)
+    assert story.replica(2).raft.recollection is not None
+    node = story.cluster.nodes[2]
+    for _ in range(600):
+        losses = [each.raft.recollection for each in node.members.values()]
+        for each in node.members.values():
+            assert each.raft.recollection is None or not each.raft.is_leader
+        if len(losses) == 5 and not any(losses):
+            break
+        story.cluster.go(100)
     story.produce(20)
     story.end()
 

@@ -51,6 +51,13 @@ from corelane_native import Arena
 
 WAL_DIRECTORY: Final = "wal"
 PARTITIONS_DIRECTORY: Final = "partitions"
+WHAT_NEXT: Final = (
+    "This core can no longer prove what it acknowledged, nor whom it voted for. Restore the file; "
+    "or cut the log there with `corelane dump-log --repair` (--dry-run shows what would be lost, a "
+    "copy is kept): replicas that have peers then lead and vote for nothing until they have all "
+    "again from them, what has no other replica is lost. Or have the node of a cluster begin anew: "
+    "`corelane cluster replace-disk`."
+)
 _MAX_TIMESTAMP_AT: Final = 35
 _MAKERS: Final = frozenset((RecordKind.OWN, RecordKind.IMPORT))
 _ENDERS: Final = frozenset((RecordKind.DROP, RecordKind.MOVED))
@@ -245,8 +252,7 @@ class Replay:
             raise CorruptWalError(
                 f"The write-ahead log is damaged ({where}): record {self.next_lsn} is unreadable "
                 f"or its file is missing, but records up to {claim} were on disk. Nothing was cut. "
-                "Restore the file, or accept the loss with `corelane dump-log --repair`, which "
-                "keeps a copy of what it cuts."
+                f"{WHAT_NEXT}"
             )
         if head is None:
             return
@@ -359,8 +365,8 @@ class Replay:
 def _missing(wanted: int, found: int) -> str:
     return (
         f"the write-ahead log begins at record {found}, but the checkpoint needs record {wanted}: "
-        "a file of it is missing, or a newer checkpoint is damaged. Nothing was changed. Restore "
-        "the file, or accept the loss with `corelane dump-log --repair`."
+        "a file of it is missing, or a newer checkpoint is damaged. Nothing was changed. "
+        f"{WHAT_NEXT}"
     )
 
 

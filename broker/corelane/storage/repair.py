@@ -2,7 +2,11 @@
 
 The log is cut at its first unreadable record; a group of which one record is damaged loses the
 entries from that one on, and no other group loses anything. Every file is copied below
-`repair-<n>/` before its first change. May be run again after a crash.
+`repair-<n>/` before its first change. May be run again after a crash. Where the log is cut, no
+replica can prove any more what it acknowledged or whom it voted for: each one that has peers is
+marked so, and leads and votes for nothing until it has all again (raft/loss.py). That holds for
+what a checkpoint or what is left of the log names. A partition whose making was cut off too is made
+anew by the controller, as one that never said anything: the report says so (MADE_ANEW).
 """
 
 from dataclasses import replace
@@ -28,6 +32,7 @@ from corelane.storage.recovery import (
     newest_checkpoint,
     remainder_damage,
 )
+from corelane.storage.rehearsal import Rehearsal
 from corelane.storage.wal_scan import CorruptWalError, FileHead, file_heads, read_file
 from corelane_native import crc32c
 
@@ -41,6 +46,12 @@ EMPTY_LOG: Final = f"{WAL_DIRECTORY}/00000001.wal"
 TOPICS_MAY_GO: Final = (
     "the controller's log is cut too: what topics it does not name any more is removed, records "
     "and all, at the next start; copy the core's directory before if they matter"
+)
+
+MADE_ANEW: Final = (
+    "partitions that were made after the last checkpoint may not be named any more: if this node "
+    "has peers, and such partitions may be, have it begin anew instead (`corelane cluster "
+    "replace-disk`)"
 )
 
 _VOTE_BYTES: Final = 8
@@ -127,6 +138,11 @@ class Mender(Inspector):
         )
 
 
+def rehearse(disk: Disk) -> RepairReport:
+    """Return what `repair` would do, and change nothing."""
+    return repair(Rehearsal(disk))
+
+
 def repair(disk: Disk) -> RepairReport:
     """Make a core directory start again, losing what is damaged; nothing may run on it.
 
@@ -135,12 +151,14 @@ def repair(disk: Disk) -> RepairReport:
     copies = Copies(disk)
     cut: list[str] = []
     found = newest_checkpoint(disk)
-    is_log_cut = False
+    inspector = Inspector(disk, found)
     try:
-        _check(disk, found)
+        inspector.run(file_heads(disk, WAL_DIRECTORY))
     except CorruptWalError:
-        is_log_cut = True
+        found = _mark(copies, found, inspector)
         cut += [*_cut_log(copies, found), TOPICS_MAY_GO]
+        if any(_is_replicated(image) for image in found.groups):
+            cut.append(MADE_ANEW)
     start = _without_claims(found)
     damaged = _damaged(_check(disk, start))
     if damaged:
@@ -151,12 +169,20 @@ def repair(disk: Disk) -> RepairReport:
             cut.append(TOPICS_MAY_GO)
     had_damage = any(image.damage for image in found.groups)
     left = _damaged(_check(disk, start))
-    lossy = set(damaged)
-    if is_log_cut:
-        lossy |= {image.descriptor.group for image in start.groups}
     if cut or damaged or had_damage or any(slot.error for slot in checkpoints(disk)):
-        _write_checkpoint(copies, start, left, lossy)
+        _write_checkpoint(copies, start, left, set(damaged))
     return RepairReport(copies.directory, cut, copies.paths, list(left.values()))
+
+
+def _mark(copies: Copies, found: Checkpoint, read: Inspector) -> Checkpoint:
+    """Say of all replicas, before the log is cut, that they will have lost what they promised.
+
+    Before: a repair that dies in between finds nothing wrong with the log when it is run again.
+    They are taken as the log has them so far: some were made, or began anew, after the checkpoint.
+    """
+    groups = [each.image for each in read.builders.values()]
+    kept = {image.descriptor.group: image.damage for image in groups}
+    return _write_checkpoint(copies, replace(found, groups=groups), kept, set(kept))
 
 
 def _check(disk: Disk, start: Checkpoint) -> Inspector:
@@ -215,17 +241,18 @@ def _is_replicated(image: GroupImage) -> bool:
 
 def _write_checkpoint(
     copies: Copies, start: Checkpoint, left: dict[GroupId, str], lossy: set[GroupId]
-) -> None:
-    """Write a checkpoint that asks no more of the log than there is."""
+) -> Checkpoint:
+    """Write a checkpoint with what is *left* of damage, and losses; return it."""
     disk = copies.disk
     sequence = start.sequence + 1
-    rows = []
+    groups = []
     for image in start.groups:
         loss = image.loss
         if image.descriptor.group in lossy and _is_replicated(image):
             loss = EVERYTHING  # what it had promised its peers it does not know any more
         damage = left.get(image.descriptor.group, "")
-        rows.append(checkpoint.encode_image(replace(image, damage=damage, loss=loss)))
+        groups.append(replace(image, damage=damage, loss=loss))
+    rows = [checkpoint.encode_image(image) for image in groups]
     data = checkpoint.encode(sequence, start.replay_lsn, start.durable_lsn, start.generation, rows)
     for slot in checkpoint.SLOTS:
         if disk.read(slot, 0, 1):
@@ -233,3 +260,4 @@ def _write_checkpoint(
     slot = checkpoint.SLOTS[sequence % len(checkpoint.SLOTS)]
     disk.make_zeroed(slot, len(data))
     disk.overwrite(slot, 0, data)
+    return replace(start, sequence=sequence, groups=groups)

@@ -5,16 +5,21 @@ recovery refuses with a sentence, or one group is damaged and every other one is
 `repair` must make it start again, keeping a copy of what it cuts.
 """
 
+from dataclasses import replace
+
 import pytest
 
-from corelane.model.ids import GroupId, Lsn, RecordKind
+from corelane.model.ids import GroupId, Lsn, MemberId, RecordKind
 from corelane.storage.dump import verify, wal_files
+from corelane.storage.group_log import GroupLog
 from corelane.storage.layout import LayoutError
-from corelane.storage.repair import TOPICS_MAY_GO, repair
+from corelane.storage.repair import MADE_ANEW, TOPICS_MAY_GO, rehearse, repair
 from corelane.storage.wal_scan import CorruptWalError
 from tests.simulation.sim_disk import PowerCutError
+from tests.unit.storage import model
 from tests.unit.storage.lives import Core
 from tests.unit.storage.machine import KIB, ROOMY, Machine
+from tests.unit.storage.model import Own
 
 
 def two_groups() -> Core:
@@ -228,6 +233,67 @@ def test_repair_cuts_the_log_where_it_cannot_be_read() -> None:
     core.machine.append(core.machine.store.groups[next(iter(core.machine.store.groups))], 10)
     core.machine.settle()
     core.restart()
+
+
+def _with_peers(core: Core) -> GroupLog:
+    """Return the log of a replica that has peers."""
+    held, machine = core.held, core.machine
+    held.group_last += 1
+    made = replace(
+        model.descriptor(held.group_last), voters=(MemberId(1), MemberId(2), MemberId(3))
+    )
+    log = machine.store.create_group(made)
+    machine.durable[log.group] = held.committed[log.group] = 0
+    machine._logged(log.last_lsn, log.group, Own(made))
+    machine.vote(log, 1, 1)
+    return log
+
+
+def replicated() -> tuple[Core, list[int]]:
+    """Return a core with a replica in the checkpoint, one made after it, and a damaged header."""
+    core = Core(ROOMY)
+    logs = [_with_peers(core)]
+    core.machine.append(logs[0], 200)
+    core.machine.settle()
+    core.checkpoint()
+    logs.append(_with_peers(core))
+    for _ in range(5):
+        for log in logs:
+            core.machine.append(log, 200)
+            core.machine.settle()
+    core.disk.crash()
+    (file,) = [file for file in wal_files(core.disk) if file.records]
+    core.disk.flip(file.path, file.records[-4].position + 44)
+    return core, [log.group for log in logs]
+
+
+def test_repair_of_a_cut_log_leaves_no_replica_that_is_believed() -> None:
+    """Also one that no checkpoint knew, and if the repair itself died at any step."""
+    for step in range(14):
+        core, groups = replicated()
+        with pytest.raises(CorruptWalError, match="lead and vote for nothing"):
+            core.start()
+        core.disk.steps_left = step
+        try:
+            assert MADE_ANEW in repair(core.disk).cut
+        except PowerCutError:
+            core.disk.crash()
+        core.disk.steps_left = -1
+        repair(core.disk)
+        found = core.start().recovered
+        for group in groups:
+            loss = found.store.groups[GroupId(group)].loss
+            assert loss is not None, (step, group)
+            assert loss.are_votes_lost
+
+
+def test_a_rehearsed_repair_says_the_same_and_changes_nothing() -> None:
+    core, _groups = replicated()
+    before = {path: bytes(file.seen) for path, file in core.disk.files.items()}
+    rehearsed = rehearse(core.disk)
+    assert before == {path: bytes(file.seen) for path, file in core.disk.files.items()}
+    assert rehearsed == repair(core.disk)
+    assert rehearsed.cut
 
 
 def test_repair_may_crash_and_be_run_again() -> None:
