@@ -151,7 +151,9 @@ class GroupCoordinator:
         match request:
             case Beat():
                 name = request.identity.group
-                if not self._ask_consumers(token, name, request):
+                if self._id_fault(name):
+                    self.answer(token, Simple(ErrorCode.INVALID_GROUP_ID))
+                elif not self._ask_consumers(token, name, request):
                     error = self._rebalancing.beat(self.groups.get(name), request.identity)
                     self.answer(token, Simple(error))
             case ConsumerBeat():

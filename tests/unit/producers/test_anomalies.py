@@ -17,7 +17,9 @@ from tests.unit.api.world import World, batch_of, produce_request
 ROOT = Path(__file__).parents[3]
 TABLE = Path(__file__).with_name("ANOMALIES.md").read_text()
 ROWS = re.findall(r"^\| (\d+b?) \| (.+?) \| (.+) \|$", TABLE, re.MULTILINE)
-INPUTS = re.findall(r"^\| ((?:a|an|partitions) .+?) \| .+? \| (.+) \|$", TABLE, re.MULTILINE)
+INPUTS = re.findall(
+    r"^\| ((?:a|an|anything|partitions) .+?) \| .+? \| (.+) \|$", TABLE, re.MULTILINE
+)
 
 
 @pytest.mark.parametrize(("number", "tests"), [(row[0], row[2]) for row in ROWS] + INPUTS)
