@@ -31,6 +31,9 @@ Templates (--template): text, and verbs that print the parts of a record, as rpk
   %% %{ %}  \\n \\t \\r \\0 \\x00 \\\\
 """
 
+_OF_MEMBERS = {"balancer": (), "protocol": "classic", "assignor": None, "instance_id": None}
+"""Options that only members have, with what they are when nobody said them."""
+
 
 @click.command(epilog=_EPILOG)
 @click.argument(
@@ -54,7 +57,25 @@ Templates (--template): text, and verbs that print the parts of a record, as rpk
     multiple=True,
     help="How the group shares partitions, the best first.  [default: range, cooperative-sticky]",
 )
+@click.option(
+    "--protocol",
+    type=click.Choice(["classic", "consumer"]),
+    default="classic",
+    show_default=True,
+    help="Who shares the partitions of the --group out: a member, or the broker (KIP-848).",
+)
+@click.option(
+    "--assignor",
+    type=click.Choice(["uniform", "range"]),
+    help="With --protocol consumer: how the broker shares them.  [default: the broker's]",
+)
 @click.option("--instance-id", help="A name that makes this member of the --group a static one.")
+@click.option(
+    "-r",
+    "--regex",
+    is_flag=True,
+    help="Each TOPIC is a regular expression for whole names; a --group sees later topics, too.",
+)
 @click.option("-n", "--count", type=click.IntRange(1), help="Stop after so many records.")
 @click.option("-f", "--template", help="How a record is printed; see below.")
 @click.option("--meta-only", is_flag=True, help="Leave the values out.")
@@ -74,13 +95,18 @@ def consume(topics: tuple[str, ...], **options: Any) -> None:
     if options["template"] is not None and options["output_format"] == "json":
         raise click.UsageError("--template and --format json exclude each other")
     if options["group"] is None:
-        for name in ("balancer", "instance_id"):
-            if options[name]:
+        for name, unsaid in _OF_MEMBERS.items():
+            if options[name] != unsaid:
                 raise click.UsageError(f"--{name.replace('_', '-')} is for members of a --group")
     elif options["partitions"]:
         raise click.UsageError("--partition and --group exclude each other: groups share them out")
     elif options["offset"] not in {"start", "end"}:
         raise click.UsageError("with --group, --offset is start or end; see `group seek`")
-    from corelane_cli.consume_action import Wish, run_consume
+    elif options["protocol"] == "consumer" and options["balancer"]:
+        raise click.UsageError("with --protocol consumer the broker shares out: see --assignor")
+    elif options["protocol"] == "classic" and options["assignor"]:
+        raise click.UsageError("--assignor is for --protocol consumer: see --balancer")
+    from corelane_cli.consume_action import Wish, pattern_of, run_consume
 
-    run_consume(Wish(topics=topics, **options))
+    pattern = pattern_of(topics) if options.pop("regex") else None
+    run_consume(Wish(topics=topics, pattern=pattern, **options))

@@ -2,17 +2,20 @@
 
 import base64
 import json
+import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from corelane.model.record import record
 from corelane.wire.records import Record
+from corelane_cli import exits
+from corelane_cli.exits import CommandError
 from corelane_cli.interruption import blocking
 from corelane_cli.layout import FormatError
 from corelane_cli.offsets import Extent, GrammarError, Range, parse, resolve, times_ms
@@ -38,12 +41,16 @@ class Wish:
     """What the command line asks for."""
 
     topics: Sequence[str]
+    pattern: re.Pattern[str] | None
+    """Instead of topics: what their whole names match."""
     bootstrap: str
     output_format: str
     offset: str
     partitions: Sequence[int]
     group: str | None
     balancer: Sequence[Strategy]
+    protocol: Literal["classic", "consumer"]
+    assignor: str | None
     instance_id: str | None
     count: int | None
     template: str | None
@@ -89,12 +96,15 @@ async def _consume_in_group(wish: Wish, printed: Callable[[Record], bytes], mark
     assert wish.group is not None
     settings = GroupSettings(
         start="end" if wish.offset == "end" else "beginning",
+        protocol=wish.protocol,
+        server_assignor=wish.assignor,
         instance_id=wish.instance_id,
         consumer=_settings(wish),
     )
     if wish.balancer:
         settings = replace(settings, assignors=tuple(wish.balancer))
-    async with GroupConsumer(wish.bootstrap, wish.group, wish.topics, settings) as consumer:
+    topics = wish.pattern or wish.topics
+    async with GroupConsumer(wish.bootstrap, wish.group, topics, settings) as consumer:
         marks.consumer = consumer
         is_wanted = wish.count is not None and not are_records_seen()
         progress = Progress(wish.count or 0, is_wanted=is_wanted, unit="records")
@@ -112,7 +122,7 @@ async def _consume(
         total: int | None = 0
         async with Admin(wish.bootstrap, CONNECTION) as admin:
             find = partial(admin.list_offsets, is_committed=wish.read_committed)
-            for topic in wish.topics:
+            for topic in await _named(wish, admin):
                 count = await _assign(consumer, find, topic, wanted, wish.partitions or None)
                 total = None if total is None or count is None else total + count
         if wish.count is not None:
@@ -123,6 +133,28 @@ async def _consume(
             await _print(consumer, printed, wish.count, progress)
         finally:
             progress.finish()
+
+
+def pattern_of(expressions: Sequence[str]) -> re.Pattern[str]:
+    """Return the pattern of whole names that match any of *expressions*. Raises UsageError."""
+    try:
+        return re.compile("|".join(expressions))
+    except re.error as error:
+        message = f"--regex: {error.pattern!r} is no regular expression: {error}"
+        raise click.UsageError(message) from error
+
+
+async def _named(wish: Wish, admin: Admin) -> Sequence[str]:
+    """Return the topics to read; of patterns those that match now."""
+    if wish.pattern is None:
+        return wish.topics
+    pattern = wish.pattern
+    found = await admin.list_topics()
+    names = [each.name for each in found if not each.is_internal and pattern.fullmatch(each.name)]
+    if not names:
+        sentence = f"no topic has a name that matches {pattern.pattern!r}"
+        raise CommandError(exits.FAILED, sentence, "See what there is with `corelane topic list`.")
+    return names
 
 
 def are_records_seen() -> bool:

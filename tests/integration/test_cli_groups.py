@@ -114,6 +114,27 @@ def test_consume_shares_with_its_group_and_commits_what_it_printed(shell: Shell)
     assert shell.run(*words, "--partition", "0").returncode == exits.USAGE
 
 
+def test_consume_takes_patterns_and_the_new_protocol(shell: Shell) -> None:
+    for topic in ("wide-a", "wide-b", "narrow"):
+        shell.text("topic", "create", topic, "--partitions", "1")
+        shell.text("produce", topic, data=f"{topic}\n".encode())
+    words = ("consume", "--regex", "wide-.*", "--count", "2")
+    assert set(shell.text(*words).split()) == {"wide-a", "wide-b"}
+    new = ("--group", "wide", "--protocol", "consumer", "--assignor", "range")
+    assert set(shell.text(*words, *new).split()) == {"wide-a", "wide-b"}
+    (described,) = shell.json("group", "describe", "wide")["groups"]
+    assert (described["type"], described["lag"]) == ("consumer", 0)
+    assert set(shell.text(*words, "--group", "wide-2").split()) == {"wide-a", "wide-b"}
+    assert shell.run("consume", "--regex", "nothing-.*").returncode == exits.FAILED
+    for wrong in (
+        ("consume", "--regex", "wide-("),
+        ("consume", "narrow", "--protocol", "consumer"),
+        ("consume", "narrow", *new, "--balancer", "range"),
+        ("consume", "narrow", "--group", "wide", "--assignor", "range"),
+    ):
+        assert shell.run(*wrong).returncode == exits.USAGE
+
+
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_watching_writes_a_line_each_time_into_a_pipe(shell: Shell, form: str) -> None:
     shell.text("topic", "create", f"watched-{form}")

@@ -19,6 +19,7 @@ from corelane.wire.records import Batch, split_batches
 from corelane_client.address import Address
 from corelane_client.protocol import Api
 from tests.unit.client import fake_admin
+from tests.unit.client.fake_consumer_groups import topic_id
 from tests.unit.client.fake_groups import GROUP_RANGES, Groups
 from tests.unit.client.fake_transactions import TRANSACTION_RANGES, Transactions
 
@@ -130,7 +131,7 @@ class Cluster:
         self.down: set[int] = set()
         self.auto_create = False
         self.configs: dict[str, dict[str, str | None]] = {}
-        self.groups = Groups()
+        self.groups = Groups(self.topics)
         self.transactions = Transactions(self)
         self.next_producer_id = 1000
         self.changed = trio.Event()
@@ -343,7 +344,7 @@ class Cluster:
         return new(
             "MetadataResponse.MetadataResponseTopic",
             name=name,
-            topic_id=name.encode().ljust(16, b"."),
+            topic_id=topic_id(name),
             partitions=partitions,
         )
 

@@ -3,6 +3,7 @@
 It moves when a test says so: what was committed is replayed elsewhere, who waits hears nothing.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import trio
@@ -30,7 +31,7 @@ from corelane.groups.requests import (
 from corelane.model.errors import ErrorCode
 from corelane.wire.compiler import message_type
 from corelane_client.protocol import Api
-from tests.unit.groups.consumer_world import Topics
+from tests.unit.client.fake_consumer_groups import LiveTopics, beat, beaten
 
 GROUP_RANGES = {
     Api.OFFSET_COMMIT: (2, 9),
@@ -40,6 +41,7 @@ GROUP_RANGES = {
     Api.HEARTBEAT: (0, 4),
     Api.LEAVE_GROUP: (0, 5),
     Api.SYNC_GROUP: (0, 5),
+    Api.CONSUMER_GROUP_HEARTBEAT: (0, 1),
 }
 
 
@@ -50,11 +52,12 @@ def new(name: str, /, **fields: Any) -> Any:
 class Groups:
     """Broker `at` coordinates every group; None: no broker does."""
 
-    def __init__(self) -> None:
+    def __init__(self, topics: Mapping[str, Sequence[object]]) -> None:
         self.at: int | None = 0
         self.settings = GroupSettings(initial_delay_ms=0)
+        self._topics = LiveTopics(topics)
         self._log: list[GroupRecord] = []
-        self._coordinator = GroupCoordinator(self.settings, Topics({}))
+        self._coordinator = GroupCoordinator(self.settings, self._topics)
         self._waiting: dict[int, list[Answer]] = {}
         self._news = trio.Event()
         self._tokens = 0
@@ -62,7 +65,7 @@ class Groups:
     def move(self, at: int | None) -> None:
         """Have another broker coordinate, by what was committed."""
         self.at = at
-        self._coordinator = GroupCoordinator(self.settings, Topics({}))
+        self._coordinator = GroupCoordinator(self.settings, self._topics)
         for record in self._log:
             self._coordinator.replay(record)
         self._coordinator.loaded(_now_ms(), 0)
@@ -71,7 +74,8 @@ class Groups:
 
     def state(self, group: str) -> str:
         """Return how a group is described."""
-        return self._coordinator.describe(group).state
+        states = {name: state for name, _type, state, _kind in self._coordinator.listed()}
+        return states.get(group, "Dead")
 
     def committed(self, group: str) -> dict[tuple[str, int], int]:
         """Return what a group has committed."""
@@ -92,6 +96,8 @@ class Groups:
             case Api.HEARTBEAT:
                 error = _error(await self._wait(broker_id, Beat(_identity(request))))
                 return new("HeartbeatResponse", error_code=error)
+            case Api.CONSUMER_GROUP_HEARTBEAT:
+                return beaten(await self._wait(broker_id, beat(request)))
             case Api.LEAVE_GROUP:
                 return _left(await self._wait(broker_id, _leave(request)))
             case Api.OFFSET_COMMIT:
