@@ -2,18 +2,20 @@
 
 `make interop` starts Corelane. `ARGS="--against kafka"` starts Apache Kafka instead, which judges
 these steps; `CORELANE_BOOTSTRAP=host:port` takes a broker that runs already, without recording.
+All of it takes a quarter of an hour and more: `ARGS="--only kcat"` runs a part and keeps what it
+finds, and `ARGS=--assemble` writes MATRIX.md of all parts.
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
 from corelane.model.record import record
-from tests.conformance import brokers, matrix
+from tests.conformance import brokers, matrix, pieces
 from tests.conformance.brokers import Running
 from tests.conformance.matrix import Judgement, Matrix
 from tests.conformance.probe import Address, api_versions
@@ -21,6 +23,7 @@ from tests.conformance.recorder import RECORDED_HOST, Recorder, Recording, recor
 from tests.conformance.steps import (
     franz_go,
     java_frameworks,
+    java_groups,
     kafka_tools,
     kafka_transactions,
     kcat,
@@ -33,10 +36,12 @@ MATRIX = Path(__file__).parent / "MATRIX.md"
 SECTIONS: dict[str, Callable[[], list[Step]]] = {
     "kcat": kcat.steps,
     "kafka": kafka_tools.steps,
+    "groups": java_groups.steps,
     "transactions": kafka_transactions.steps,
     "franz-go": franz_go.steps,
     "frameworks": java_frameworks.steps,
 }
+EVERYTHING = [*SECTIONS, *python_clients.PACKAGES]
 
 
 @record
@@ -45,12 +50,17 @@ class Options:
 
     against: str
     only: list[str]
+    is_assembled: bool
     output: Path | None
 
 
 def main() -> None:
     """Run everything that was asked for; ends with status 1 if anything failed."""
     options = _options()
+    if options.is_assembled:
+        MATRIX.write_text(matrix.render(pieces.assembled(EVERYTHING)))
+        print(f"written: {MATRIX}")
+        return
     with ExitStack() as stack:
         named = brokers.environment_bootstrap()
         recorder: Recorder | None = None
@@ -63,7 +73,7 @@ def main() -> None:
         result = Matrix(broker, api_versions(bootstrap), {}, [])
         if recorder is not None:
             recorder.take()  # the probe's own question
-        _run_all(options.only, bootstrap, recorder, result)
+        _run_all(options, bootstrap, recorder, result)
     if recorder is not None and options.output is not None:
         options.output.write_text(matrix.render(result))
         print(f"\nwritten: {options.output}")
@@ -83,9 +93,9 @@ def _broker_name(against: str) -> str:
 
 
 def _run_all(
-    only: Iterable[str], bootstrap: Address, recorder: Recorder | None, result: Matrix
+    options: Options, bootstrap: Address, recorder: Recorder | None, result: Matrix
 ) -> None:
-    for name in only:
+    for name in options.only:
         if name in python_clients.PACKAGES:
             client = python_clients.client_name(name)
             start_s = time.monotonic()
@@ -97,9 +107,12 @@ def _run_all(
             client = judged[0].client
         result.judgements.extend(judged)
         if recorder is not None:
-            empty = Recording({}, [])
-            earlier = result.recordings.get(client, empty)
-            result.recordings[client] = matrix.merge(earlier, recorder.take())
+            found = recorder.take()
+            earlier = result.recordings.get(client, Recording({}, []))
+            result.recordings[client] = matrix.merge(earlier, found)
+            if options.against == "corelane":
+                piece = Matrix(result.broker, result.advertised, {client: found}, judged)
+                pieces.keep(name, piece)
 
 
 def _judge(step: Step, bootstrap: Address) -> Judgement:
@@ -124,16 +137,16 @@ def _say_all(judgements: list[Judgement], took_s: float) -> None:
 
 
 def _options() -> Options:
-    everything = [*SECTIONS, *python_clients.PACKAGES]
     parser = argparse.ArgumentParser(prog="make interop ARGS=…", description=__doc__)
     parser.add_argument("--against", choices=["corelane", "kafka"], default="corelane")
-    parser.add_argument("--only", nargs="+", choices=everything, default=everything)
+    parser.add_argument("--only", nargs="+", choices=EVERYTHING, default=EVERYTHING)
     parser.add_argument("--output", type=Path, help="default: MATRIX.md after a whole run of ours")
+    parser.add_argument("--assemble", action="store_true", help="write MATRIX.md of what is kept")
     given = parser.parse_args()
     output = given.output
-    if output is None and given.against == "corelane" and given.only == everything:
+    if output is None and given.against == "corelane" and given.only == EVERYTHING:
         output = MATRIX
-    return Options(given.against, given.only, output)
+    return Options(given.against, given.only, given.assemble, output)
 
 
 if __name__ == "__main__":
