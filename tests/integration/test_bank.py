@@ -153,9 +153,43 @@ def _settled(bank: Bank, auditor: Auditor, nodes: Cluster) -> None:
         assert time.monotonic() < deadline_s, (
             f"{len(debits ^ credits_)} transactions are half there,"
             f" {len(bank.committed - debits)} acknowledged ones are not read,"
-            f" or a partition is blocked: {_ends(nodes)}"
+            f" or a partition is blocked: {_ends(nodes)}\n"
+            f"{_evidence(bank, debits ^ credits_, nodes)}"
         )
         time.sleep(0.2)
+
+
+def _evidence(bank: Bank, half: set[int], nodes: Cluster) -> str:
+    """Say of transactions that are half there who sees them, where, and what became of them."""
+    lines = []
+    for level in ("read_committed", "read_uncommitted"):
+        for side in SIDES:
+            found = _places(nodes, side, level)
+            lines += [f"{number}: {level} {side} at {found.get(number)}" for number in half]
+    for number in half:
+        fate = "committed" if number in bank.committed else "not known to be committed"
+        lines.append(f"{number}: {'aborted' if number in bank.aborted else fate}")
+    return "\n".join(sorted(lines))
+
+
+def _places(nodes: Cluster, side: int, level: str) -> dict[int, list[int]]:
+    """Return the offsets of each transaction's records, as a new reader finds them."""
+    settings = {
+        "bootstrap.servers": nodes.bootstrap,
+        "group.id": f"evidence-{uuid.uuid4()}",
+        "enable.auto.commit": False,
+        "isolation.level": level,
+        "enable.partition.eof": True,
+    }
+    consumer = Consumer(settings)
+    consumer.assign([TopicPartition(TOPIC, side, 0)])
+    found: dict[int, list[int]] = {}
+    while (message := consumer.poll(STEP_S_MAX)) is not None and message.error() is None:
+        offset = message.offset()
+        assert offset is not None
+        found.setdefault(int(message.value() or b""), []).append(offset)
+    consumer.close()
+    return found
 
 
 def _ends(nodes: Cluster) -> list[tuple[int, int]]:
