@@ -359,13 +359,13 @@ class Storm:
         assert {number for _name, number in client.owned} <= numbers
         return True
 
-    def settle(self) -> None:
+    def settle(self, rounds: int = 120) -> None:
         """Left in peace, everybody who lives has a share of one group, and all is read once."""
         self.is_calm = True
         for client in self.clients:
             client.lost()
         self.bench.pass_ms(60_000)
-        for _ in range(120):
+        for _ in range(rounds):
             for client in self.clients:
                 client.step()
             self.bench.pass_ms(1_000)
