@@ -35,6 +35,7 @@ SHAPES: dict[str, dict[str, object]] = {
 QUICK: dict[str, object] = {
     "group.initial.rebalance.delay.ms": 100,
     "group.min.session.timeout.ms": 1_000,
+    "group.consumer.heartbeat.interval.ms": 200,
 }
 """Kafka's three seconds for each group, and six until a killed member is missed, would be most of
 the time of the tests.
