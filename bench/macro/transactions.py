@@ -2,22 +2,26 @@
 
 `python -m bench.macro.transactions [--turns 5] [--seconds 5] [--producers 10]` runs stock
 librdkafka producers against Corelane and Apache Kafka, one after the other in each turn. A
-transaction writes one record to each of two partitions. Printed are medians of the turns. Corelane
-syncs every entry before it counts; Kafka, as it comes, syncs nothing.
+transaction writes one record to each of two partitions. Medians of the turns go to
+`results/TRANSACTIONS.json` and the page beside it. Corelane syncs every entry before it counts;
+Kafka, as it comes, syncs nothing.
 """
 
 import argparse
+import json
 import statistics
 import threading
 import time
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from bench.macro import measure
+from bench.macro.run import DISK, RESULTS
 from tests.conformance import brokers
 from tests.conformance.brokers import Running
 
@@ -34,6 +38,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--producers", type=int, default=10)
+    parser.add_argument("--output", type=Path, default=RESULTS / "TRANSACTIONS.json")
     options = parser.parse_args()
     starts: dict[str, Start] = {"corelane": brokers.corelane, "kafka": brokers.kafka}
     found: dict[str, dict[str, list[float]]] = {name: {} for name in starts}
@@ -43,12 +48,39 @@ def main() -> None:
                 for count in (1, options.producers):
                     for what, value in _measure(running, count, options.seconds):
                         found[name].setdefault(what, []).append(value)
+    result = {
+        "machine": measure.machine(DISK),
+        "turns": options.turns,
+        "seconds": options.seconds,
+        "found": found,
+    }
+    options.output.write_text(json.dumps(result, indent=1) + "\n")
+    page = options.output.with_suffix(".md")
+    page.write_text(_page(found, options.turns, options.output.name))
     for what in found["corelane"]:
         ours, theirs = (statistics.median(found[name][what]) for name in ("corelane", "kafka"))
         print(
             f"{what:45} corelane {ours:9.2f}   kafka {theirs:9.2f}   ratio {ours / theirs:.2f}",
             flush=True,
         )
+
+
+def _page(found: dict[str, dict[str, list[float]]], turns: int, source: str) -> str:
+    lines = [
+        "# Transactions",
+        "",
+        f"Made by `python -m bench.macro.transactions` from `{source}`; median of {turns} turns. A",
+        "transaction of librdkafka writes one record of 100 bytes to each of two partitions. The",
+        "clients run on the CPUs of the broker. Corelane syncs what it acknowledges; Kafka does",
+        "not.",
+        "",
+        "| | Corelane | Kafka | ratio |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for what, rows in found["corelane"].items():
+        ours, theirs = statistics.median(rows), statistics.median(found["kafka"][what])
+        lines.append(f"| {what} | {ours:,.2f} | {theirs:,.2f} | {ours / theirs:.2f} |")
+    return "\n".join(lines) + "\n"
 
 
 def _measure(running: Running, count: int, seconds: float) -> list[tuple[str, float]]:
