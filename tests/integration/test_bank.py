@@ -2,11 +2,13 @@
 
 Money moves between two partitions by transactions of stock producers (librdkafka: version 1). Each
 writes one record to either partition, with the same number. Readers of committed records look all
-the time. `BANK_ROUNDS=n` kills more often.
+the time. `BANK_ROUNDS=n` kills more often, and `BANK_KEEP=DIR` keeps the directories of the nodes
+when it fails.
 """
 
 import os
 import random
+import shutil
 import threading
 import time
 import uuid
@@ -230,7 +232,12 @@ def test_money_is_neither_made_nor_lost(tmp_path: Path, seed: int) -> None:
         for teller in tellers:
             teller.join(2 * STEP_S_MAX)
         assert [teller.fault for teller in tellers] == [None] * TELLERS
-        _settled(bank, auditor, nodes)
+        try:
+            _settled(bank, auditor, nodes)
+        except AssertionError:
+            if kept := os.environ.get("BANK_KEEP"):
+                shutil.copytree(nodes.directory, Path(kept) / f"seed-{seed}")
+            raise
         _check(bank, auditor)
         auditor.is_over.set()
         auditor.join(STEP_S_MAX)
