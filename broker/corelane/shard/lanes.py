@@ -36,11 +36,12 @@ RATE_KIB_MAX: Final = (1 << 32) - 1
 class _Lane:
     """The reads for one peer core."""
 
-    __slots__ = ("active", "at_ms", "bytes_left", "waiting")
+    __slots__ = ("active", "at_ms", "bytes_left", "is_advancing", "waiting")
 
     def __init__(self, now_ms: int) -> None:
         self.at_ms = now_ms
         self.bytes_left = 0
+        self.is_advancing = False
         self.active: set[Key] = set()
         self.waiting: deque[tuple[Key, Callable[[], None]]] = deque()
 
@@ -75,7 +76,8 @@ class Lanes:
             begin()
             return
         lane.waiting.append((key, begin))
-        self._advance(peer, lane)
+        if not lane.is_advancing:  # else a read that needs no disk is over, and asks for the next
+            self._advance(peer, lane)
 
     def used(self, key: Key, size_bytes: int) -> None:
         """Take note that so much was read for *key*."""
@@ -109,9 +111,10 @@ class Lanes:
 
     def _advance(self, peer: PeerId, lane: _Lane) -> bool:
         """Let begin what may; say whether anything did."""
-        has_begun = False
+        has_begun, passed = False, 0
         groups_max = self._settings().catchup_groups_max
-        for _ in range(len(lane.waiting)):
+        lane.is_advancing = True
+        while passed < len(lane.waiting):
             if lane.bytes_left <= 0 or self._given_left <= 0:
                 break  # T1, T3
             key, begin = lane.waiting.popleft()
@@ -119,10 +122,12 @@ class Lanes:
                 continue  # it ended meanwhile
             if key not in lane.active and len(lane.active) >= groups_max:
                 lane.waiting.append((key, begin))  # T2
+                passed += 1
                 continue
             lane.active.add(key)
             has_begun = True
             begin()
+        lane.is_advancing = False
         return has_begun
 
 

@@ -108,3 +108,14 @@ def test_what_is_not_used_is_not_saved_up() -> None:
     world.lag(2)
     world.lanes.turn(world.now_ms)
     assert world.bytes.get((GroupId(2), MemberId(2)), 0) <= RATE * BURST_MS // 1_000 + READ
+
+
+def test_reads_that_need_no_disk_are_over_before_the_next_is_looked_at() -> None:
+    """Seen when a node came back: the core of the leader died, as nothing was left to look at."""
+    world = World(8)
+    world.rates[PEER] = 1_000_000_000
+    world.settings = replace(world.settings, feeding_bytes_per_second=1_000_000_000)
+    for group in range(1, 4):
+        world.lag(group)
+    world.go(10)
+    assert world.bytes == {(GroupId(group), MemberId(2)): 50 * READ for group in range(1, 4)}
