@@ -35,8 +35,8 @@ from tests.simulation.suites import (
     CORES,
     COUNCIL_TESTS,
     CRASHES,
+    FLEET,
     LOSSES,
-    MEMBERS,
     POWER,
     PRODUCER_TESTS,
     RAFT,
@@ -327,7 +327,7 @@ ROWS: Final = sorted(
     [
         *_numbered(RAFT, SIMULATED),
         *_numbered(RAFT_TESTS, SCRIPTED),
-        *_numbered(MEMBERS, CHANGES),
+        *_numbered(RAFT_TESTS, CHANGES),
         *_rows(
             1,
             RAFT,
@@ -366,6 +366,7 @@ ROWS: Final = sorted(
             CLUSTER,
         ),
         *_rows(2, POWER, _named(SIMULATED, "append acknowledged before durable (2)")),
+        *_rows(2, FLEET, _named(SIMULATED, "append acknowledged before durable (2)")),
         *_rows(3, POWER, _named(SIMULATED, "own copy counted early (3)")),
         *_rows(7, POWER, _named(SIMULATED, "longest-log check skipped (7)")),
         *_rows(10, RAFT_TESTS, _named(SCRIPTED, "campaign while the vote is not durable")),

@@ -12,6 +12,7 @@ from corelane.model.record import record
 from tests.simulation import (
     cluster_power,
     cluster_storm,
+    fleet_storm,
     node_storm,
     raft_changes,
     raft_cluster,
@@ -138,6 +139,7 @@ MEMBERS: Final = seeded("raft_changes", raft_changes.run_seed, range(1, 201))
 LOSSES: Final = seeded("raft_losses", raft_losses.run_seed, range(1, 301))
 CLUSTER: Final = seeded("cluster_storm", _cluster, range(1, 13))
 POWER: Final = seeded("cluster_power", cluster_power.run_seed, range(1, 13))
+FLEET: Final = seeded("fleet_storm", fleet_storm.run_seed, range(11, 31))
 CORES: Final = seeded("node_storm", _cores, range(1, 31))
 WORLD: Final = seeded("world", world.run_seed, range(1, 31))
 CRASHES: Final = seeded("storage crashes", _crashes, range(10))
@@ -189,6 +191,7 @@ SUITES: Final = (
     LOSSES,
     CLUSTER,
     POWER,
+    FLEET,
     CORES,
     WORLD,
     CRASHES,
