@@ -15,7 +15,14 @@ import uuid
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
 
 from tests.integration.cluster import Cluster, cluster, end_offset
 
@@ -36,6 +43,13 @@ class Bank:
         self.committed: set[int] = set()
         self.aborted: set[int] = set()
         """Whose commit was never asked for, or whose abort was acknowledged."""
+        self.told: dict[int, list[str]] = {}
+        """What producers heard of each record: where it is, or why it is nowhere."""
+
+    def delivered(self, error: KafkaError | None, message: Message) -> None:
+        """Take note of a delivery report."""
+        where = f"{message.partition()} at {message.offset()}" if error is None else str(error)
+        self.told.setdefault(int(message.value() or b""), []).append(where)
 
     def number(self) -> int:
         """Return the number of a new transaction."""
@@ -88,7 +102,9 @@ class Teller(threading.Thread):
         if not is_commit:
             bank.aborted.add(number)
         for side in SIDES:
-            producer.produce(TOPIC, value=b"%d" % number, partition=side)
+            producer.produce(
+                TOPIC, value=b"%d" % number, partition=side, on_delivery=bank.delivered
+            )
         try:
             if is_commit:
                 producer.commit_transaction(STEP_S_MAX)
@@ -171,6 +187,7 @@ def _evidence(bank: Bank, half: set[int], nodes: Cluster) -> str:
     for number in half:
         fate = "committed" if number in bank.committed else "not known to be committed"
         lines.append(f"{number}: {'aborted' if number in bank.aborted else fate}")
+        lines.append(f"{number}: its producer heard {bank.told.get(number)}")
     return "\n".join(sorted(lines))
 
 
