@@ -162,7 +162,7 @@ def counters(nodes: Cluster, number: int) -> list[int]:
     """Return what a node has counted; Kafka counts nothing like it."""
     if isinstance(nodes, KafkaCluster):
         return [0 for _ in COUNTERS]
-    address = f"http://127.0.0.1:{nodes.nodes[number].ports['admin']}/metrics"
+    address = f"http://{nodes.host(number)}:{nodes.nodes[number].ports['admin']}/metrics"
     command = [*nodes.prefix(number), sys.executable, "-c", READ_PAGE, address]
     page = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     rows = [row.rsplit(None, 1) for row in page.splitlines() if row and row[0] != "#"]

@@ -11,6 +11,8 @@ def free_ports(count: int) -> list[int]:
     broker is down. Each test process looks from another place, so that parallel runs do not meet.
     """
     found: list[int] = []
+    if not count:
+        return found
     for port in range(20_000 + (os.getpid() * 97) % 10_000, 32_000):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
