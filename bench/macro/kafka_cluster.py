@@ -25,11 +25,12 @@ class KafkaCluster(Cluster):
     """Three nodes at Kafka's default settings, with three replicas where topics do not say."""
 
     def __init__(self, directory: Path) -> None:
-        self._voters = free_ports(COUNT)
+        ports = free_ports(2 * COUNT)  # asked for at once: the same ones would be free again
+        self._voters = ports[COUNT:]
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._java = [tools.java(), "-cp", f"{tools.kafka_libs()}/*"]
         super().__init__(directory, 0, {})
-        self.ports = free_ports(COUNT)
+        self.ports = ports[:COUNT]
         self.peer_ports = self._voters
         storage = [*self._java, "kafka.tools.StorageTool"]
         made = subprocess.run([*storage, "random-uuid"], capture_output=True, check=True)
