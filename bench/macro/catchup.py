@@ -25,6 +25,8 @@ RECORD = b"r" * 10_000
 CAPACITY_S = 10.0
 BEFORE_S = 15.0
 TICK_S = 0.01
+QUEUE_KIB = 32 * 1024
+"""A default queue holds a gigabyte: a minute of work, in which its requests time out."""
 CATCH_UP_S_MAX = 600.0
 BACK = 3
 """The node that is away for a while."""
@@ -37,7 +39,12 @@ class Load:
         self.latencies_s: list[float] = []
         self.count = 0
         self._producer = Producer(
-            {"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 1},
+            {
+                "bootstrap.servers": bootstrap,
+                "acks": "all",
+                "linger.ms": 1,
+                "queue.buffering.max.kbytes": QUEUE_KIB,
+            },
         )
 
     def _delivered(self, sent_s: float, error: KafkaError | None, message: Message) -> None:
