@@ -17,7 +17,7 @@ def test_a_group_keeps_its_promises_though_one_forgets_some(seed: int) -> None:
 
 
 def test_the_seeds_lose_something() -> None:
-    runs = [run_seed(seed) for seed in range(1, 18)]
+    runs = [run_seed(seed) for seed in range(1, 26)]
     assert sum(run.losses for run in runs) > 10
     assert sum(run.entries_lost for run in runs) > 50
 
@@ -34,7 +34,7 @@ def _ends_at_once(self: RaftGroup) -> None:
 @pytest.mark.parametrize(
     ("owner", "name", "planted", "seeds"),
     [
-        (Recollection, "admits", _admits, (24,)),
+        (Recollection, "admits", _admits, (114,)),
         (RaftGroup, "_look_for_losses", _ends_at_once, (150,)),
     ],
 )
