@@ -107,9 +107,10 @@ class Calls:
 
     def returned(self, news: Returned) -> None:
         """Take the answer to a call; it may come after its time."""
-        waiting = self._waiting.pop(news.number, None)
+        waiting = self._waiting.get(news.number)
         if waiting is None or waiting.peer != news.peer:
             return
+        del self._waiting[news.number]
         outcome, index, error = _ANSWER.unpack_from(news.body)
         sentence = news.body[_ANSWER.size :].decode(errors="replace")
         if outcome == _REFUSED:

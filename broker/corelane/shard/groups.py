@@ -211,6 +211,7 @@ class Groups:
         if self.peering is not None:
             self.peering.nodes_changed()
         self.siblings.established()
+        self.id_blocks.lost()  # a block granted before this was passed by unseen
 
     def took_lead(self) -> None:
         """This core leads the controller's group: commands are decided here."""
@@ -229,6 +230,8 @@ class Groups:
             self.peering.nodes_changed()
         for change in changes:
             self.changed(change)
+        self.siblings.ids_came()
+        self.id_blocks.lost()  # a block that the fold has already was passed by unseen
         if self.siblings.is_settled and not self.is_reconciled:
             self.settled()
 

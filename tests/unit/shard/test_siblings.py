@@ -3,6 +3,7 @@
 import pytest
 
 from corelane.model.errors import ErrorCode
+from corelane.model.ids import CoreId
 from corelane.wire.compiler import Message, message_type
 from tests.unit.api.world import batch_of
 from tests.unit.shard.node import Core, Node
@@ -128,6 +129,34 @@ def test_every_core_hands_out_producer_ids_that_no_other_has(node: Node, core: i
         assert answer.error_code == 0
         assert answer.producer_id not in seen
         seen.add(answer.producer_id)
+
+
+class Wanted:
+    """A producer that waits for an id."""
+
+    is_done = False
+
+    def granted(self, producer_id: int) -> None:
+        """Take the id: nobody grants one here."""
+        raise AssertionError(producer_id)
+
+
+@pytest.mark.parametrize("core", [0, 1])
+def test_a_block_of_ids_that_came_with_the_whole_fold_is_asked_for_again(
+    node: Node, core: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Granted before the fold is acted on, it is seen by nobody: for a minute none had an id."""
+    groups, asked = node[core].shard.groups, list[CoreId]()
+    monkeypatch.setattr(groups.registration, "propose_producer_ids", asked.append)
+    monkeypatch.setattr(groups.siblings, "ask_for_ids", lambda: asked.append(CoreId(1)))
+    groups.id_blocks.take(Wanted())
+    assert asked == [core]
+    if core == 0:
+        monkeypatch.setattr(groups, "_has_fold", False)
+        groups.established()
+    else:
+        groups.mirrored(groups.cluster, ())
+    assert asked == [core, core]
 
 
 def test_a_request_for_core_0_waits_until_that_is_back(node: Node) -> None:
