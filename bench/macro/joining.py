@@ -15,7 +15,6 @@ too, and aiokafka, which has no such timers.
 import argparse
 import asyncio
 import json
-import statistics
 import time
 import uuid
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from aiokafka import AIOKafkaConsumer
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from bench.macro import beside
 from bench.macro.measure import machine
 from bench.macro.run import DISK, RESULTS
 from tests.conformance import brokers
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS / "JOINING.json")
     options = parser.parse_args()
     starts: dict[str, Start] = {"corelane": brokers.corelane, "kafka": brokers.kafka}
-    found: dict[str, dict[str, list[float]]] = {name: {} for name in starts}
+    found: beside.Found = {name: {} for name in starts}
     for _ in range(options.turns):
         for name, start in starts.items():
             for delay_ms in (3_000, 0):
@@ -56,18 +56,11 @@ def main() -> None:
     options.output.write_text(json.dumps(result, indent=1) + "\n")
     page = options.output.with_suffix(".md")
     page.write_text(_page(found, options.turns, options.output.name))
-    for what in found["corelane"]:
-        medians = {name: statistics.median(rows[what]) for name, rows in found.items()}
-        ratio = medians["corelane"] / medians["kafka"]
-        print(
-            f"{what:42} corelane {medians['corelane']:8.0f} ms   kafka {medians['kafka']:8.0f} ms"
-            f"   ratio {ratio:.2f}",
-            flush=True,
-        )
+    beside.tell(found, 0)
 
 
-def _page(found: dict[str, dict[str, list[float]]], turns: int, source: str) -> str:
-    lines = [
+def _page(found: beside.Found, turns: int, source: str) -> str:
+    introduction = [
         "# Joining a group",
         "",
         f"Made by `python -m bench.macro.joining` from `{source}`; median of {turns} turns. Stock",
@@ -75,14 +68,8 @@ def _page(found: dict[str, dict[str, list[float]]], turns: int, source: str) -> 
         "its first records 50 ms are its own pause before a second connection, and without",
         "offsets 100 ms its own timer. Members hear of a rebalance by their heartbeats, here each",
         "500 ms, by the new protocol each 5 s as brokers have them by default.",
-        "",
-        "| | Corelane ms | Kafka ms | ratio |",
-        "| --- | ---: | ---: | ---: |",
     ]
-    for what, rows in found["corelane"].items():
-        ours, theirs = statistics.median(rows), statistics.median(found["kafka"][what])
-        lines.append(f"| {what} | {ours:,.0f} | {theirs:,.0f} | {ours / theirs:.2f} |")
-    return "\n".join(lines) + "\n"
+    return beside.page(introduction, found, 0, " ms")
 
 
 def _measure(bootstrap: str, delay_ms: int, members: int) -> list[tuple[str, float]]:

@@ -9,7 +9,6 @@ Kafka, as it comes, syncs nothing.
 
 import argparse
 import json
-import statistics
 import threading
 import time
 import uuid
@@ -20,7 +19,7 @@ from pathlib import Path
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from bench.macro import measure
+from bench.macro import beside, measure
 from bench.macro.run import DISK, RESULTS
 from tests.conformance import brokers
 from tests.conformance.brokers import Running
@@ -41,7 +40,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS / "TRANSACTIONS.json")
     options = parser.parse_args()
     starts: dict[str, Start] = {"corelane": brokers.corelane, "kafka": brokers.kafka}
-    found: dict[str, dict[str, list[float]]] = {name: {} for name in starts}
+    found: beside.Found = {name: {} for name in starts}
     for _ in range(options.turns):
         for name, start in starts.items():
             with start() as running:
@@ -57,30 +56,19 @@ def main() -> None:
     options.output.write_text(json.dumps(result, indent=1) + "\n")
     page = options.output.with_suffix(".md")
     page.write_text(_page(found, options.turns, options.output.name))
-    for what in found["corelane"]:
-        ours, theirs = (statistics.median(found[name][what]) for name in ("corelane", "kafka"))
-        print(
-            f"{what:45} corelane {ours:9.2f}   kafka {theirs:9.2f}   ratio {ours / theirs:.2f}",
-            flush=True,
-        )
+    beside.tell(found, 2)
 
 
-def _page(found: dict[str, dict[str, list[float]]], turns: int, source: str) -> str:
-    lines = [
+def _page(found: beside.Found, turns: int, source: str) -> str:
+    introduction = [
         "# Transactions",
         "",
         f"Made by `python -m bench.macro.transactions` from `{source}`; median of {turns} turns. A",
         "transaction of librdkafka writes one record of 100 bytes to each of two partitions. The",
         "clients run on the CPUs of the broker. Corelane syncs what it acknowledges; Kafka does",
         "not.",
-        "",
-        "| | Corelane | Kafka | ratio |",
-        "| --- | ---: | ---: | ---: |",
     ]
-    for what, rows in found["corelane"].items():
-        ours, theirs = statistics.median(rows), statistics.median(found["kafka"][what])
-        lines.append(f"| {what} | {ours:,.2f} | {theirs:,.2f} | {ours / theirs:.2f} |")
-    return "\n".join(lines) + "\n"
+    return beside.page(introduction, found, 2)
 
 
 def _measure(running: Running, count: int, seconds: float) -> list[tuple[str, float]]:
