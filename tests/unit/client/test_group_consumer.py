@@ -1,5 +1,6 @@
 """Members of a group against a cluster in memory: every record is dealt with, whatever moves."""
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,6 +21,8 @@ from tests.unit.client.test_consumer import batch, fill
 EAGER = ("range",)
 COOPERATIVE = ("cooperative-sticky",)
 HURRY = ConsumerSettings(connection=ConnectionSettings(request_timeout_ms=1000))
+BEATS = [("classic", Api.HEARTBEAT, 3.5), ("consumer", Api.CONSUMER_GROUP_HEARTBEAT, 5.5)]
+"""How members of either protocol say that they are there, and when the next has gone out (s)."""
 
 
 class Told(RebalanceListener):
@@ -39,9 +42,12 @@ class Told(RebalanceListener):
 
 
 @asynccontextmanager
-async def member(cluster: Cluster, **settings: Any) -> AsyncIterator[GroupConsumer]:
+async def member(
+    cluster: Cluster, topics: list[str] | re.Pattern[str] | None = None, **settings: Any
+) -> AsyncIterator[GroupConsumer]:
     group = GroupSettings(**{"consumer": HURRY, **settings})
-    async with GroupConsumer(cluster.bootstrap, "g", ["t"], group, cluster.connect) as consumer:
+    wanted = ["t"] if topics is None else topics
+    async with GroupConsumer(cluster.bootstrap, "g", wanted, group, cluster.connect) as consumer:
         yield consumer
 
 
@@ -288,15 +294,16 @@ async def test_a_connection_may_be_cut_at_any_step(
     assert cluster.groups.committed("g") == {("t", 0): 10}
 
 
+@pytest.mark.parametrize(("protocol", "beat", "until_s"), BEATS)
 async def test_a_coordinator_that_is_silent_delays_heartbeats_and_nothing_else(
-    cluster: Cluster, clock: MockClock
+    cluster: Cluster, clock: MockClock, protocol: str, beat: Api, until_s: float
 ) -> None:
     (log,) = cluster.topic("t")
     values = fill(log, 6)
-    async with member(cluster) as consumer:
+    async with member(cluster, protocol=protocol) as consumer:
         assert await take(consumer, 6) == values
-        cluster.script(Api.HEARTBEAT, always(SILENCE))
-        await trio.sleep(3.5)
+        cluster.script(beat, always(SILENCE))
+        await trio.sleep(until_s)
         log.write(batch(b"new"))
         cluster.announce()
         assert await take(consumer, 1) == [b"new"]

@@ -1,9 +1,7 @@
 """Members of the new protocol (KIP-848) against a cluster in memory: every record is dealt with."""
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
 
 import pytest
 import trio
@@ -11,22 +9,13 @@ from trio.testing import MockClock
 
 from corelane.model.errors import ErrorCode
 from corelane_client.errors import KafkaError
-from corelane_client.group_consumer import GroupConsumer
-from corelane_client.group_settings import GroupSettings
 from corelane_client.protocol import Api
-from tests.unit.client.fake import CUT, CUT_AFTER, SILENCE, Cluster, always, new
+from tests.unit.client import test_group_consumer
+from tests.unit.client.fake import CUT, CUT_AFTER, Cluster, always, new
 from tests.unit.client.test_consumer import batch, fill
-from tests.unit.client.test_group_consumer import HURRY, Told, read_until_cancelled, take
+from tests.unit.client.test_group_consumer import Told, read_until_cancelled, take
 
-
-@asynccontextmanager
-async def member(
-    cluster: Cluster, topics: list[str] | re.Pattern[str] | None = None, **settings: Any
-) -> AsyncIterator[GroupConsumer]:
-    group = GroupSettings(protocol="consumer", consumer=HURRY, **settings)
-    wanted = ["t"] if topics is None else topics
-    async with GroupConsumer(cluster.bootstrap, "g", wanted, group, cluster.connect) as consumer:
-        yield consumer
+member = partial(test_group_consumer.member, protocol="consumer")
 
 
 def epochs(cluster: Cluster) -> list[int]:
@@ -147,22 +136,6 @@ async def test_whoever_does_not_know_what_was_heard_says_everything_again(
         assert said.count(["t"]) >= 4
         assert said[-1] is None
     assert cluster.groups.committed("g") == {("t", 0): 10}
-
-
-async def test_a_coordinator_that_is_silent_delays_heartbeats_and_nothing_else(
-    cluster: Cluster, clock: MockClock
-) -> None:
-    (log,) = cluster.topic("t")
-    values = fill(log, 6)
-    async with member(cluster) as consumer:
-        assert await take(consumer, 6) == values
-        cluster.script(Api.CONSUMER_GROUP_HEARTBEAT, always(SILENCE))
-        await trio.sleep(5.5)
-        log.write(batch(b"new"))
-        cluster.announce()
-        assert await take(consumer, 1) == [b"new"]
-        await trio.sleep(10)
-        assert cluster.groups.state("g") == "Stable"
 
 
 async def test_a_pattern_finds_topics_that_are_made_later(
