@@ -64,6 +64,7 @@ CHANGES = (
     Mutant("learners count", Configuration, "quorum_value", _learners_count),
     Mutant("configuration ignored by followers", RaftGroup, "_on_append", _in_force_when_committed),
     Mutant("voters replaced at once", membership, "changed", _replaced_at_once),
+    Mutant("voters that know nobody", RaftGroup, "members_index", Index(0)),
     Mutant("change never ended", RaftGroup, "_configuration_committed", _never_left),
 )
 """Caught by tests/simulation/raft_changes.py, in the number of seeds that the test allows."""

@@ -98,10 +98,21 @@ class ChangingCluster(Cluster):
         if outside:
             self._ask(leader, now.voters, (*now.learners, self.chance.choice(outside)))
 
+    def _ready(self, leader: Replica) -> list[MemberId]:
+        """Return the learners that know their group, as the product asks (shard/reassigning.py).
+
+        A voter that knows no members votes for nobody, so that three of which one is gone, and one
+        knows nothing, have no leader.
+        """
+        group, matches = leader.group, leader.group.match_indexes()
+        learners = group.configuration.learners
+        return [each for each in learners if matches[each] >= group.members_index]
+
     def _promote(self, leader: Replica) -> None:
         now = leader.group.configuration
-        if now.learners:
-            chosen = self.chance.choice(now.learners)
+        ready = self._ready(leader)
+        if ready:
+            chosen = self.chance.choice(ready)
             rest = [node for node in now.learners if node != chosen]
             self._ask(leader, (*now.voters, chosen), rest)
 
@@ -112,11 +123,13 @@ class ChangingCluster(Cluster):
             self._ask(leader, [node for node in now.voters if node != gone], now.learners)
 
     def _replace(self, leader: Replica) -> None:
-        """Several at once: all learners for as many voters."""
+        """Several at once: all that are ready for as many voters."""
         now = leader.group.configuration
-        staying = now.voters[len(now.learners) :]
-        if now.learners and staying:
-            self._ask(leader, (*now.learners, *staying), ())
+        ready = self._ready(leader)
+        staying = now.voters[len(ready) :]
+        if ready and staying:
+            rest = [node for node in now.learners if node not in ready]
+            self._ask(leader, (*ready, *staying), rest)
 
     def _hand_over(self, leader: Replica) -> None:
         self.transfers += 1

@@ -49,12 +49,15 @@ class Checkers:
         self.committed: list[tuple[Entry, Term]] = []
         self.calm: set[MemberId] = set()
         self.installed = 0
+        self._reconfigured: set[MemberId] = set()
         self._last_seen: dict[MemberId, tuple[Term, Index]] = {}
 
     # -- What the watcher sees ------------------------------------------------------------------
 
     def appended(self, replica: Replica, index: Index, entry: Entry) -> None:
         """Log matching: (index, term) names one payload and one entry before it, everywhere."""
+        if entry.configuration is not None:
+            self._reconfigured.add(replica.node)
         previous = replica.log.term_at(Index(index - 1))
         found = self.entries.setdefault((index, entry.term), (entry.payload, previous))
         _check(
@@ -143,6 +146,7 @@ class Checkers:
     def _truncated(self, replica: Replica, from_index: Index) -> None:
         committed = replica.group.committed_index
         _check(from_index > committed, f"{replica.node} cuts {from_index}, {committed} committed")
+        self._reconfigured.add(replica.node)
 
     def _installs(self, replica: Replica, snapshot: Snapshot) -> None:
         """A snapshot is of what is committed, and nothing committed here is missing from it."""
@@ -153,6 +157,7 @@ class Checkers:
         committed = replica.group.committed_index
         _check(index > committed, f"{node} begins anew at {index}, {committed} committed")
         self.installed += 1
+        self._reconfigured.add(node)
 
     def _committed(self, replica: Replica, index: Index) -> None:
         """State machine safety; and what is committed is durable on a quorum, and here."""
@@ -201,6 +206,14 @@ class Checkers:
                 f" {group.durable_index} is believed durable, {durable} is"
             )
         self._last_seen[node] = (group.term, group.committed_index)
+        if node in self._reconfigured:
+            self._reconfigured.discard(node)
+            self._goes_by_its_log(replica)
+
+    def _goes_by_its_log(self, replica: Replica) -> None:
+        """The latest configuration in a log is in force, also after the log was cut (section 6)."""
+        latest, own = replica.log_configuration(), replica.group.configuration
+        _check(own == latest, f"{replica.node} goes by {own}, its log by {latest}")
 
     def read(self, replica: Replica, floor: int) -> None:
         """A read shows all that was committed when it was asked for (thesis section 6.4)."""

@@ -3,7 +3,7 @@
 import pytest
 
 from corelane.model.errors import ErrorCode
-from corelane.model.ids import incarnation_of, node_of
+from corelane.model.ids import GroupId, Index, incarnation_of, node_of
 from tests.simulation.cluster import Cluster
 from tests.simulation.reassigning import ongoing, plan, reassign, wait_done
 from tests.simulation.test_cluster_storm import produce
@@ -100,6 +100,30 @@ def test_another_target_takes_the_place_of_the_first(cluster: Cluster) -> None:
     wait_done(cluster, 0, [3, 2])
     cluster.revive(4)
     wait_done(cluster, 0, [3, 2])
+
+
+def test_a_member_that_does_not_know_its_group_yet_is_not_ready(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where the end of the log was looked at last before it was a member (Y2)."""
+    cluster.kill(4)
+    assert reassign(cluster, 0, [4, 2, 3]) == (0, None)
+    cluster.go(2_000)
+    leader = cluster.leader(GROUP)
+    member, change = leader.members[GROUP], plan(cluster, 0).change
+    assert change is not None
+    peering = leader.shard.groups.peering
+    assert peering is not None
+    changes = peering._reassigning
+    monkeypatch.setattr(changes, "_is_heard", lambda *_: True)
+    leadership, work = member.raft._leadership, changes._works[GroupId(GROUP)]
+    assert leadership is not None
+    (coming,) = {*change.members} - {*member.raft.configuration.voters}
+    named_at = member.raft.members_index
+    for end_index, is_ready in ((Index(named_at - 1), False), (named_at, True)):
+        work.end_index = Index(named_at - 1)
+        leadership.followers[coming].acknowledged(end_index, end_index)
+        assert changes._is_ready(member, change, (coming,), work) == is_ready
 
 
 @pytest.mark.parametrize("victim", [1, 2, 3, 4])

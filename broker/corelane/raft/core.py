@@ -143,6 +143,14 @@ class RaftGroup(Voting):
         progress = self._leadership.followers.get(node)
         return progress is not None and progress.match_index >= self._log.last_index
 
+    @property
+    def members_index(self) -> Index:
+        """Return an index with which a follower has the configuration in force, too.
+
+        Who is to vote must have that much durably: one that knows no members votes for nobody.
+        """
+        return Index(max(self.membership.index, self._log.first_index - 1))
+
     def in_sync(self, now_ms: int) -> tuple[MemberId, ...]:
         """Return the members that are heard and at the log's end, or were within 10 s."""
         leadership = self._leadership

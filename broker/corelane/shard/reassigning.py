@@ -8,7 +8,8 @@ Invariants:
 Y1. One change of members of a group at a time (raft/membership.py, C2): nothing is done while one
     is not committed.
 Y2. Nobody leaves before all who come have what the log had a moment ago and are heard, and a
-    quorum of those that are to be is: else the group would stand still.
+    quorum of those that are to be is: else the group would stand still. That includes the
+    configuration that names them: a voter without it votes for nobody.
 Y3. Nobody leaves before the fold says that the change switches: until then it can be called off.
 Y4. That it is done is said when the configuration with exactly the wanted members is committed.
 """
@@ -137,6 +138,8 @@ class Reassigning:
         end_index, work.end_index = work.end_index, member.log.last_index
         if not end_index:
             return False  # the first look
+        # The last look may have been another change's, before these were members at all.
+        end_index = max(end_index, raft.members_index)
         whole = [each for each in target if matches.get(each, -1) >= end_index]
         heard = [each for each in whole if each == raft.self_id or self._is_heard(member, each)]
         if {*coming} <= {*heard}:
