@@ -109,7 +109,7 @@ class Teller(threading.Thread):
             if is_commit:
                 producer.commit_transaction(STEP_S_MAX)
             else:
-                producer.flush(1)
+                producer.flush(self._dice.choice((0.0, 0.005, 1.0)))
                 producer.abort_transaction(STEP_S_MAX)
         except KafkaException as fault:
             if not fault.args[0].txn_requires_abort():

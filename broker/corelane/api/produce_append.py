@@ -290,6 +290,11 @@ class RowAppend:
         """Answer a batch that was seen before, or that does not follow the last one."""
         out = self.out
         settings = self.partition.topic.settings
+        if isinstance(verdict, Duplicate):
+            transactions = self.partition.transactions
+            undone = transactions.check_duplicate(self.row[9], verdict.base_offset)
+            if undone is not None:
+                verdict = Refuse(undone.error, undone.sentence)
         if isinstance(verdict, Refuse):
             self.wait.shard.counts.batches_refused += 1
             self._refuse(verdict.error, verdict.sentence)

@@ -315,6 +315,14 @@ class OpenTransactions:
             " was seen: its transaction was ended, or another instance has taken over",
         )
 
+    def check_duplicate(self, producer_id: int, offset: Offset) -> Refuse | None:
+        """Refuse to count as written what repeats an aborted batch (ARCHITECTURE.md, Decisions)."""
+        for aborted in self.aborted_between(offset, Offset(offset + 1)):
+            if aborted.producer_id == producer_id:
+                said = f"producer {producer_id} repeats a batch that it aborted, at offset {offset}"
+                return Refuse(ErrorCode.UNKNOWN_PRODUCER_ID, said)
+        return None
+
     def check_batch(self, producer_id: int, epoch: int, *, is_transactional: bool) -> BatchVerdict:
         """Say what a leader must do with a batch that is new to the producer table.
 

@@ -206,6 +206,25 @@ def test_a_batch_that_comes_again_after_its_commit_is_a_duplicate(
     assert len(world.coordinators.asked) == 1
 
 
+def test_a_batch_that_comes_again_after_its_abort_is_not_acknowledged(
+    world: TransactionWorld, writer: Writer
+) -> None:
+    """Its number may be that of the next record (librdkafka), which would then be nowhere."""
+    other = Writer(world, 8)
+    assert [writer.write(), other.write()] == [NONE] * 2
+    world.marker(7, commits=False)
+    world.marker(8)
+    for _ in range(2):
+        writer.sequence = other.sequence = 0
+        assert writer.write() is ErrorCode.UNKNOWN_PRODUCER_ID
+        assert other.write() is NONE, "a duplicate of what another producer committed beside it"
+        assert world.ends == (4, 4)
+        world.crash()
+        world.pass_time(500)
+    writer.epoch, writer.sequence = 1, 0
+    assert writer.write() is NONE, "so it begins again with a new epoch"
+
+
 def test_a_transactional_batch_needs_a_transactional_id(
     world: TransactionWorld, writer: Writer
 ) -> None:
