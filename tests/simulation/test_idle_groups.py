@@ -6,6 +6,7 @@ from corelane.model import limits
 from corelane.raft.core import RaftGroup
 from corelane.raft.events import Event
 from tests.simulation.cluster import Cluster
+from tests.unit.api.world import batch_of, produce_request
 
 REST_MS = 3_000
 ELECTED_MS_MAX = 3_000
@@ -118,3 +119,20 @@ def test_a_group_at_rest_wakes_up_when_its_leader_lists_it_no_more() -> None:
         cluster.go(10)
         assert cluster.now_ms - began_ms <= ELECTED_MS_MAX
     assert cluster.leader(1) is not leader
+
+
+def test_a_follower_hears_of_a_commit_with_the_next_heartbeat_also_while_another_is_away() -> None:
+    """No further append brings it, and a group that is not in sync is no reason to wait."""
+    cluster = at_rest(1)
+    leader = cluster.leader(1)
+    follower, lost = [node for node in cluster.nodes.values() if node is not leader]
+    cluster.kill(lost.number)
+    cluster.go(ELECTED_MS_MAX)
+    for conn in range(60, 68):
+        request = produce_request("t", batch_of())
+        answer = cluster.call(leader, request, 9, conn=conn)
+        assert answer.responses[0].partition_responses[0].error_code == 0
+        cluster.go(limits.PEER_BEAT_MS + 3 * limits.PEER_BEAT_PULL_MS)
+        committed = leader.members[1].log.last_index
+        assert leader.members[1].log.committed_index == committed
+        assert follower.members[1].log.committed_index == committed

@@ -236,6 +236,8 @@ PEER_TURN_BYTES: Final = 4 * MIB
 PEER_TURN_MESSAGES_MAX: Final = 8_192
 PEER_FLIGHT_BYTES_MAX: Final = 32 * MIB
 """Bytes sent over a data link and not acknowledged; exceeded by at most one message."""
+PEER_OWED_BYTES_MAX: Final = MIB
+"""Bytes of a data link that are acknowledged by a frame of its own, if no other is sent."""
 PEER_QUEUE_BYTES_MAX: Final = 16 * MIB
 """What waits for room on a data link; then the oldest is dropped, and raft repeats it."""
 PEER_QUEUE_MESSAGES_MAX: Final = 16_384
@@ -273,6 +275,7 @@ assert PRODUCER_WINDOW_BATCHES * (REQUEST_BYTES_MAX // 7) < SEQUENCE_MAX, (
 assert PEER_FRAME_BYTES_MAX <= INT32_MAX
 assert PEER_BEAT_ROWS_MAX * (20 + 16) + KIB <= PEER_SESSION_FRAME_BYTES_MAX
 assert PEER_TURN_BYTES <= PEER_FLIGHT_BYTES_MAX
+assert PEER_OWED_BYTES_MAX < PEER_TURN_BYTES, "what is not acknowledged yet holds nothing up"
 assert REQUEST_BYTES_MAX + PEER_TURN_BYTES + MIB <= PEER_FRAME_BYTES_MAX
 assert PEER_BEAT_MS * 2 < PEER_SILENT_MS, "one lost round is no silence"
 assert PEER_ROUNDS_MAX * (PEER_BEAT_MS - 2 * PEER_BEAT_PULL_MS) > PEER_RECONNECT_MS

@@ -43,6 +43,7 @@ from corelane.shard.effects import Part
 from corelane.shard.homecoming import Homecoming
 from corelane.shard.inquiries import is_answer, is_inquiry
 from corelane.shard.lanes import Lanes, offer, rates
+from corelane.shard.led_rows import LedRows
 from corelane.shard.member import Member
 from corelane.shard.peers.data_link import Address
 from corelane.shard.peers.events import (
@@ -69,7 +70,7 @@ from corelane.shard.peers.peers import Peers, PeersConfig
 from corelane.shard.peers.watch import Watch
 from corelane.shard.reassigning import Reassigning
 from corelane.shard.vigil import ELECTION_TIMEOUT_MS, SWEEP_MS, Vigil, takes_part
-from corelane.shard.whereabouts import ASKING_ROUND, Whereabouts, newest
+from corelane.shard.whereabouts import ASKING_ROUND, Whereabouts
 from corelane.storage.segments import Segment
 
 if TYPE_CHECKING:
@@ -124,8 +125,7 @@ class Peering:
         }
         """Cores that were heard of and are of no registered node yet."""
         self._grown: dict[GroupId, Member] = {}
-        self._rows: dict[GroupId, Member] = {}  # leaders whose heartbeat rows are not up to date
-        self._placed: dict[GroupId, dict[NodeId, PeerId]] = {}
+        self._rows = LedRows(groups, self.peers, self.whereabouts)
         self._behind: dict[GroupId, dict[MemberId, Index]] = {}
         self._unsettled: dict[GroupId, Member] = {}
         self._announces = False
@@ -214,7 +214,7 @@ class Peering:
 
     def lead(self, member: Member) -> None:
         group = member.group
-        self._rows[group] = member
+        self._rows.put(member)
         self._behind.setdefault(group, {})
         self._unsettled[group] = member
         self.peers.terms.follows(group)
@@ -236,8 +236,7 @@ class Peering:
         self._grown[member.group] = member
 
     def committed(self, member: Member) -> None:
-        if member.group in self._placed:
-            self._rows[member.group] = member
+        self._rows.committed(member)
         if member.group == CONTROLLER_GROUP:
             self._announces = True
 
@@ -384,12 +383,11 @@ class Peering:
         if isinstance(news.verdict, Gone) and self._is_retired(news.peer):
             self._met.pop(news.peer, None)
             self.nodes_changed()
-        for group, placed in self._placed.items():
-            if node in placed:
-                member = self._groups.members.get(group)
-                if member is not None:
-                    self._unsettled[group] = member
-                    self._behind.setdefault(group, {})
+        for group in self._rows.groups_at(node):
+            member = self._groups.members.get(group)
+            if member is not None:
+                self._unsettled[group] = member
+                self._behind.setdefault(group, {})
         self._groups.node_judged(node)
 
     def _is_retired(self, peer: PeerId) -> bool:
@@ -456,10 +454,7 @@ class Peering:
         if now_ms >= self._hurry_at_ms:
             self._hurry_at_ms = NEVER_MS
         self._send_grown()
-        if self._rows:
-            rows, self._rows = self._rows, {}
-            for member in rows.values():
-                self._place_rows(member)
+        self._rows.turn(now_ms)
         if now_ms >= self._report_at_ms:
             self._report_at_ms = now_ms + REPORT_MS
             self._report()
@@ -479,7 +474,7 @@ class Peering:
 
     def hurry(self, member: Member) -> None:
         """Ask the followers of a group soon whether they still follow."""
-        for peer in self._placed.get(member.group, {}).values():
+        for peer in self._rows.peers_of(member.group):
             session = self.peers.session(peer)
             if session is not None:
                 self._hurry_at_ms = min(self._hurry_at_ms, session.hurry(self._shard.now_ms))
@@ -523,43 +518,12 @@ class Peering:
                 self._unsettled[group] = member  # it may be out of sync soon, or on another core
             else:
                 settled.append(group)
-                self._rows[group] = member  # what they have now, their rows may say is committed
+                self._rows.put(member)  # what they have now, their rows may say is committed
         for group in settled:
             del self._behind[group]
 
-    def _place_rows(self, member: Member) -> None:
-        """Have a leader's row in the frames to the cores that have its followers."""
-        raft, group = member.raft, member.group
-        if not raft.is_leader or self._groups.members.get(group) is not member:
-            return
-        placed = self._placed.setdefault(group, {})
-        former = dict(placed)
-        placed.clear()
-        for follower in newest(raft.configuration.members):
-            if follower == raft.self_id:
-                continue
-            peer = self.whereabouts.of(group, follower)
-            session = self.peers.session(peer)
-            if session is None:
-                self._rows[group] = member  # it is not registered yet, or no more
-                continue
-            committed = raft.heartbeat(follower, 0).committed_index
-            incarnations = (incarnation_of(raft.self_id), incarnation_of(follower))
-            session.led.put(group, raft.term, committed, incarnations)
-            placed[peer[0]] = peer
-        for node, peer in former.items():
-            if placed.get(node) != peer:
-                self._drop_row(group, peer)
-
-    def _drop_row(self, group: GroupId, peer: PeerId) -> None:
-        session = self.peers.session(peer)
-        if session is not None:
-            session.led.drop(group)
-
     def _forget_led(self, group: GroupId) -> None:
-        for peer in self._placed.pop(group, {}).values():
-            self._drop_row(group, peer)
-        self._rows.pop(group, None)
+        self._rows.drop(group)
         self._grown.pop(group, None)
         self._unsettled.pop(group, None)
 
@@ -569,7 +533,7 @@ class Peering:
         for group, member in unsettled.items():
             if self._groups.members.get(group) is not member or not member.raft.is_leader:
                 continue
-            self._rows[group] = member  # its replicas may be elsewhere now, or their sessions new
+            self._rows.put(member)  # its replicas may be elsewhere now, or their sessions new
             if member.serves:
                 self.tell_lead(member)
             nodes = {node_of(each) for each in member.raft.configuration.members}

@@ -14,6 +14,9 @@ Q3. Appends leave in their order. Votes and answers leave before them: they are 
 Q4. A connection that was made anew does not count as progress: it is asked for an acknowledgement,
     or a link that opens and carries nothing would look alive for ever.
 Q5. Every reference on a chunk is given on with a Send, or given back.
+Q6. What has arrived is acknowledged with the next frame that says something, at once where that
+    was asked or `PEER_OWED_BYTES_MAX` are owed, and at the latest with the next heartbeat: a frame
+    that only acknowledges wakes a core up for nothing.
 """
 
 # performance-critical: see STYLE.md
@@ -100,6 +103,7 @@ class DataLink:
         "_appends",
         "_asks",
         "_chunks",
+        "_is_owing",
         "_progress_ms",
         "_received",
         "_sent",
@@ -120,6 +124,7 @@ class DataLink:
         self.is_stirred = False
         """Whether `flush` may have something to send."""
         self._asks = 0
+        self._is_owing = False  # to acknowledge by a frame of its own, if there is no other (Q6)
         self._progress_ms: int | None = None
         """Since when something of ours should arrive; moved by whatever does."""
         self._reset()
@@ -129,6 +134,7 @@ class DataLink:
         self._acknowledged = 0
         self._received = 0
         self._told = 0
+        self._is_owing = False
 
     def __len__(self) -> int:
         return len(self._words) + len(self._appends)
@@ -220,8 +226,9 @@ class DataLink:
                 fits or flight_bytes <= limits.PEER_TURN_BYTES
             ):
                 gathered.append(self._appends.pop())
-        self.is_stirred = len(self) > 0  # there may be room in the next turn
-        if not gathered and not self._asks and self._told == self._received:
+        # There may be room in the next turn.
+        self.is_stirred = len(self._words) + len(self._appends) > 0
+        if not gathered and not self._asks and not self._is_owing:
             return None
         conn = self.line.conn
         assert conn is not None
@@ -230,14 +237,14 @@ class DataLink:
         held = [chunk for each in gathered for chunk in each.chunks_held]
         parts = encode_parts(Kind.MESSAGES, self.line.number(), first, payload, self._chunks)
         self._told = self._received
+        self._is_owing = False
         self._sent += sum([each.size_bytes for each in gathered]) + self._asks
         self._asks = 0
         return Send(conn, parts, held)
 
     def take(self, now_ms: int, body: memoryview) -> list[PeerMessage]:
         """Take in a frame; FrameError changes nothing."""
-        acknowledged, taken_bytes, found = messages.decode(body)
-        self.is_stirred = True
+        acknowledged, taken_bytes, has_asked, found = messages.decode(body)
         check(self._acknowledged <= acknowledged <= self._sent, "What was never sent has arrived.")
         if acknowledged > self._acknowledged:
             self._acknowledged = acknowledged
@@ -245,4 +252,13 @@ class DataLink:
             if self.flight_bytes == 0 and not len(self):
                 self._progress_ms = None
         self._received += taken_bytes
+        if has_asked or self._received - self._told >= limits.PEER_OWED_BYTES_MAX:
+            self._is_owing = True
+        if self._is_owing or self._words or self._appends:
+            self.is_stirred = True
         return found
+
+    def settle(self) -> None:
+        """Acknowledge with the next frame what is owed: heartbeats are due (Q6)."""
+        if self._told != self._received:
+            self._is_owing = self.is_stirred = True

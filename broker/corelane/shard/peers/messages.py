@@ -68,8 +68,8 @@ def encode_first(acknowledged: int, messages: list[Outgoing], asked: int = 0) ->
     return b"".join([_HEAD.pack(acknowledged, len(messages), asked), *rows, *bodies])
 
 
-def decode(body: memoryview) -> tuple[int, int, list[PeerMessage]]:
-    """Return what is acknowledged, how much is to be acknowledged, and the messages.
+def decode(body: memoryview) -> tuple[int, int, bool, list[PeerMessage]]:
+    """Return what is acknowledged, how much is to be, whether at once, and the messages.
 
     FrameError for what cannot be.
     """
@@ -97,4 +97,4 @@ def decode(body: memoryview) -> tuple[int, int, list[PeerMessage]]:
         messages.append(PeerMessage(GroupId(group), sender, recipient, message, payload))
         message_at += message_bytes
         payload_at += payload_bytes
-    return acknowledged, len(body) - _HEAD.size + asked, messages
+    return acknowledged, len(body) - _HEAD.size + asked, asked == 1, messages

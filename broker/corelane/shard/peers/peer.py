@@ -45,6 +45,14 @@ class Peer:
         sentence = f"Life {boot} is over: life {latest} was heard of."
         return Refusal(Refused.FORMER_LIFE, sentence, latest)
 
+    def is_beat_due(self, number: int, now_ms: int) -> bool:
+        """Whether the heartbeat of that round, or one more, is to be sent to it now."""
+        return self.session.beaten != number or now_ms >= self.session.extra_at_ms
+
+    def beats(self, number: int, now_ms: int) -> bool:
+        """Whether that heartbeat is due, and there is a session to send it over."""
+        return self.session.is_open and self.is_beat_due(number, now_ms)
+
     def is_due(self, line: Line, now_ms: int) -> bool:
         """Whether this line is to be dialed now."""
         if not line.is_idle or now_ms < line.dial_at_ms:

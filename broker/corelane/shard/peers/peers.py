@@ -20,7 +20,7 @@ from corelane.model.ids import ConnId, CoreId, GroupId, NodeId, Term
 from corelane.model.record import record
 from corelane.raft.config import Jitter
 from corelane.shard.effects import Close, Dial, LogLine, Send
-from corelane.shard.peers import beats, hello, watch
+from corelane.shard.peers import beats, frames, hello, watch
 from corelane.shard.peers.beats import Health, mark
 from corelane.shard.peers.data_link import DataLink
 from corelane.shard.peers.events import (
@@ -45,8 +45,6 @@ from corelane.shard.peers.events import (
     Verdict,
 )
 from corelane.shard.peers.frames import (
-    BYTES_MAX,
-    KINDS,
     Channel,
     Chunks,
     Frame,
@@ -54,9 +52,7 @@ from corelane.shard.peers.frames import (
     Kind,
     check,
     decode,
-    decode_call,
     encode,
-    encode_call,
 )
 from corelane.shard.peers.hello import Greeting, Identity, PeerId, Refusal, Refused
 from corelane.shard.peers.leads import Leads
@@ -131,6 +127,11 @@ class Peers:
         known = self._peers.get(peer)
         return None if known is None else known.session
 
+    def is_beat_due(self, now_ms: int) -> bool:
+        """Whether the next `turn` sends heartbeats, so that their rows must be right."""
+        number = self._rounds.number + (now_ms >= self._rounds.at_ms)
+        return any(peer.beats(number, now_ms) for peer in self._peers.values())
+
     @property
     def round_at_ms(self) -> int:
         """Return when this core beats next."""
@@ -201,7 +202,7 @@ class Peers:
         known = self._peers.get(peer)
         if known is None or not known.session.is_open:
             return False
-        self._send(known, kind, encode_call(number, body))
+        self._send(known, kind, frames.encode_call(number, body))
         return True
 
     def duty(self, wal_age_ms: int | None) -> Duty:
@@ -256,10 +257,10 @@ class Peers:
             if is_look_due and self._is_done_with(peer):
                 self._remove(peer)
                 continue
-            session = peer.session
-            is_beat_due = session.beaten != self._rounds.number or now_ms >= session.extra_at_ms
-            if is_beat_due and session.is_open:
-                self._beat(peer, wal_age_ms)
+            if peer.is_beat_due(self._rounds.number, now_ms):
+                peer.data.settle()
+                if peer.session.is_open:
+                    self._beat(peer, wal_age_ms)
             if peer.data.is_stirred and (sent := peer.data.flush()) is not None:
                 self.effects.append(sent)
 
@@ -421,10 +422,9 @@ class Peers:
 
     def _greeted(self, peer: Peer, boot: int) -> None:
         """A life that is not over has greeted (P2)."""
-        session = peer.session
-        if session.boot not in (0, boot) and session.gone is None:
+        if peer.session.boot not in (0, boot) and peer.session.gone is None:
             self._end_life(peer, "It is back in another life.")
-        session.begin_life(boot)
+        peer.session.begin_life(boot)
 
     # --- frames ---
 
@@ -439,10 +439,10 @@ class Peers:
                 return
             peer, line = found
             if line.is_open:
-                frame = decode(event.data, BYTES_MAX[line.channel])
+                frame = decode(event.data, frames.BYTES_MAX[line.channel])
                 line.take(frame.number)
-                kind = frame.kind
-                check(kind in KINDS[line.channel], f"{kind.name} on a {line.channel.name} line.")
+                kind, channel = frame.kind, line.channel
+                check(kind in frames.KINDS[channel], f"{kind.name} on a {channel.name} line.")
                 self._act(peer, frame)
             else:
                 frame = decode(event.data, limits.PEER_GREETING_BYTES_MAX)
@@ -494,7 +494,7 @@ class Peers:
                 if changed:
                     self.news.append(LeadsChanged(changed))
             case Kind.CALL | Kind.RETURN:
-                number, what = decode_call(frame.body)
+                number, what = frames.decode_call(frame.body)
                 news = Called if frame.kind is Kind.CALL else Returned
                 self.news.append(news(peer.peer, number, what))
             case Kind.HELLO | Kind.WELCOME | Kind.REFUSE:

@@ -49,7 +49,8 @@ class End:
         self.link.put(0, TO, VoteAnswer(Term(1), number, True))
 
     def sent(self) -> bytes | None:
-        """Return the frame of this turn, performed."""
+        """Return the frame of a turn in which heartbeats are due, performed."""
+        self.link.settle()
         effect = self.link.flush()
         if effect is None:
             return None
@@ -117,6 +118,34 @@ def test_what_has_arrived_is_acknowledged_once_and_an_acknowledgement_is_not() -
     assert near.link.flight_bytes == 0
     assert near.sent() is None
     assert far.sent() is None
+
+
+def test_acknowledgements_wait_for_a_frame_that_says_something_or_a_heartbeat() -> None:
+    near, far = End(), End()
+    near.append(1, 100)
+    far.take(near.sent())
+    assert far.link.flush() is None
+    far.word(1)
+    effect = far.link.flush()
+    assert effect is not None
+    assert near.take(far.performed(effect)) == [1]
+    assert near.link.flight_bytes == 0
+    near.append(2, 100)
+    far.take(near.sent())
+    far.link.settle()
+    assert far.link.flush() is not None
+
+
+def test_much_that_has_arrived_is_acknowledged_at_once() -> None:
+    near, far = End(), End()
+    for index in range(1, 10):
+        near.append(index, limits.PEER_OWED_BYTES_MAX // 8)
+        far.take(near.sent())
+        effect = far.link.flush()
+        if effect is not None:
+            near.take(far.performed(effect))
+        assert near.link.flight_bytes < limits.PEER_OWED_BYTES_MAX
+    assert near.link.flight_bytes < limits.PEER_OWED_BYTES_MAX // 4, "8 of 9 are acknowledged"
 
 
 def test_flight_is_bounded_and_goes_on_with_acknowledgements() -> None:

@@ -313,3 +313,18 @@ def test_a_repeated_frame_is_taken_once_and_ends_its_connection() -> None:
     assert not [each for core in net.alive() for each in said_since(core, since_ms, LifeEnded)]
     net.run(limits.PEER_BACKOFF_MS_MAX + 1_000)  # the lines broke often: they are made anew late
     net.check_all_up()
+
+
+def test_one_that_says_nothing_acknowledges_with_its_heartbeat() -> None:
+    net = settled()
+    net.word_rate = 1
+    net.run(50)
+    net.word_rate = 0
+    link = net.core(ONE).peers.data(TWO)
+    assert link is not None
+    assert link.flight_bytes > 0
+    net.run(limits.PEER_BEAT_MS + 3 * limits.PEER_BEAT_PULL_MS)
+    for core in net.alive():
+        for other in (ONE, TWO, THREE):
+            data = core.peers.data(other)
+            assert data is None or (data.flight_bytes == 0 and data.age_ms(core.now_ms) is None)
