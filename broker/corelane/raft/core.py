@@ -46,7 +46,7 @@ from corelane.raft.events import (
     TransferLeadership,
     VotePersisted,
 )
-from corelane.raft.leadership import Leadership
+from corelane.raft.leadership import Leadership, Made
 from corelane.raft.membership import Configuration, Membership
 from corelane.raft.messages import (
     Append,
@@ -239,8 +239,9 @@ class RaftGroup(Voting):
             return NOTHING
         assert self._log.last_index == last_index
         assert self._log.last_term == self.term
+        made: Made = {}
         for node, progress in leadership.followers.items():
-            self._send_appends(node, leadership.stream(progress, self.committed_index))
+            self._send_appends(node, leadership.stream(progress, self.committed_index, made))
         return self._take_effects()
 
     def configuration_appended(

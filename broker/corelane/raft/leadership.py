@@ -19,6 +19,9 @@ from corelane.raft.progress import Progress, ProgressState
 SNAPSHOT_RETRY_MS: Final = 3_000
 """When a snapshot that was not acknowledged is taken for lost: twice a hung disk's time-out."""
 
+Made = dict[tuple[Index, int], tuple[Append, int]]
+"""Appends, each with the bytes of its entries, by their first index and round."""
+
 
 class Leadership:
     """One term of one leader. Its own entries begin at `term_start_index`."""
@@ -125,19 +128,31 @@ class Leadership:
             return []
         return [self._append(progress, Index(progress.next_index - 1), committed_index)]
 
-    def stream(self, progress: Progress, committed_index: Index) -> list[Append]:
-        """Return the appends with entries that the follower's window has room for."""
+    def stream(
+        self, progress: Progress, committed_index: Index, made: Made | None = None
+    ) -> list[Append]:
+        """Return the appends with entries that the follower's window has room for.
+
+        *made* are those of other followers, of the same log and commit: who is as far gets the
+        very same ones.
+        """
         log = self._log
         settings = self._settings
         appends: list[Append] = []
+        if made is None:
+            made = {}
         while (
             progress.next_index <= log.last_index
             and progress.has_room(settings)
             and self.has_next_of(progress)
         ):
-            last_index, size_bytes = log.span(progress.next_index, settings.append_bytes_max)
-            appends.append(self._append(progress, last_index, committed_index))
-            progress.sent(last_index, size_bytes)
+            key = (progress.next_index, progress.round)
+            found = made.get(key)
+            if found is None:
+                last_index, size_bytes = log.span(progress.next_index, settings.append_bytes_max)
+                found = made[key] = self._append(progress, last_index, committed_index), size_bytes
+            appends.append(found[0])
+            progress.sent(found[0].last_index, found[1])
         return appends
 
     def has_next_of(self, progress: Progress) -> bool:

@@ -5,7 +5,7 @@
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 from corelane.cluster.topic_config import TopicSettings
 from corelane.model import limits
@@ -24,6 +24,8 @@ from corelane.storage.installing import PrefixSnapshot
 from corelane.storage.layout import LayoutError
 from corelane.wire.batch import batch_header
 from corelane_native import PlainRequests, PlainRow, address_of, bytes_at
+
+_BATCH: Final = int(RecordKind.BATCH)
 
 
 class AppendWaiter(Protocol):
@@ -466,21 +468,22 @@ def fold(log: GroupLog, kept: PartitionFold, first: Index, last: Index) -> None:
     """Fold uncommitted entries of the tail, as the leader did when it appended them."""
     if first > last:
         return  # what a snapshot has of them, which may be more than there is in the log
-    at = first - log.tail_first
-    for index, entry in enumerate(log.tail.slice(at, last + 1 - log.tail_first), first):
-        assert index > log.flushed_index, "only the tail is folded again"
-        if entry.kind != RecordKind.BATCH:
+    assert first > log.flushed_index, "only the tail is folded again"
+    at, end, arena = first - log.tail_first, last + 1 - log.tail_first, log.store.arena
+    for index, row in enumerate(log.tail.native.rows(at, end), first):
+        next_offset, _newest, _lsn, chunk, position, size_bytes, _term, kind = row
+        if kind != _BATCH:
             continue
-        address = log.store.arena.address(entry.chunk.id) + entry.position
+        address = arena.address(chunk) + position
         head = batch_header(bytes_at(address, limits.BATCH_HEADER_BYTES))
-        assert head.base_offset + head.record_count == entry.next_offset
+        assert head.base_offset + head.record_count == next_offset
         if head.producer_id < 0:
             continue
         produced = transaction_entries.produced(Index(index), head)
         if produced is not None:
             kept.producers.appended(produced)
         is_control = bool(head.attributes & transaction_entries.CONTROL)
-        data = bytes_at(address, entry.size_bytes) if is_control else b""
+        data = bytes_at(address, size_bytes) if is_control else b""
         made = transaction_entries.transactional(Index(index), head, data)
         if made is not None:
             kept.transactions.appended(made)

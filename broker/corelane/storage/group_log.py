@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
-from corelane.model.ids import Index, Lsn, MemberId, Offset, Position, RecordKind, Term
+from corelane.model.ids import ChunkId, Index, Lsn, MemberId, Offset, Position, RecordKind, Term
 from corelane.model.record import record
 from corelane.raft import membership
 from corelane.raft.loss import Loss
@@ -121,6 +121,9 @@ class GroupLog(LogReads):
 
     def term_at(self, index: Index) -> Term:
         """Return the term of an entry from first_index - 1 to last_index; 0 for index 0."""
+        starts = self.term_starts
+        if starts and starts[-1][1] <= index <= self.last_index and index >= self.first_index:
+            return starts[-1][0]  # nearly always: of the last term that the log has
         at = index - self.tail_first
         if 0 <= at < len(self.tail):
             return Term(self.tail.native.row(at)[6])
@@ -129,7 +132,6 @@ class GroupLog(LogReads):
         if index == self.first_index - 1:
             return self.first_term
         assert self.first_index <= index <= self.last_index, f"no entry {index}"
-        starts = self.term_starts
         found = bisect_right(starts, index, key=lambda start: start[1]) - 1
         assert found >= 0
         return starts[found][0]
@@ -145,10 +147,10 @@ class GroupLog(LogReads):
             return cold.last_index, bytes_max
         total = 0
         last = Index(first_index - 1)
-        for entry in self.tail.slice(at, at + ENTRIES_MAX):
-            if total and total + entry.size_bytes > bytes_max:
+        for row in self.tail.native.rows(at, at + ENTRIES_MAX):
+            if total and total + row[5] > bytes_max:
                 break
-            total += entry.size_bytes
+            total += row[5]
             last = Index(last + 1)
         return last, total
 
@@ -171,13 +173,14 @@ class GroupLog(LogReads):
         total = 0
         index = first_index
         count = min(last_index + 1 - first_index, ENTRIES_MAX)
-        for entry in self.tail.slice(at, at + count):
-            size = entry.size_bytes
+        for _offset, _newest, _lsn, chunk, position, size, _term, kind in self.tail.native.rows(
+            at, at + count
+        ):
             if parts and total + ENTRY_HEAD_BYTES + size > bytes_max:
                 break
-            parts.append(ENTRY_HEAD.pack(entry.kind, size))
+            parts.append(ENTRY_HEAD.pack(kind, size))
             if size:
-                parts.append((entry.chunk.id, Position(entry.position), size))
+                parts.append((ChunkId(chunk), Position(position), size))
             total += ENTRY_HEAD_BYTES + size
             index = Index(index + 1)
         return MemoryEntries(Index(index - 1), total, parts)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 TermRun = tuple[Index, Term]
 """(first index, term): from this index on, entries are of this term, until the next run."""
 
+_BATCH: Final = int(RecordKind.BATCH)
+_CONFIG: Final = int(RecordKind.CONFIG)
 _Row = tuple[int, int, int, int, int]  # as `Received.rows`
 _CONTROL_BYTES: Final = {
     RecordKind.NEW_LEADER: (0, 0),
@@ -61,7 +63,7 @@ def append_received(
     judged = _judge(log, runs, payload, position)
     rows = log.store.received.rows(sum(run.count for run in judged))
     for row in rows:
-        if row[4] != RecordKind.BATCH:
+        if row[4] != _BATCH:
             _check_control(row)
     lsn = Lsn(0)
     try:
@@ -140,7 +142,7 @@ def _put_run(log: "GroupLog", run: _Run, rows: list[_Row], payload: bytes | memo
         taken = rows[row : row + put.record_count]
         log.load_received(run.term, taken, put.chunk, put.position, put.first_lsn)
         for number, (_offset, _newest, at, size_bytes, kind) in enumerate(taken):
-            if kind == RecordKind.CONFIG:
+            if kind == _CONFIG:
                 index = Index(log.last_index - put.record_count + 1 + number)
                 log.configured.appended(index, bytes(payload[at : at + size_bytes]))
         row += put.record_count

@@ -188,12 +188,14 @@ class DataLink:
         chunks_held: list[ChunkId] | None = None,
     ) -> None:  # fmt: skip
         """Send a message with the next frame, or drop it (Q1); takes over *chunks_held*."""
-        size_bytes = sum([part_bytes(part) for part in payload])
+        payload_bytes = sum([part_bytes(part) for part in payload]) if payload else 0
+        data = codec.encode(message)
+        size_bytes = messages.ROW_BYTES + len(data) + payload_bytes
         outgoing = Outgoing(
-            to.group, to.sender, to.recipient, codec.encode(message), payload, size_bytes,
-            chunks_held or [],
+            to.group, to.sender, to.recipient, data, payload, payload_bytes, chunks_held or [],
+            size_bytes,
         )  # fmt: skip
-        assert outgoing.size_bytes + messages.HEAD_BYTES < limits.PEER_FRAME_BYTES_MAX
+        assert size_bytes + messages.HEAD_BYTES < limits.PEER_FRAME_BYTES_MAX
         queue = self._appends if isinstance(message, Append | Snapshot) else self._words
         queue.put(outgoing)
         self.is_stirred = True

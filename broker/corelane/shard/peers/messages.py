@@ -45,11 +45,8 @@ class Outgoing:
     payload: list[Part]
     payload_bytes: int
     chunks_held: list[ChunkId]
-
-    @property
-    def size_bytes(self) -> int:
-        """Return what it adds to a frame."""
-        return ROW_BYTES + len(self.message) + self.payload_bytes
+    size_bytes: int
+    """What it adds to a frame."""
 
 
 def part_bytes(part: Part) -> int:

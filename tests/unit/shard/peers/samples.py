@@ -34,8 +34,8 @@ LEADS: Final = [
     Lead(GroupId(8), Term(1), 0, NodeId(1), CoreId(0), ()),
 ]
 WORDS: Final = [
-    Outgoing(GroupId(7), 1, 3, codec.encode(Appended(Term(3), Index(4), Index(5))), [], 0, []),
-    Outgoing(GroupId(8), 1, 1 << 32 | 3, codec.encode(VoteAnswer(Term(3), 6, True)), [], 0, []),
+    Outgoing(GroupId(7), 1, 3, codec.encode(Appended(Term(3), Index(4), Index(5))), [], 0, [], 0),
+    Outgoing(GroupId(8), 1, 1 << 32 | 3, codec.encode(VoteAnswer(Term(3), 6, True)), [], 0, [], 0),
 ]
 
 BODIES: Final[dict[Kind, bytes]] = {
