@@ -79,6 +79,7 @@ class Pair:
         self.profile = profile
         self.seed = seed
         self.tree = Tree(random.Random(seed))
+        self.tree.corrupts = True
         self.disks = [SimDisk(seed + core, self.tree, f"core-{core:02d}") for core in range(2)]
         self.helds = [Held(), Held()]
         self.helds[1].group_last = 1000

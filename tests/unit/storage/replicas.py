@@ -46,6 +46,8 @@ class Replicas:
         self.seed = seed
         self.rng = random.Random(seed)
         self.disks = [SimDisk(luck * 31 + number) for number in range(COUNT)]
+        for disk in self.disks:
+            disk.tree.corrupts = True
         self.helds = [Held() for _ in range(COUNT)]
         self.machines: list[Replica] = []
         self.groups = [GroupId(number) for number in range(2)]

@@ -144,6 +144,7 @@ class Run:
         self.profile = profile
         self.seed = seed
         self.disk = SimDisk(luck)
+        self.disk.tree.corrupts = True
         self.held = Held()
         self.rng = random.Random(luck * 7919 + seed)
         self.crashes = 0
