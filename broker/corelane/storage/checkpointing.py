@@ -243,7 +243,10 @@ class Checkpointing:
         if log.is_flushing:
             return False
         self._again_index = max(self._again_index, first)
+        wal = self.store.wal
         while self._again_index <= log.last_index:
+            if not wal.has_half_reserve:
+                raise WalFullError  # after a start all is unflushed, and votes want room, too
             log.put_again(self._again_index)
             self._again_index = Index(self._again_index + 1)
         return True
