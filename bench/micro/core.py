@@ -8,10 +8,12 @@ import errno
 import socket
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 from bench.macro import raw
 from corelane.runtime.core_loop import CoreLoop
+from corelane.shard.config import PeerPlace, ShardConfig
 from corelane.storage.effects import (
     CheckpointWrite,
     DiskDone,
@@ -29,6 +31,8 @@ from corelane_native import Net
 from tests.unit.api.world import World
 
 RECEIVE_BYTES: Final = 1 << 22
+TURN_US: Final = 500
+"""How long a turn takes, as the shard sees it: about what a request alone takes with its write."""
 _PREFIX: Final = struct.Struct(">i")
 
 
@@ -65,17 +69,24 @@ class NoDisk:
         self.done.append(DiskDone(effect.job, errno.EIO))
 
 
+class LoneNode(World):
+    """A node as `corelane start` makes it: it could speak to others, and there are none."""
+
+    def shard_config(self) -> ShardConfig:
+        return replace(super().shard_config(), peer=PeerPlace("127.0.0.1", 9192, 1, "bench"))
+
+
 class Core:
     """The core and one client's end of a connection."""
 
     def __init__(self) -> None:
-        self.world = World()
+        self.world = LoneNode()
         shard = self.world.shard
         self.disk = NoDisk()
         self.net = Net(100, 32 << 20, 64 << 20, self.world.arena)
         disk: Any = self.disk  # all that the loop needs of one
         self.loop = CoreLoop(shard, self.net, self.world.arena, disk, _die)
-        self.now_ms = self.world.now_ms
+        self.now_us = self.world.now_ms * 1000
         self.client, ours = socket.socketpair()
         self.client.setblocking(False)
         self.loop.add_connection(ours.detach(), "bench", 0)
@@ -90,8 +101,8 @@ class Core:
         loop = self.loop
         loop._mail += self.disk.done
         self.disk.done.clear()
-        self.now_ms += 1
-        loop._turn(self.net.poll(0), self.now_ms * 1_000_000)
+        self.now_us += TURN_US
+        loop._turn(self.net.poll(0), self.now_us * 1000)
 
     def exchange(self, request: bytes, answer_bytes: int) -> None:
         """Send requests that lie in one piece, and turn until all their answers are there."""

@@ -1,7 +1,8 @@
 /* One thread with a bounded queue of jobs and an eventfd that says when answers wait.
  *
  * A job's slot is free again when its answer is reaped, so the list of answers needs no limit of
- * its own. The eventfd is written only when that list was empty: one wake-up for many answers.
+ * its own. The eventfd is written only when that list was empty: one wake-up for many answers. That
+ * is after the lock was given back, so it may tell of answers that were reaped meanwhile.
  *
  * The files are the runner's: whoever set `busy` under the lock (the thread, or the caller of
  * cl_worker_run) has them until it clears it. */
@@ -108,9 +109,13 @@ static void *thread_main(void *argument)
         cl_task_run(&worker->files, &slot->task, &slot->done);
         pthread_mutex_lock(&worker->lock);
         worker->busy = false;
-        if (worker->answered.first == NULL)
-            tell(worker);
+        bool is_first = worker->answered.first == NULL;
         list_push(&worker->answered, slot);
+        if (!is_first)
+            continue;
+        pthread_mutex_unlock(&worker->lock);
+        tell(worker); /* who is woken wants the lock */
+        pthread_mutex_lock(&worker->lock);
     }
     pthread_mutex_unlock(&worker->lock);
     return NULL;
@@ -302,12 +307,14 @@ int cl_worker_submit(cl_worker *worker, const cl_job *job, const void *paths, ui
     pthread_mutex_lock(&worker->lock);
     if (status == 0) {
         list_push(&worker->queued, slot);
-        pthread_cond_signal(&worker->wake);
     } else {
         slot->next = worker->empty;
         worker->empty = slot;
     }
     pthread_mutex_unlock(&worker->lock);
+    /* Not under the lock: the thread would wake up to wait for it, two more system calls. */
+    if (status == 0)
+        pthread_cond_signal(&worker->wake);
     return status;
 }
 
@@ -337,8 +344,10 @@ int cl_worker_run(cl_worker *worker, const cl_job *job, const void *paths, uint3
     cl_task_run(&worker->files, &task, done);
     pthread_mutex_lock(&worker->lock);
     worker->busy = false;
-    pthread_cond_signal(&worker->wake);
+    bool is_queued = worker->queued.first != NULL;
     pthread_mutex_unlock(&worker->lock);
+    if (is_queued)
+        pthread_cond_signal(&worker->wake);
     return 0;
 }
 

@@ -82,8 +82,9 @@ def _calls(
         yield count
 
 
-def _steps(_shard: Shard, _now_ms: int, _wall_ms: int, events: list[object]) -> int:
-    return len(events)
+def _taken() -> contextlib.AbstractContextManager[_Count]:
+    """Count what shards are handed, by whoever drives them whole or in parts."""
+    return _calls((Shard, "begin"), amount=lambda _shard, _now_ms, _wall_ms, events: len(events))
 
 
 def _raft(seed: int) -> Tally:
@@ -105,7 +106,7 @@ def _losses(seed: int) -> Tally:
 
 
 def _rot(seed: int) -> Tally:
-    with _calls((Shard, "step"), amount=_steps) as events:
+    with _taken() as events:
         storm = cluster_rot.RotStorm(seed)
         storm.run()
     return Tally(events.n, storm.flips_in_logs + storm.flips_in_segments)
@@ -129,7 +130,7 @@ class _Struck(cluster_storm.Storm):
 
 def _cluster(seed: int) -> Tally:
     with (
-        _calls((Shard, "step"), amount=_steps) as events,
+        _taken() as events,
         _calls((cluster_storm.Storm, "_hand_over")) as handed,
     ):
         storm = _Struck(seed)
@@ -155,7 +156,7 @@ class _Moved(moving_storm.MovingStorm):
 def _moves(seed: int) -> Tally:
     strikes = ("_reassign", "_lose", "_hand_over")
     harm = [(moving_storm.MovingStorm, name) for name in strikes]
-    with _calls((Shard, "step"), amount=_steps) as events, _calls(*harm) as faults:
+    with _taken() as events, _calls(*harm) as faults:
         storm = _Moved(seed)
         storm.run()
     return Tally(events.n, storm.faults + faults.n)
@@ -163,13 +164,13 @@ def _moves(seed: int) -> Tally:
 
 def _power(seed: int) -> Tally:
     strikes = [(cluster_power.PowerCluster, "kill"), (cluster_storm.Storm, "_hand_over")]
-    with _calls((Shard, "step"), amount=_steps) as events, _calls(*strikes) as faults:
+    with _taken() as events, _calls(*strikes) as faults:
         storm = cluster_power.run_seed(seed)
     return Tally(events.n, faults.n + storm.stalls)
 
 
 def _transactions(seed: int) -> Tally:
-    with _calls((Shard, "step"), amount=_steps) as events:
+    with _taken() as events:
         storm = transaction_storm.TransactionStorm(seed)
         storm.run()
     return Tally(events.n, storm.blows + storm.strikes.counts.total())
@@ -178,7 +179,7 @@ def _transactions(seed: int) -> Tally:
 def _cores(seed: int, *, has_power_cuts: bool) -> Tally:
     strikes = ("kill", "cut_power", "resize", "pause", "stop_disk", "move")
     harm = [(node_storm.Storm, name) for name in strikes]
-    with _calls((Shard, "step"), amount=_steps) as events, _calls(*harm) as faults:
+    with _taken() as events, _calls(*harm) as faults:
         node_storm.Storm(seed, 2 + seed % 3, has_power_cuts=has_power_cuts).run()
     return Tally(events.n, faults.n)
 
@@ -190,7 +191,7 @@ def _fleet(seed: int) -> Tally:
 
 def _world(seed: int) -> Tally:
     harm = [(simulator.Node, name) for name in ("crash", "fill_disk", "fail_disk")]
-    with _calls((Shard, "step"), amount=_steps) as events, _calls(*harm) as faults:
+    with _taken() as events, _calls(*harm) as faults:
         run = world.World(seed)
         # As `world.run_seed`, but for the trace that only a person wants.
         run.run()

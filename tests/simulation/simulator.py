@@ -32,7 +32,7 @@ from corelane.shard.effects import (
 )
 from corelane.shard.events import Closed, Event, Opened, Request, WorkDone
 from corelane.shard.shard import Shard
-from corelane.storage.effects import DiskEffect, SegmentWrite, WalPrepare
+from corelane.storage.effects import DiskDone, DiskEffect, SegmentWrite, WalPrepare, WalWrite
 from corelane.storage.news import StorageFailureError
 from corelane.storage.recovery import RecoverySettings, recover
 from corelane.storage.store import StoreSettings
@@ -54,6 +54,8 @@ SETTINGS = RecoverySettings(
 )
 WALL_START_MS = 1_700_000_000_000
 REST_MS_MAX = 200
+AT_ONCE = (0.0, 0.5)
+"""The share of the log's writes that their own turn makes: one of these in each life."""
 
 
 class Simulator:
@@ -155,6 +157,7 @@ class Node:
         self._turn_at_us = -1
         self._conn = 0
         self._queue_us = dict.fromkeys(Queue, 0)
+        self._at_once = 0.0
 
     # --- life and death ---
 
@@ -166,6 +169,7 @@ class Node:
         self._inbox = []
         self._queue_us = dict.fromkeys(Queue, 0)
         self.arena = Arena(ARENA_BYTES)
+        self._at_once = self.simulator.random.choice(AT_ONCE)
         advertised = Advertised(BrokerId(1000), "127.0.0.1", 19092, None)
         config = ShardConfig(
             NodeId(1),
@@ -258,18 +262,32 @@ class Node:
         frames, self._frames = self._frames, []
         now_ms = self.simulator.now_us // 1000
         try:
-            effects = self.shard.step(now_ms, WALL_START_MS + now_ms, events)
+            self._step(now_ms, events)
         except StorageFailureError as failure:
             self.simulator.say(f"the core exits: {failure}")
             self.crash(power=False)
             return
         del frames
-        for effect in effects:
-            self._perform(effect)
         assert self.arena.bytes_in_use <= ARENA_BYTES
         deadline_ms = self.shard.next_deadline_ms()
         if deadline_ms is not None:
             self._wake(max(50, min(deadline_ms - now_ms, REST_MS_MAX) * 1000))
+
+    def _step(self, now_ms: int, events: list[Event]) -> None:
+        """Have the shard turn, as the loop has it: some writes to the log are made at once."""
+        shard, life = self.shard, self.life
+        done: DiskDone | None = None
+        for effect in shard.begin(now_ms, WALL_START_MS + now_ms, events):
+            is_lone = isinstance(effect, WalWrite) and not self.disk.queues[Queue.WAL]
+            if is_lone and self.simulator.random.random() < self._at_once:
+                self.disk.submit(effect, self.arena)  # type: ignore[arg-type]
+                done = self.disk.complete(Queue.WAL)
+            elif self.life == life:
+                self._perform(effect)
+        for effect in shard.finish(done) if self.life == life else ():
+            self._perform(effect)
+        for effect in shard.tend() if self.life == life else ():
+            self._perform(effect)
 
     def _perform(self, effect: Effect) -> None:
         match effect:

@@ -1,4 +1,4 @@
-"""The turn: take what is ready, step the shard once, perform what it asks for, in order."""
+"""The turn: take what is ready, have the shard take it, perform what it asks for, in order."""
 
 # performance-critical: see STYLE.md
 
@@ -87,8 +87,14 @@ class ShardLike(Protocol):
     def is_short_of_memory(self) -> bool:
         """Whether answers that nobody takes are in others' way."""
 
-    def step(self, now_ms: int, wall_ms: int, events: list[Event]) -> list[Effect]:
-        """Advance."""
+    def begin(self, now_ms: int, wall_ms: int, events: list[Event]) -> list[Effect]:
+        """Take what happened."""
+
+    def finish(self, done: DiskDone | None) -> list[Effect]:
+        """Take what became of the write, where that is known at once."""
+
+    def tend(self) -> list[Effect]:
+        """Do the rest of the turn."""
 
     def next_deadline_ms(self) -> int | None:
         """Return when `step` must run even if nothing happens."""
@@ -104,8 +110,8 @@ def _unheard(effect: OperatorAnswer | Emptied) -> None:
 class CoreLoop:
     """Carries events to the shard and its effects to the world; decides nothing.
 
-    Blocks in C while there is traffic (a wake-up through trio costs more than a small request)
-    and in trio when there is none, so that an idle core uses no CPU.
+    Blocks in C while there is traffic or a write of the log is under way (a wake-up through trio
+    costs more than a small request), and in trio otherwise, so that an idle core uses no CPU.
     """
 
     def __init__(
@@ -252,7 +258,7 @@ class CoreLoop:
                 now_ns = clock()
                 self._count(now_ns - began_ns)
                 due_ns = self._due_ns()  # only a step moves it
-            elif timeout_us > 0:
+            elif timeout_us > 0 and not self.disk.is_writing:
                 return True
             # What the turn posted itself (a write made at once) is due now.
             wait_ns = 0 if self._mail else due_ns - now_ns
@@ -289,7 +295,7 @@ class CoreLoop:
         self._rest = None
 
     def _turn(self, rows: list[tuple[Any, ...]], now_ns: int) -> None:
-        """One step with everything that is ready."""
+        """One turn of the shard, with everything that is ready."""
         events = self._mail
         self._mail = []
         links, others = self._links, self._others
@@ -308,20 +314,22 @@ class CoreLoop:
         counts = self.shard.counts
         counts.turn_events += len(events)
         counts.now_us = now_ns // 1000
-        done = self._step(now_ns, events)
-        if done is not None and not self._mail:
-            # A write made at once is news for the same turn: its answers need no poll before them.
-            done = self._step(now_ns, [done])
-        if done is not None:
-            self._mail.append(done)
-
-    def _step(self, now_ns: int, events: list[Event]) -> DiskDone | None:
-        """Step, and do what that asks for; return what became of a write that was made at once."""
-        performers = self._performers
+        shard, performers, disk = self.shard, self._performers, self.disk
+        event_count = len(events)
         wall_ms = time.time_ns() // _NS_PER_MS
-        for effect in self.shard.step(now_ns // _NS_PER_MS, wall_ms, events):
+        for effect in shard.begin(now_ns // _NS_PER_MS, wall_ms, events):
             performers[type(effect)](effect)
-        return self.disk.end_turn(len(events))
+        # A write made at once is news for the same turn: its answers need no poll before them.
+        done = disk.end_turn(event_count)
+        for effect in shard.finish(done):
+            performers[type(effect)](effect)
+        rest = shard.tend()
+        for effect in rest:
+            performers[type(effect)](effect)
+        if rest:
+            done = disk.end_turn(event_count)
+            if done is not None:
+                self._mail.append(done)
 
     def _rare(self, row: tuple[Any, ...], events: list[Event]) -> None:
         kind = row[0]

@@ -185,6 +185,8 @@ class Groups:
         """Tell members what became durable."""
         now_ms = self.shard.now_ms
         members = self.members
+        if news.votes:
+            self.shard.is_stirred = True
         for log, term, voted_for in news.votes:
             member = members.get(log.group)
             if member is not None:
@@ -192,6 +194,8 @@ class Groups:
         for log, last_index, truncations in news.entries:
             member = members.get(log.group)
             if member is not None:
+                if member.stirs:
+                    self.shard.is_stirred = True
                 member.entries_durable(last_index, truncations)
 
     # --- following the controller's log ---

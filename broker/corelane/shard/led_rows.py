@@ -37,7 +37,7 @@ class LedRows:
 
     def committed(self, member: Member) -> None:
         """Bring the rows of a leader up to date before they are read (A2)."""
-        if member.group in self._placed:
+        if self._placed.get(member.group):  # nobody else has a row of who stands alone
             self._committed[member.group] = member
 
     def drop(self, group: GroupId) -> None:

@@ -117,6 +117,11 @@ class Member:
         return self.raft.is_established and not self.is_damaged
 
     @property
+    def stirs(self) -> bool:
+        """Whether more than answers may come of the next commit."""
+        return True
+
+    @property
     def follows(self) -> bool:
         """Whether another node's member is known to lead."""
         return self.raft.leader is not None and not self.raft.is_leader

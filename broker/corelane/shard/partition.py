@@ -177,6 +177,11 @@ class Partition(Member):
         )
 
     @property
+    def stirs(self) -> bool:
+        is_led = self._led_term == self.raft.term
+        return not is_led or self.latest is not None or self.left is not None
+
+    @property
     def is_replicated(self) -> bool:
         """Whether other nodes have replicas, which go on while this one is being moved."""
         return len(self.raft.configuration.members) > 1

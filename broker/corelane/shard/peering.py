@@ -100,13 +100,8 @@ class Peering:
             place.port,
         )
         self.leads = Leads(self._was_deleted)
-        self.peers = Peers(
-            shard.now_ms,
-            PeersConfig(identity, ELECTION_TIMEOUT_MS),
-            config.random,
-            shard.arena,
-            self.leads,
-        )
+        manners = PeersConfig(identity, ELECTION_TIMEOUT_MS)
+        self.peers = Peers(shard.now_ms, manners, config.random, shard.arena, self.leads)
         self.fitness = Fitness(self.peers)
         self.contacts = PeerContacts(self.peers, self.fitness)
         self._vigil = Vigil(self.peers)
@@ -129,6 +124,7 @@ class Peering:
         self._behind: dict[GroupId, dict[MemberId, Index]] = {}
         self._unsettled: dict[GroupId, Member] = {}
         self._announces = False
+        self.is_alone = False  # no core of another node is known
         self._sweep_at_ms = 0
         self._beat_at_ms = 0
         self._report_at_ms = 0
@@ -159,6 +155,7 @@ class Peering:
             for core in range(node.core_count):
                 addresses[node.node, CoreId(core)] = (node.peer_host, node.peer_port)
         self._met = {peer: at for peer, at in self._met.items() if peer not in addresses}
+        self.is_alone = not (self._met or addresses)
         self.peers.know(self._shard.now_ms, self._met | addresses)
 
     def is_node_up(self, node: NodeId) -> bool:
@@ -233,7 +230,8 @@ class Peering:
         self.peers.terms.put(member.group, term, incarnation_of(member.raft.self_id))
 
     def appended(self, member: Member) -> None:
-        self._grown[member.group] = member
+        if not self.is_alone:  # else what is sent would be lost
+            self._grown[member.group] = member
 
     def committed(self, member: Member) -> None:
         self._rows.committed(member)

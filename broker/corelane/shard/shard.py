@@ -15,6 +15,7 @@ from typing import Final
 from corelane.model import limits
 from corelane.model.ids import ConnId, JobId
 from corelane.model.metrics import ShardCounts
+from corelane.raft.state import NEVER_MS
 from corelane.shard.call import ApiRow, Call
 from corelane.shard.checkpoint_timer import CheckpointTimer
 from corelane.shard.config import ShardConfig
@@ -62,6 +63,10 @@ from corelane_native import Arena
 CHORES_PER_TURN_MAX: Final = 64
 SLICES_PER_TURN_MAX: Final = 4
 FLUSH_ROUNDS_MAX: Final = 2
+UNTENDED_BYTES_MAX: Final = 256 * limits.KIB
+"""So much may be put into the log until room is made for more."""
+TEND_MS: Final = limits.TICK_MS // 2
+"""How often a core is tended to which nothing happens but plain produce."""
 INFO: Final = 20
 WARNING: Final = 30
 ERROR: Final = 40
@@ -73,6 +78,8 @@ class Shard:
     Invariant S1: `step` runs to completion; nothing in it waits.
     Invariant S2: an answer that promises durability is filled only from a `DiskDone` event.
     Invariant S3: effects are returned in the order in which they must be performed.
+    Invariant T1: a write made at once is one that `begin` gave, and its answer comes to `finish`.
+    Invariant T2: a turn that is not tended is followed by one that is, within a tick at most.
     """
 
     def __init__(
@@ -106,6 +113,12 @@ class Shard:
         self.is_stopping = False
         self.is_stopped = False
         self._produce_held = False
+        self.is_stirred = False
+        """More happened in this turn than plain produce: what tends the core has to see it."""
+        self._is_tended = True
+        self._tended_ms = -limits.TICK_MS
+        self._tend_at_bytes = 0
+        self._due_ms = 0  # as it was asked for after the last turn that was tended
         self._next_work = 0
         self._deferred: deque[tuple[Call, int]] = deque()  # with the time they came
         self._retries_deferred = False
@@ -127,14 +140,26 @@ class Shard:
     def step(self, now_ms: int, wall_ms: int, events: list[Event]) -> list[Effect]:
         """Take what happened, in order, and return what must be done, in order.
 
-        *now_ms* is monotonic, *wall_ms* is the time of day for LogAppendTime and bounds.
+        *now_ms* is monotonic, *wall_ms* is the time of day for LogAppendTime and bounds. It is a
+        whole turn; who makes the log's write at once has it in parts: `begin`, with the write's
+        answer `finish`, and `tend`. The effects of each must be performed before the next.
         """
+        effects = self.begin(now_ms, wall_ms, events)
+        effects += self.finish(None)
+        effects += self.tend()
+        return effects
+
+    def begin(self, now_ms: int, wall_ms: int, events: list[Event]) -> list[Effect]:
+        """Take what happened: the turn's write to the log and answers come of it."""
         assert now_ms >= self.now_ms, "monotonic time went back"
         self.now_ms = now_ms
         self.wall_ms = wall_ms
         effects: list[Effect] = []
         self.effects = effects
         self.counts.answered.clear()
+        self._is_tended = False
+        if not events:
+            self.is_stirred = True
         if not self._is_started:
             self._is_started = True
             self.groups.start()
@@ -149,17 +174,71 @@ class Shard:
             at += 1
             if isinstance(event, DiskDone):
                 self._disk_done(event)
-            elif isinstance(event, LinkFrame):
+                continue
+            self.is_stirred = True
+            if isinstance(event, LinkFrame):
                 self.groups.siblings.link_frame(event)
             else:
                 self._rare(event)
         if self.todo or self.slices:
             self._run_todo()
-        self.deadlines.expire(now_ms)
-        if self.woken:
-            woken, self.woken = self.woken, []
-            for wake in woken:
-                wake()
+        if self.deadlines.expire(now_ms):
+            self.is_stirred = True
+        if self.woken or self.dirty:
+            self._answer()
+        peering = self.groups.peering
+        write = self.store.take_write() if peering is None or peering.is_alone else None
+        if write is not None:
+            effects.append(write)
+        elif self.is_stirred or (peering is not None and not peering.is_alone):
+            self._tend()  # others are told while it is written here
+        return effects
+
+    def finish(self, done: DiskDone | None) -> list[Effect]:
+        """Take the answer to the write that `begin` gave, if it was made at once: T1."""
+        effects: list[Effect] = []
+        self.effects = effects
+        if done is not None:
+            self._is_tended = False  # more may be put into the log, which no event tells of
+            self._disk_done(done)
+            peering = self.groups.peering
+            if peering is not None and not peering.is_alone:
+                self.is_stirred = True
+        if self.woken or self.dirty:
+            self._answer()
+        return effects
+
+    def tend(self) -> list[Effect]:
+        """Do what time, others and the store ask for, at the end of the turn.
+
+        That is for a turn each `TEND_MS`, or when one is due, and for those in which more happened
+        than plain produce requests (T2): so one of many small turns costs what its requests do.
+        """
+        effects: list[Effect] = []
+        self.effects = effects
+        if self.is_stirred or (not self._is_tended and self._needs_tending):
+            self._tend()
+        return effects
+
+    @property
+    def _needs_tending(self) -> bool:
+        """Whether something waits that no event told of."""
+        wal = self.store.wal
+        return (
+            self.now_ms >= min(self._due_ms, self._tended_ms + TEND_MS)
+            or self._produce_held
+            or self.is_stopping
+            or bool(self._deferred)
+            or wal.bytes_put >= self._tend_at_bytes
+            or self.store.has_effects
+            or (wal.durable_lsn + 1 != wal.next_lsn and wal.can_write)
+        )
+
+    def _tend(self) -> None:
+        self.is_stirred = False
+        self._is_tended = True
+        self._tended_ms = self.now_ms
+        self._tend_at_bytes = self.store.wal.bytes_put + UNTENDED_BYTES_MAX
         self.groups.tick()
         if not self._is_recovered and self.is_ready:
             self._is_recovered = True
@@ -168,18 +247,26 @@ class Shard:
             self.groups.peering.turn()
         self.groups.siblings.flush()
         self.groups.moves.look_for_end()
-        effects += self.store.turn_effects()
+        self.effects += self.store.turn_effects()
         self._hold_or_release_produce()
         if self.dirty:
             self._flush()
         if self.is_stopping and not self.is_stopped and self.store.is_stopped:
             self.is_stopped = True
-            effects.append(Stopped())
-        return effects
+            self.effects.append(Stopped())
 
     def next_deadline_ms(self) -> int | None:
         """Return when `step` must run even if nothing happens; None: whenever something does."""
-        if self.todo or self.slices or self.woken or self.store.wants_turn:
+        if self.todo or self.slices or self.woken:
+            return self.now_ms
+        if not self._is_tended:  # T2
+            return min(self._due_ms, self._tended_ms + limits.TICK_MS)
+        due_ms = self._next_due_ms()
+        self._due_ms = NEVER_MS if due_ms is None else due_ms
+        return due_ms
+
+    def _next_due_ms(self) -> int | None:
+        if self.store.wants_turn:
             return self.now_ms
         deadline_ms = self.deadlines.next_ms()
         if self.is_stopped:
@@ -330,6 +417,7 @@ class Shard:
             taken = api.run(self, events, at)
             if taken:
                 return taken
+        self.is_stirred = True
         self._request(request)
         return 1
 
@@ -398,7 +486,9 @@ class Shard:
 
     def _disk_done(self, done: DiskDone) -> None:
         news = self.store.on_done(done)
-        if news is not NOTHING:
+        if news is NOTHING:
+            self.is_stirred = True
+        else:
             self.groups.disk_done(news)
 
     def _rare(
@@ -449,8 +539,18 @@ class Shard:
 
     # --- the end of a turn ---
 
+    def _answer(self) -> None:
+        """Wake who waited for what happened, and send what may leave."""
+        if self.woken:
+            woken, self.woken = self.woken, []
+            for wake in woken:
+                wake()
+        if self.dirty:
+            self._flush()
+
     def _run_todo(self) -> None:
         """Run a bounded share of the queued work: opening 10,000 partitions takes many turns."""
+        self.is_stirred = True
         for _ in range(min(CHORES_PER_TURN_MAX, len(self.todo))):
             self.todo.popleft()()
         for _ in range(min(SLICES_PER_TURN_MAX, len(self.slices))):

@@ -36,6 +36,7 @@ from corelane.storage.effects import (
     DiskEffect,
     Unlink,
     WalPrepare,
+    WalWrite,
 )
 from corelane.storage.entries import ENTRIES_MAX
 from corelane.storage.flush import Flush, NextJob
@@ -262,10 +263,13 @@ class CoreStore:
         if chunks.log_bytes > self.arena_bytes // 2:
             chunks.evict(self.arena_bytes // 2)
         effects, self._effects = self._effects, []
-        if self.wal.can_write:
-            write = self.wal.take_write(self.job(self._wal_done))
-            return [write, *effects]
-        return effects
+        write = self.take_write()
+        return effects if write is None else [write, *effects]
+
+    def take_write(self) -> WalWrite | None:
+        """Return the log's next write, if there is one and none is in flight."""
+        wal = self.wal
+        return wal.take_write(self.job(self._wal_done)) if wal.can_write else None
 
     def on_done(self, done: DiskDone) -> News:
         """Take an answer; StorageFailureError when the core must exit."""
@@ -288,6 +292,11 @@ class CoreStore:
         spread = size_bytes + size_bytes // 8 + 64 * 1024
         in_use = self.arena.bytes_in_use
         return spread < self.wal.room_bytes and in_use + 2 * spread < self.arena_bytes
+
+    @property
+    def has_effects(self) -> bool:
+        """Whether the disk has something else to do than to write the log."""
+        return bool(self._effects)
 
     @property
     def wants_turn(self) -> bool:

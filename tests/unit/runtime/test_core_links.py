@@ -38,6 +38,7 @@ from corelane.shard.events import (
     OperatorRequest,
     Request,
 )
+from corelane.storage.effects import DiskDone
 from corelane_native import Arena, Net, bytes_at
 
 HEAD = struct.Struct(">ihhi")
@@ -65,7 +66,14 @@ class RecordingShard:
     def stop(self) -> None:
         self.is_stopping = True
 
-    def step(self, now_ms: int, wall_ms: int, events: list[Event]) -> list[Effect]:
+    def finish(self, done: DiskDone | None) -> list[Effect]:
+        assert done is None, "nothing is written"
+        return []
+
+    def tend(self) -> list[Effect]:
+        return []
+
+    def begin(self, now_ms: int, wall_ms: int, events: list[Event]) -> list[Effect]:
         del now_ms, wall_ms
         for event in events:
             self.events.append(event)

@@ -49,7 +49,7 @@ class EchoShard:
     def stop(self) -> None:
         self.is_stopping = True
 
-    def step(self, now_ms: int, wall_ms: int, events: list[Event]) -> list[Effect]:
+    def begin(self, now_ms: int, wall_ms: int, events: list[Event]) -> list[Effect]:
         assert abs(wall_ms - time.time() * 1000) < 5000
         self.steps.append(events)
         if self.deadline_ms is not None and self.deadline_ms <= now_ms:
@@ -60,6 +60,15 @@ class EchoShard:
         if self.is_stopping:
             effects.append(Stopped())
         return effects
+
+    def finish(self, done: DiskDone | None) -> list[Effect]:
+        effects: list[Effect] = []
+        if done is not None:
+            self.take(done, effects)
+        return effects
+
+    def tend(self) -> list[Effect]:
+        return []
 
     def take(self, event: Event, effects: list[Effect]) -> None:
         if isinstance(event, Request):

@@ -233,16 +233,27 @@ def test_other_writes_are_the_threads(bench: Bench, events: int, size: int) -> N
 def test_after_a_slow_write_the_next_ones_are_the_threads(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    first = wal_write(bench, 1)
+
+    def inline(jobs: range) -> str:
+        """Write so often; say which writes were made at once, and which by the thread."""
+        made = ""
+        for job in jobs:
+            write = WalWrite(JobId(job), first.path, Position(0), first.parts, Lsn(1))
+            bench.disk.performers[WalWrite](write)
+            done = bench.disk.end_turn(1)
+            made += "t" if done is None else "o"
+            while done is None:
+                done = next(iter(bench.disk.reap(WAL)), None)
+        return made
+
+    monkeypatch.setattr(disks, "INLINE_PAUSE_MAX", 8)
     monkeypatch.setattr(disks, "INLINE_US_MAX", -1)
-    monkeypatch.setattr(disks, "INLINE_PAUSE_WRITES", 2)
-    inline = []
-    for job in range(1, 6):
-        bench.disk.performers[WalWrite](wal_write(bench, job))
-        done = bench.disk.end_turn(1)
-        inline.append(done is not None)
-        while done is None:
-            done = next(iter(bench.disk.reap(WAL)), None)
-    assert inline == [True, False, False, True, False]
+    assert inline(range(1, 26)) == "ottttottttttttottttttttott"[:25], "twice as many, to a bound"
+    monkeypatch.setattr(disks, "INLINE_US_MAX", 1 << 40)
+    assert inline(range(30, 40)) == "ttttttt" + "ooo", "all are quick again"
+    monkeypatch.setattr(disks, "INLINE_US_MAX", -1)
+    assert inline(range(40, 46)) == "otttto", "and what was slow is forgotten"
 
 
 def test_a_failed_inline_write_ends_the_core(bench: Bench) -> None:
