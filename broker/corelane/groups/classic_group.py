@@ -90,7 +90,9 @@ class ClassicGroup:
         "join_extended_ms",
         "leader",
         "members",
+        "newcomer_ms",
         "pending",
+        "prepared_ms",
         "protocol",
         "protocol_type",
         "since_ms",
@@ -114,6 +116,10 @@ class ClassicGroup:
         self.pending: dict[str, int] = {}
         """Ids that were given out to new members, and until when they count."""
         self.join_deadline_ms = 0
+        self.prepared_ms = 0
+        """When the present rebalance began."""
+        self.newcomer_ms = 0
+        """When a member came for the first time."""
         self.is_initial = False
         """The first rebalance of an empty group: it waits for more to come."""
         self.is_joined_lately = False
@@ -193,6 +199,12 @@ class ClassicGroup:
         return not self.pending and all(
             each.join_token != NO_TOKEN for each in self.members.values()
         )
+
+    def crowd_settled_ms(self, quiet_ms: int, most_ms: int) -> int:
+        """Return until when more members may come where several come at once; else: at once."""
+        if sum(each.is_new for each in self.members.values()) < 2:
+            return self.prepared_ms
+        return min(self.newcomer_ms + quiet_ms, self.prepared_ms + most_ms)
 
     # --- what lasts ---
 

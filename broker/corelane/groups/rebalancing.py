@@ -25,6 +25,13 @@ from corelane.model.errors import ErrorCode
 NEW_MEMBER_MS = 300_000
 """How long a member may wait for its first generation: Kafka's classic new member timeout."""
 
+CROWD_QUIET_MS = 50
+CROWD_MS_MAX = 500
+"""Where several members come at once the joining ends when none has come for that long, or at all
+after this. Of a generation without the others those that ask for their share already would be sent
+back, and librdkafka joins once a second at most: 49 members had theirs after two seconds.
+"""
+
 
 class Desk(Protocol):
     """What a rebalance needs of the coordinator."""
@@ -163,6 +170,7 @@ class Rebalancing:
         group.add(member, join.protocol_type)
         if group.state is State.PREPARING and group.is_initial:
             group.is_joined_lately = True
+        group.newcomer_ms = self._desk.now_ms
         member.deadline_ms = self._desk.now_ms + NEW_MEMBER_MS
         self._desk.wake(group, member.deadline_ms)
         self._wait(group, member, token, join)
@@ -202,6 +210,7 @@ class Rebalancing:
             delay_ms = min(self._desk.initial_delay_ms, delay_ms)
             group.join_extended_ms -= delay_ms
         group.state = State.PREPARING
+        group.prepared_ms = now_ms
         group.join_deadline_ms = now_ms + delay_ms
         self._desk.wake(group, group.join_deadline_ms)
 
@@ -210,6 +219,11 @@ class Rebalancing:
             return
         if group.is_initial and self._desk.now_ms < group.join_deadline_ms:
             return
+        if not group.is_initial:
+            settled_ms = group.crowd_settled_ms(CROWD_QUIET_MS, CROWD_MS_MAX)
+            if self._desk.now_ms < settled_ms:
+                self._desk.wake(group, settled_ms)
+                return
         self._complete(group)
 
     def _join_time_over(self, group: ClassicGroup) -> None:
@@ -372,6 +386,7 @@ class Rebalancing:
                 self._remove(group, member)
         if group.state is State.PREPARING and group.join_deadline_ms <= now_ms:
             self._join_time_over(group)
+        self._complete_if_all_joined(group)
         if group.state is State.COMPLETING and group.sync_deadline_ms <= now_ms:
             self._sync_time_over(group)
 
@@ -380,6 +395,8 @@ class Rebalancing:
         due = [*group.pending.values(), *(each.deadline_ms for each in group.members.values())]
         if group.state is State.PREPARING:
             due.append(group.join_deadline_ms)
+            if group.all_joined and not group.is_initial:
+                due.append(group.crowd_settled_ms(CROWD_QUIET_MS, CROWD_MS_MAX))
         elif group.state is State.COMPLETING:
             due.append(group.sync_deadline_ms)
         return min(due, default=None)

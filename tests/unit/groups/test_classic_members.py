@@ -3,6 +3,7 @@
 import pytest
 
 from corelane.groups.coordinator import GROUP_ID_BYTES_MAX
+from corelane.groups.rebalancing import CROWD_MS_MAX, CROWD_QUIET_MS
 from corelane.groups.requests import DeleteGroup, Identity, Simple, Sync
 from corelane.model.errors import ErrorCode
 from tests.unit.groups.classic_bench import (
@@ -52,6 +53,41 @@ def test_the_wait_ends_with_the_rebalance_timeout(bench: Bench) -> None:
 def test_without_a_delay_the_first_member_is_answered_at_once() -> None:
     bench = Bench(delay_ms=0)
     assert bench.joined(bench.join()).error is ErrorCode.NONE
+
+
+def test_one_more_member_is_not_kept_waiting_for_yet_others() -> None:
+    bench = Bench(delay_ms=0)
+    first = bench.joined(bench.join())
+    second = bench.join()
+    bench.join(first.member_id)
+    assert bench.joined(second).generation_id == 2
+
+
+def test_where_several_come_at_once_the_others_are_waited_for() -> None:
+    """Those sent back from a generation without them would lose a second, and up to two."""
+    bench = Bench(delay_ms=0)
+    first = bench.joined(bench.join())
+    tokens = [bench.join(), bench.join()]
+    tokens.append(bench.join(first.member_id))
+    bench.pass_ms(CROWD_QUIET_MS - 1)
+    tokens.append(bench.join())
+    bench.pass_ms(CROWD_QUIET_MS - 1)
+    assert not bench.answers.keys() & {*tokens}
+    bench.pass_ms(1)
+    assert {bench.joined(token).generation_id for token in tokens} == {2}
+
+
+def test_a_crowd_that_never_ends_is_not_waited_for_longer() -> None:
+    bench = Bench(delay_ms=0)
+    first = bench.joined(bench.join())
+    began_ms = bench.now_ms
+    tokens = [bench.join(), bench.join(), bench.join(first.member_id)]
+    while tokens[0] not in bench.answers:
+        assert bench.now_ms < began_ms + CROWD_MS_MAX
+        bench.pass_ms(CROWD_QUIET_MS - 1)
+        tokens.append(bench.join())
+    assert bench.now_ms >= began_ms + CROWD_MS_MAX - CROWD_QUIET_MS
+    assert bench.joined(tokens[0]).generation_id == 2
 
 
 def test_only_the_leader_is_told_of_the_others(bench: Bench) -> None:
