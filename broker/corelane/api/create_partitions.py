@@ -7,7 +7,7 @@ when the new partitions have leaders, or when the client's time is up: then they
 from collections import Counter
 
 from corelane.api.proposing import NOT_READY, propose
-from corelane.api.topic_creation import TopicReady
+from corelane.api.topic_creation import UNDECIDED, TopicReady
 from corelane.cluster.creation import Means, Refusal, plan_partitions
 from corelane.model.errors import ErrorCode
 from corelane.shard.call import Call
@@ -73,6 +73,7 @@ def _extend(
         _told(result, error, sentence)
         ready.applied(None if error else wanted.name)
 
+    _told(result, ErrorCode.REQUEST_TIMED_OUT, UNDECIDED)  # as long as nothing better is known
     ready.proposed()
     propose(shard, plan, told)
 

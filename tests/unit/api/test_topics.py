@@ -3,6 +3,8 @@
 import pytest
 
 from corelane.model.errors import ErrorCode
+from corelane.model.ids import GroupId
+from corelane.shard.peers.leads import Lead
 from corelane.wire.compiler import Message, message_type
 from tests.unit.api.world import World, batch_of
 
@@ -172,3 +174,41 @@ def test_thousands_of_partitions_open_over_many_turns(world: World) -> None:
     assert world.produce("wide", batch_of(), partition=1999).base_offset == 0
     world.crash()
     assert world.fetch("wide", 0, partition=1999).high_watermark == 1
+
+
+def test_what_is_not_decided_in_time_is_said_to_be_in_doubt(world: World) -> None:
+    wish = Topic(name="late", num_partitions=1, replication_factor=1)
+    grow = message_type("CreatePartitionsRequest")
+    more = message_type("CreatePartitionsRequest.CreatePartitionsTopic")
+    world.create_topic("grown")
+    world.holds_disk = True
+    world.send(Create(topics=[wish], timeout_ms=900), 7)
+    world.send(grow(topics=[more(name="grown", count=3, assignments=None)], timeout_ms=900), 3, 2)
+    world.pass_time(100)
+    assert world.receive(19, 7) is None
+    world.pass_time(900)
+    for got in (world.receive(19, 7), world.receive(37, 3, 2)):
+        assert got is not None
+        answer = got[1]
+        (row,) = answer.topics if hasattr(answer, "topics") else answer.results
+        assert row.error_code == ErrorCode.REQUEST_TIMED_OUT
+        assert "may still come about" in row.error_message
+    world.release_disk()
+    assert metadata(world, "late").topics[0].error_code == 0
+    assert len(metadata(world, "grown").topics[0].partitions) == 3
+
+
+def test_who_waits_for_many_partitions_looks_once_at_each_that_leads(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    lead_of = world.shard.groups.lead_of
+
+    def counted(group: GroupId) -> Lead | None:
+        nonlocal looks
+        looks += 1
+        return lead_of(group)
+
+    monkeypatch.setattr(world.shard.groups, "lead_of", counted)
+    assert world.create_topic("wide", 2000).error_code == 0
+    assert 2000 <= looks < 4000
