@@ -66,6 +66,7 @@ class StorageConfig:
     """Memory and the write-ahead log of each core."""
 
     arena_bytes: int
+    recent_bytes: int
     wal_dir: str
     wal_file_first_bytes: int
     wal_file_bytes: int

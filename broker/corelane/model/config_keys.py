@@ -132,6 +132,10 @@ _STORAGE: Final = (
         "Per core, the tail of the log in memory; beyond, Produce requests wait to be read."
         " Lowered at the start to fit the memory this machine or container allows.",
         limits.ARENA_BYTES_MIN, limits.INT64_MAX),
+    Key("corelane.recent.bytes", "storage.recent_bytes", 64 * limits.MIB, "bytes", _RESTART,
+        "Per core, how much of the log stays in memory, for readers and followers at its end,"
+        " when it is on disk too; half of corelane.arena.bytes at most.",
+        limits.ARENA_BYTES_MIN // 2, limits.INT64_MAX),
     Key("corelane.wal.dir", "storage.wal_dir", "", "path", _RESTART,
         "Another device for the write-ahead log; empty: in the data directory."),
     Key("corelane.wal.first.file.bytes", "storage.wal_file_first_bytes",

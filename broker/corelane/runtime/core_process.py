@@ -198,6 +198,7 @@ class _Core:
             storage.wal_files_max,
             storage.wal_flight_bytes_max,
             min(storage.checkpoint_bytes, arena_bytes // 4),
+            storage.recent_bytes,
         )
         return RecoverySettings(store, arena_bytes, storage.wal_file_first_bytes)
 

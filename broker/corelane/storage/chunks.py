@@ -10,9 +10,10 @@ K3. What answers hold (chunks read from disk, and evicted ones that are still be
 # performance-critical: see STYLE.md
 
 from collections import deque
-from typing import Protocol
+from typing import Final, Protocol
 
 from corelane.model.ids import ChunkId
+from corelane.model.limits import MIB
 from corelane_native import Arena
 
 
@@ -24,6 +25,10 @@ class Holder(Protocol):
 
     def want_flush(self) -> None:
         """Flush soon: the arena needs the memory."""
+
+
+SPARE_BYTES: Final = 16 * MIB
+"""Of memory that nobody holds: the next chunks need none from the system."""
 
 
 class Chunk:
@@ -92,6 +97,12 @@ class Chunks:
 
         The flushed tail is kept in memory for readers only while there is room (DESIGN §6).
         """
+        before = self.log_bytes
+        self._evict(bytes_kept_max)
+        if self.log_bytes < before:
+            self.arena.trim(SPARE_BYTES)
+
+    def _evict(self, bytes_kept_max: int) -> None:
         fifo = self.fifo
         while fifo and self.log_bytes > bytes_kept_max:
             chunk = fifo[0]

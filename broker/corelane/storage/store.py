@@ -73,6 +73,8 @@ class StoreSettings:
     wal_files_max: int
     wal_flight_bytes_max: int
     checkpoint_bytes: int
+    recent_bytes: int = 1 << 62
+    """Of chunks that stay in memory for readers, at most; half of the arena in any case."""
 
 
 class CoreStore:
@@ -84,6 +86,7 @@ class CoreStore:
         self.arena = arena
         self.arena_bytes = arena_bytes
         self.settings = settings
+        self._recent_bytes = min(settings.recent_bytes, arena_bytes // 2)
         self.chunks = chunks
         self.wal = wal
         self.groups: dict[GroupId, GroupLog] = {}
@@ -260,8 +263,8 @@ class CoreStore:
             self.reading.advance()
         if self.shipping.is_waiting:
             self.shipping.advance()
-        if chunks.log_bytes > self.arena_bytes // 2:
-            chunks.evict(self.arena_bytes // 2)
+        if chunks.log_bytes > self._recent_bytes:
+            chunks.evict(self._recent_bytes)
         effects, self._effects = self._effects, []
         write = self.take_write()
         return effects if write is None else [write, *effects]
