@@ -227,6 +227,9 @@ CATALOGUE: Final = (
            "the group does not know this member, or has given it up",
            "Let it join again; if it happens often, raise session.timeout.ms or "
            "max.poll.interval.ms."),
+    Advice("UNKNOWN_PRODUCER_ID",
+           "a batch repeats one of a transaction that was aborted meanwhile",
+           "Abort the transaction and begin it again; clients do so when they are told."),
     Advice("UNKNOWN_SERVER_ERROR",
            "the broker met something it has no word for",
            "Look at the broker's log, and report it."),
