@@ -34,6 +34,7 @@ class Wish:
     segments: bool
     wal: bool
     repair: bool
+    accept_loss: bool
     dry_run: bool
     output_format: str
 
@@ -46,6 +47,12 @@ def run_dump(wish: Wish) -> int:
                 exits.USAGE,
                 "--dry-run says what --repair would do, and there is no --repair",
                 "Without --repair nothing is ever changed.",
+            )
+        if wish.accept_loss and not wish.repair:
+            raise CommandError(
+                exits.USAGE,
+                "--accept-loss says how --repair is meant, and there is no --repair",
+                "Try --repair --accept-loss --dry-run first: it says whom it is about.",
             )
         if wish.path.is_file():
             return _dump_file(wish)
@@ -183,9 +190,9 @@ def _repair(wish: Wish, cores: list[Path]) -> int:
         for core in cores:
             disk = dump.open_core(core)
             if wish.dry_run:
-                found[core], left[core] = rehearse(disk), []
+                found[core], left[core] = rehearse(disk, accepts_loss=wish.accept_loss), []
                 continue
-            found[core] = repair(disk)
+            found[core] = repair(disk, accepts_loss=wish.accept_loss)
             problems = [*found[core].problems_left, *dump.verify(disk).problems]
             left[core] = [*dict.fromkeys(problems)]
     if wish.output_format == "json":

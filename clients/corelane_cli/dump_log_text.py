@@ -58,11 +58,17 @@ def repair_text(
         lines = [f"{core}: nothing would be cut"]
         if report.cut:
             lines = [f"{core}: WOULD BE CUT AND LOST:", *(f"  {each}" for each in report.cut)]
+        if report.given_up:
+            lines += ["WOULD LEAD AND VOTE AGAIN, what they lack is lost:"]
+            lines += [f"  {each}" for each in report.given_up]
         return "\n".join([*lines, "Nothing was changed."])
     lines = [f"{core}: nothing had to be cut"]
     if report.cut:
         lines = [f"{core}: CUT, what follows is lost:", *(f"  {each}" for each in report.cut)]
         lines.append(f"A copy of every file that was changed is in {core / report.directory}")
+    if report.given_up:
+        lines += ["LEAD AND VOTE AGAIN, what they lack is lost where no other replica has it:"]
+        lines += [f"  {each}" for each in report.given_up]
     lines += [f"STILL DAMAGED: {each}" for each in problems_left]
     if problems_left:
         lines.append("Restore those files from a backup; the broker serves the other partitions.")

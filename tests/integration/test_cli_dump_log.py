@@ -100,7 +100,13 @@ def test_a_terminal_sees_how_far_it_is(filled: Path, monkeypatch: pytest.MonkeyP
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
     wish = dump_log_action.Wish(
-        filled, segments=False, wal=False, repair=False, dry_run=False, output_format="text"
+        filled,
+        segments=False,
+        wal=False,
+        repair=False,
+        accept_loss=False,
+        dry_run=False,
+        output_format="text",
     )
     assert dump_log_action.run_dump(wish) == exits.OK
     assert " MB/s" in terminal.getvalue()
@@ -151,6 +157,7 @@ def test_a_damaged_wal_is_cut_on_demand_only(abandoned: Path) -> None:
     assert "WOULD BE CUT AND LOST:" in rehearsed.stdout
     assert report(abandoned, exits.DAMAGED)["problem_count"] > 0, "nor does a rehearsal"
     assert dump(abandoned, "--dry-run").returncode == exits.USAGE
+    assert dump(abandoned, "--accept-loss").returncode == exits.USAGE
 
     text = dump(abandoned, "--repair")
     assert text.returncode == exits.OK, text.stdout + text.stderr
@@ -163,8 +170,8 @@ def test_a_damaged_wal_is_cut_on_demand_only(abandoned: Path) -> None:
 
 
 def test_a_sound_directory_needs_no_repair(filled: Path) -> None:
-    (repaired,) = report(filled, exits.OK, "--repair")["repairs"]
-    assert repaired["cut"] == []
+    (repaired,) = report(filled, exits.OK, "--repair", "--accept-loss")["repairs"]
+    assert repaired["cut"] == repaired["given_up"] == []
     assert "nothing had to be cut" in dump(filled, "--repair").stdout
 
 

@@ -178,3 +178,85 @@ def test_the_test_finds_a_replica_that_is_believed(monkeypatch: pytest.MonkeyPat
     story.cluster.revive(2)
     with pytest.raises(AssertionError):
         story.go_until_repaired(2, 10_000)
+
+
+def damaged_majority() -> Story:
+    """Return three nodes of which two have lost an acknowledged record of one partition."""
+    story = Story()
+    story.cluster.go(1_000)
+    for number in (1, 2, 3):
+        story.cluster.kill(number)
+    rot_log(story, 1)
+    rot_log(story, 2)
+    for number in (1, 2, 3):
+        story.cluster.revive(number)
+    return story
+
+
+def leaders_over(story: Story, ms: int) -> set[int]:
+    """Let time pass, and return who led the partition in it."""
+    found: set[int] = set()
+    for _ in range(ms // 100):
+        story.cluster.go(100)
+        found |= {node.number for node in story.cluster.leaders(GROUP)}
+    return found
+
+
+def test_a_damaged_majority_leads_nothing_and_says_what_can_be_done() -> None:
+    """Two of three: what was acknowledged may be gone, and nobody can tell (multiraft.md F)."""
+    story = damaged_majority()
+    assert leaders_over(story, 15_000) == set()
+    for number in (1, 2):
+        node = story.cluster.nodes[number]
+        said = [line for line in node.logs if "--accept-loss" in line]
+        assert len(said) == 1, node.logs
+        assert "partition t-1 is damaged here" in said[0]
+        assert "nobody leads it" in said[0]
+        (named,) = node.shard.groups.repairs.names()
+        assert "it waits: nobody leads it" in named
+    story.produce(8)
+    assert {at for at, _value, _offset in story.acknowledged[-6:]} == {0, 2, 3}, "others serve"
+
+
+@pytest.mark.parametrize("accepts", [1, 2])
+def test_a_person_may_give_up_what_is_lost_and_the_whole_replica_leads(accepts: int) -> None:
+    """Here it has all, so nothing is lost; and it repairs the other one."""
+    story = damaged_majority()
+    assert leaders_over(story, 3_000) == set()
+    story.cluster.kill(accepts)
+    disk = story.cluster.nodes[accepts].disk
+    (named,) = rehearse(disk, accepts_loss=True).given_up
+    assert "t-1" in named
+    assert repair(disk, accepts_loss=True).given_up == [named]
+    story.cluster.revive(accepts)
+    assert leaders_over(story, 5_000) == {3}, "who has more than the others"
+    story.go_until_repaired(3 - accepts)
+    story.produce(20)
+    story.end()
+
+
+def test_a_repair_that_accepts_no_loss_ends_no_wait() -> None:
+    story = damaged_majority()
+    for number in (1, 2):
+        story.cluster.kill(number)
+        assert repair(story.cluster.nodes[number].disk).given_up == []
+        story.cluster.revive(number)
+    assert leaders_over(story, 15_000) == set()
+    said = [line for line in story.cluster.nodes[1].logs if "do not tell their terms" in line]
+    assert len(said) == 1
+
+
+def test_segments_that_rot_on_two_nodes_are_repaired_one_from_the_other() -> None:
+    """Votes are known then: the third one leads, and has what both lost."""
+    story = Story()
+    for number in (1, 2):
+        node = story.cluster.nodes[number]
+        node.shard.store.checkpointing.wanted = True
+        story.cluster.go(50)
+        log = node.members[GROUP].log
+        segment = next(each for each in log.segments.items if each.log.frontier)
+        node.disk.flip(segment.path(segment.log), 100)
+    for number in (1, 2):
+        story.go_until_repaired(number)
+    story.produce(20)
+    story.end()

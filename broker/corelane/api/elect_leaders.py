@@ -15,6 +15,7 @@ from corelane.cluster.commands import ElectPreferred
 from corelane.cluster.replicas import PartitionPlan
 from corelane.model.errors import ErrorCode
 from corelane.model.ids import GroupId
+from corelane.raft.quorum import quorum_size
 from corelane.shard.call import Call
 from corelane.shard.homecoming import HURRY_MS
 from corelane.shard.shard import Shard
@@ -69,6 +70,11 @@ class _Electing:
             f"only a replica with every acknowledged record may lead, and of {len(plan.replicas)}"
             f" replicas {len(up)} can be reached, a majority of them must: start the others"
         )
+        if len(up) >= quorum_size(len(plan.replicas)):
+            said = (
+                "only a replica with every acknowledged record may lead, and its replicas can be"
+                " reached: they are voting, or too many are damaged, see the nodes' health"
+            )
         if len(plan.replicas) == 1:
             said = "its only replica cannot lead now: see the broker's health"
         _told(row, ErrorCode.ELIGIBLE_LEADERS_NOT_AVAILABLE, said)

@@ -12,10 +12,11 @@ Q1. Nothing whole is thrown away while nobody else is known to lead: whoever lea
 Q2. A replica whose votes may be lost takes no part before its log has gone back.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from corelane.model.ids import CONTROLLER_GROUP, GroupId, MemberId
+from corelane.model.ids import CONTROLLER_GROUP, GroupId, MemberId, node_of
 from corelane.raft.events import TransferLeadership
 from corelane.raft.loss import Loss
 from corelane.shard.member import Member
@@ -30,15 +31,25 @@ if TYPE_CHECKING:
     from corelane.shard.shard import Shard
 
 LOOK_MS: Final = 100
+PATIENCE_MS: Final = 10_000
+"""An election, and the others' start, are over by then."""
+AGAIN_MS: Final = 300_000
 NAMED_MAX: Final = 5
 _INFO: Final = 20
+_WARNING: Final = 30
 _ERROR: Final = 40
+WHAT_NEXT: Final = (
+    "Start the nodes that are down: those with a whole replica must be a majority. Where too many"
+    " are damaged, nobody can tell what was acknowledged, and nothing is led: restore the files"
+    " of one; or, to go on without what is lost, stop a node with a damaged replica and run"
+    " `corelane dump-log DIRECTORY --repair --accept-loss` (first with --dry-run)."
+)
 
 
 class Repair:
     """One damaged replica."""
 
-    __slots__ = ("are_votes_lost", "is_begun", "segment", "why")
+    __slots__ = ("are_votes_lost", "is_begun", "say_at_ms", "segment", "waits", "why")
 
     def __init__(self, why: str, segment: Segment | None, *, are_votes_lost: bool) -> None:
         self.why = why
@@ -46,6 +57,10 @@ class Repair:
         self.are_votes_lost = are_votes_lost
         self.is_begun = False
         """The log has gone back: what it lost is coming."""
+        self.waits = ""
+        """Why it does not go on by itself; empty while it does."""
+        self.say_at_ms = 0
+        """When that is said, if it is still so."""
 
 
 class Repairs:
@@ -124,6 +139,38 @@ class Repairs:
                 self._look_for_end(member, repair)
             else:
                 self._advance(member, repair)
+            if self.open.get(group) is repair and member is not None:
+                self._say(member, repair)
+
+    def _say(self, member: Member, repair: Repair) -> None:
+        """Tell a person what a repair waits for, when it has waited for long."""
+        repair.waits, now_ms = self._waits(member), self._shard.now_ms
+        if not repair.waits:
+            repair.say_at_ms = 0
+        elif not repair.say_at_ms:
+            repair.say_at_ms = now_ms + PATIENCE_MS
+        elif now_ms >= repair.say_at_ms:
+            repair.say_at_ms = now_ms + AGAIN_MS
+            self._shard.log(
+                _WARNING,
+                f"{self._name(member)} is damaged here ({repair.why}) and cannot be repaired:"
+                f" {repair.waits}. {WHAT_NEXT}",
+            )
+
+    def _waits(self, member: Member) -> str:
+        """Say what hinders a repair, or nothing."""
+        peering, raft, own = self._groups.peering, member.raft, self._shard.config.node
+        assert peering is not None
+        lead = peering.lead_of(member.group)
+        is_led = raft.is_leader or (lead is not None and lead.node != own)
+        if raft.recollection is not None and raft.recollection.is_asking:
+            members = raft.recollection.silent(raft.configuration.members, raft.self_id)
+            silent = _listed(members)
+            return f"the replicas on node(s) {silent} do not tell their terms" if silent else ""
+        if is_led:
+            return ""
+        others = [each for each in raft.configuration.members if each != raft.self_id]
+        return f"nobody leads it, of the replicas on node(s) {_listed(others)}"
 
     def _advance(self, member: Member, repair: Repair) -> None:
         """Hand over, or begin anew, when the time has come for it."""
@@ -207,6 +254,7 @@ class Repairs:
             member = self._groups.members.get(group)
             if member is not None:
                 state = "it comes again from its leader" if repair.is_begun else "not repaired yet"
+                state = f"it waits: {repair.waits}" if repair.waits else state
                 found.append(f"{self._name(member)} is damaged ({repair.why}): {state}")
         return tuple(found)
 
@@ -220,3 +268,7 @@ class Repairs:
         if isinstance(member, Partition):
             return f"the replica of partition {member.topic.name}-{member.number}"
         return f"the replica of raft group {member.group}"
+
+
+def _listed(members: Iterable[MemberId]) -> str:
+    return ", ".join(str(node_of(each)) for each in sorted(members))

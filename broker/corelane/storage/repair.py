@@ -7,12 +7,15 @@ replica can prove any more what it acknowledged or whom it voted for: each one t
 marked so, and leads and votes for nothing until it has all again (raft/loss.py). That holds for
 what a checkpoint or what is left of the log names. A partition whose making was cut off too is made
 anew by the controller, as one that never said anything: the report says so (MADE_ANEW).
+
+Where a majority of a group's replicas is damaged, all of them wait for ever, as none can show what
+was acknowledged. Then a person may give that up, too (*accepts_loss*).
 """
 
 from dataclasses import replace
 from typing import Final
 
-from corelane.model.ids import CONTROLLER_GROUP, GroupId, Index, Lsn, RecordKind, Term
+from corelane.model.ids import CONTROLLER_GROUP, NO_MEMBER, GroupId, Index, Lsn, RecordKind, Term
 from corelane.model.record import record
 from corelane.raft.loss import Loss
 from corelane.storage import checkpoint
@@ -54,6 +57,9 @@ MADE_ANEW: Final = (
     "replace-disk`)"
 )
 
+TERMS_SKIPPED: Final = 1_000
+"""Terms that a replica may have voted in and does not know of: fewer than that, surely."""
+
 _VOTE_BYTES: Final = 8
 _REPAIRS_MAX: Final = 10_000
 
@@ -66,6 +72,8 @@ class RepairReport:
     cut: list[str]
     copied: list[str]
     problems_left: list[str]
+    given_up: list[str]
+    """Replicas that count again as they are, whatever they had acknowledged."""
 
 
 class Copies:
@@ -138,15 +146,16 @@ class Mender(Inspector):
         )
 
 
-def rehearse(disk: Disk) -> RepairReport:
+def rehearse(disk: Disk, *, accepts_loss: bool = False) -> RepairReport:
     """Return what `repair` would do, and change nothing."""
-    return repair(Rehearsal(disk))
+    return repair(Rehearsal(disk), accepts_loss=accepts_loss)
 
 
-def repair(disk: Disk) -> RepairReport:
+def repair(disk: Disk, *, accepts_loss: bool = False) -> RepairReport:
     """Make a core directory start again, losing what is damaged; nothing may run on it.
 
-    Raises LayoutError where neither checkpoint can be read: then only a backup helps.
+    *accepts_loss*: its replicas need not have all again that they had acknowledged. Raises
+    LayoutError where neither checkpoint can be read: then only a backup helps.
     """
     copies = Copies(disk)
     cut: list[str] = []
@@ -155,13 +164,16 @@ def repair(disk: Disk) -> RepairReport:
     try:
         inspector.run(file_heads(disk, WAL_DIRECTORY))
     except CorruptWalError:
-        found = _mark(copies, found, inspector)
+        whole = {group: each.image.damage for group, each in inspector.builders.items()}
+        found = _mark(copies, found, inspector, whole)
         cut += [*_cut_log(copies, found), TOPICS_MAY_GO]
         if any(_is_replicated(image) for image in found.groups):
             cut.append(MADE_ANEW)
     start = _without_claims(found)
-    damaged = _damaged(_check(disk, start))
+    read = _check(disk, start)
+    damaged = _damaged(read)
     if damaged:
+        start = _without_claims(_mark(copies, found, read, damaged))
         mender = Mender(start, copies, set(damaged))
         mender.run(file_heads(disk, WAL_DIRECTORY))
         cut += mender.cuts
@@ -171,18 +183,44 @@ def repair(disk: Disk) -> RepairReport:
     left = _damaged(_check(disk, start))
     if cut or damaged or had_damage or any(slot.error for slot in checkpoints(disk)):
         _write_checkpoint(copies, start, left, set(damaged))
-    return RepairReport(copies.directory, cut, copies.paths, list(left.values()))
+    given_up = _accept_loss(copies) if accepts_loss else []
+    return RepairReport(copies.directory, cut, copies.paths, list(left.values()), given_up)
 
 
-def _mark(copies: Copies, found: Checkpoint, read: Inspector) -> Checkpoint:
-    """Say of all replicas, before the log is cut, that they will have lost what they promised.
+def _accept_loss(copies: Copies) -> list[str]:
+    """Let replicas that have lost something lead and vote again as they are; return their names.
+
+    They go on in a term that is far from all in which they can have voted, so that no term gets
+    two leaders. What they lost is lost if no other replica has it.
+    """
+    found = newest_checkpoint(copies.disk)
+    groups, names = [], []
+    for builder in _check(copies.disk, found).builders.values():
+        image = builder.image  # also of those that went back after the checkpoint
+        if image.loss is not None and not builder.damage:
+            term = Term(max(builder.term, image.loss.last_term) + TERMS_SKIPPED)
+            state = replace(image.state, term=term, voted_for=NO_MEMBER)
+            image = replace(image, state=state, loss=None)
+            names.append(f"{image.descriptor.directory} after entry {builder.last_index}")
+        groups.append(image)
+    if names:
+        damage = {image.descriptor.group: image.damage for image in groups}
+        _write_checkpoint(copies, replace(found, groups=groups), damage, set())
+    return names
+
+
+def _mark(
+    copies: Copies, found: Checkpoint, read: Inspector, lossy: dict[GroupId, str]
+) -> Checkpoint:
+    """Say of replicas, before the log is changed, that they will have lost what they promised.
 
     Before: a repair that dies in between finds nothing wrong with the log when it is run again.
     They are taken as the log has them so far: some were made, or began anew, after the checkpoint.
+    *lossy*: which, and what is damaged of each so far.
     """
     groups = [each.image for each in read.builders.values()]
-    kept = {image.descriptor.group: image.damage for image in groups}
-    return _write_checkpoint(copies, replace(found, groups=groups), kept, set(kept))
+    kept = {image.descriptor.group: image.damage for image in groups} | lossy
+    return _write_checkpoint(copies, replace(found, groups=groups), kept, {*lossy})
 
 
 def _check(disk: Disk, start: Checkpoint) -> Inspector:
