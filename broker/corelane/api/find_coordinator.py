@@ -125,9 +125,7 @@ def _answer(shard: Shard, call: Call, request: Message) -> None:
 def _find(shard: Shard, call: Call, key_type: int, key: str) -> Message:
     if key_type not in _KEPT_IN:
         return _refusal(key, ErrorCode.INVALID_REQUEST, f"key type {key_type} is not served")
-    if not key and key_type == KeyType.GROUP:
-        return _refusal(key, ErrorCode.INVALID_GROUP_ID, "a group has a name")
-    if not key:
+    if not key and key_type == KeyType.TRANSACTION:
         return _refusal(key, ErrorCode.INVALID_REQUEST, "a transactional id is not empty")
     broker = _coordinator(shard, call, _KEPT_IN[key_type], key)
     if broker is None:

@@ -51,7 +51,9 @@ class _Attempt:
         """Look where the group is coordinated, and whether its log may take the offsets."""
         shard, request = self._shard, self._request
         host = host_of(shard, request.group_id)
-        if isinstance(host, ErrorCode):
+        if not request.group_id:
+            self._refuse(ErrorCode.INVALID_GROUP_ID)
+        elif isinstance(host, ErrorCode):
             self._refuse(host)
         elif shard.store.is_full:
             self._refuse(ErrorCode.COORDINATOR_NOT_AVAILABLE)

@@ -306,8 +306,9 @@ class GroupCoordinator:
         self.answer(token, self.consumers.ask(self.now_ms, name, request, self.topics))
         return True
 
-    def _id_fault(self, group: str) -> bool:
-        return not group or len(group.encode()) > GROUP_ID_BYTES_MAX
+    def _id_fault(self, group: str, *, may_be_empty: bool = False) -> bool:
+        """Offsets alone may be kept under the empty name: old clients do (as in Kafka 4.3)."""
+        return not (group or may_be_empty) or len(group.encode()) > GROUP_ID_BYTES_MAX
 
     def _join(self, token: int, join: Join) -> None:
         error = self._request_fault(join)
@@ -392,7 +393,7 @@ class GroupCoordinator:
     def _commit_fault(self, commit: Commit) -> ErrorCode:
         """Say whether who commits may (Kafka's validateOffsetCommit) [20]."""
         identity = commit.identity
-        if self._id_fault(identity.group):
+        if self._id_fault(identity.group, may_be_empty=commit.producer is None):
             return ErrorCode.INVALID_GROUP_ID
         consumers = self.consumers.get(identity.group)
         if consumers is not None:
@@ -442,7 +443,7 @@ class GroupCoordinator:
 
     def _fetched(self, request: FetchOffsets) -> FetchedOffsets:
         """Answer with what is known; nothing committed is no error [19]."""
-        if self._id_fault(request.group):
+        if self._id_fault(request.group, may_be_empty=True):
             return FetchedOffsets(ErrorCode.INVALID_GROUP_ID)
         consumers = self.consumers.get(request.group)
         if consumers is not None:
@@ -459,6 +460,8 @@ class GroupCoordinator:
         return FetchedOffsets(ErrorCode.NONE, tuple(rows))
 
     def _delete_offsets(self, request: DeleteOffsets) -> DeletedOffsets:
+        if self._id_fault(request.group):
+            return DeletedOffsets(ErrorCode.INVALID_GROUP_ID)
         group = self.groups.get(request.group)
         consumers = self.consumers.get(request.group)
         known = {*self.offsets.places(request.group)}
@@ -483,7 +486,7 @@ class GroupCoordinator:
 
     def _delete(self, name: str) -> ErrorCode:
         group = self.groups.get(name)
-        if self._id_fault(name):
+        if self._id_fault(name, may_be_empty=True):
             return ErrorCode.INVALID_GROUP_ID
         consumers = self.consumers.get(name)
         if group is None and consumers is None and name not in self.offsets:
@@ -508,7 +511,7 @@ class GroupCoordinator:
     def describe(self, name: str) -> Described:
         """Return what there is to see of a group."""
         group = self.groups.get(name)
-        if self._id_fault(name):
+        if self._id_fault(name, may_be_empty=True):
             return Described(name, ErrorCode.INVALID_GROUP_ID)
         if group is None:
             if name in self.offsets and name not in self.consumers:

@@ -96,8 +96,8 @@ def ready(world: World) -> World:
     return world
 
 
-def test_a_group_without_a_name_has_no_coordinator(world: World) -> None:
-    assert find(ready(world), 4, key="").error_code == ErrorCode.INVALID_GROUP_ID
+def test_offsets_of_the_empty_name_have_a_coordinator_as_in_kafka(world: World) -> None:
+    assert find(ready(world), 4, key="").error_code == ErrorCode.NONE
 
 
 def test_only_the_broker_writes_its_own_topics(world: World) -> None:

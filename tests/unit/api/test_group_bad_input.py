@@ -12,7 +12,7 @@ import pytest
 
 from corelane.model.errors import ErrorCode
 from corelane.wire.compiler import Message, message_type
-from tests.unit.api.txn import SETTINGS, coordinated, find, offset_of
+from tests.unit.api.txn import SETTINGS, Producer, coordinated, find, offset_of
 
 HUGE = "g" * 32_767
 """The longest that a message can hold; the limit of a group's name is below it."""
@@ -98,6 +98,24 @@ class Group:
         code: int = self._ask(request, 1).error_code
         return code
 
+    def delete(self, group: str) -> int:
+        row = self._ask(new("DeleteGroupsRequest", groups_names=[group]), 2).results[0]
+        code: int = row.error_code
+        return code
+
+    def describe(self, group: str) -> tuple[int, str]:
+        row = self._ask(new("DescribeGroupsRequest", groups=[group]), 5).groups[0]
+        return row.error_code, row.group_state
+
+    def delete_offsets(self, group: str) -> int:
+        code: int = self._ask(new("OffsetDeleteRequest", group_id=group, topics=[]), 0).error_code
+        return code
+
+    def commit_in_transaction(self, group: str) -> int:
+        producer = Producer(self.world, "one")
+        producer.producer_id, producer.epoch = 1, 0
+        return producer.commit(group, 7)
+
     def goes_on(self) -> None:
         """See that the living member, and its offsets, are as they were."""
         assert self.beat() == E.NONE
@@ -151,10 +169,31 @@ def test_a_group_name_that_cannot_be_is_refused_by_everything(group: Group, name
     assert group.join(name).error_code == E.INVALID_GROUP_ID
     assert group.sync(group_id=name).error_code == E.INVALID_GROUP_ID
     assert group.beat(group_id=name) == E.INVALID_GROUP_ID
-    assert group.commit(group_id=name) == [E.INVALID_GROUP_ID]
     assert group.leave(name, "nobody").error_code == E.INVALID_GROUP_ID
-    assert group.commit(group_id=name, member_id="", generation_id=-1) == [E.INVALID_GROUP_ID]
+    assert group.delete_offsets(name) == E.INVALID_GROUP_ID
     assert group.consumer(name) == E.INVALID_REQUEST
+    if name:
+        assert group.commit(group_id=name) == [E.INVALID_GROUP_ID]
+        alone = {"member_id": "", "generation_id": -1}
+        assert group.commit(group_id=name, **alone) == [E.INVALID_GROUP_ID]
+        assert group.delete(name) == E.INVALID_GROUP_ID
+    group.goes_on()
+
+
+def test_offsets_are_kept_under_the_empty_name_and_nothing_else_is(group: Group) -> None:
+    """Kafka 4.3.1, asked by hand: all else about that name is INVALID_GROUP_ID."""
+    assert find(group.world, "", kind=0).error_code == E.NONE
+    alone = {"member_id": "", "generation_id": -1}
+    assert group.commit_in_transaction("") == E.INVALID_GROUP_ID
+    assert group.commit(group_id="") == [E.ILLEGAL_GENERATION]
+    assert group.commit(group_id="", **alone) == [E.NONE]
+    assert offset_of(group.world, "") == (7, 0)
+    assert group.describe("") == (E.NONE, "Empty")
+    group.world.crash()
+    group.world.pass_time(500)
+    assert offset_of(group.world, "") == (7, 0)
+    assert group.delete("") == E.NONE
+    assert offset_of(group.world, "") == (-1, 0)
     group.goes_on()
 
 
