@@ -28,6 +28,14 @@ TICK_S = 0.01
 QUEUE_KIB = 32 * 1024
 """A default queue holds a gigabyte: a minute of work, in which its requests time out."""
 CATCH_UP_S_MAX = 600.0
+SETTINGS: dict[str, object] = {
+    "corelane.cores": 1,
+    "corelane.pin.cores": False,
+    # Twelve partitions on three nodes: a disk of 40 GB is not filled, whatever the rate.
+    "log.segment.bytes": 128 * 2**20,
+    "log.retention.bytes": 640 * 2**20,
+    "log.retention.check.interval.ms": 5_000,
+}
 BACK = 3
 """The node that is away for a while."""
 
@@ -101,10 +109,9 @@ def is_in_sync(nodes: Cluster) -> bool:
 
 def turn(down_s: float) -> tuple[float, float]:
     """Return p99 while catching up to p99 before, and the rates of catching up and producing."""
-    settings: dict[str, object] = {"corelane.cores": 1, "corelane.pin.cores": False}
     with (
         tempfile.TemporaryDirectory(prefix="catchup-") as directory,
-        cluster(Path(directory), settings=settings) as nodes,
+        cluster(Path(directory), settings=SETTINGS) as nodes,
     ):
         nodes.create_topic(TOPIC, PARTITIONS)
         load = Load(nodes.bootstrap)
