@@ -25,6 +25,8 @@ PARTITIONS = 4
 STEPS = 400
 SEGMENT_BYTES = 4_096
 RECORD_BYTES = 900
+FIRST_ID = 1 << 40
+"""Of the producers of single records: far from the ids that the cluster gives to others."""
 PRODUCE = 9
 FETCH = 12
 HEAL_MS = 14_000
@@ -42,7 +44,7 @@ class Pending:
     partition: int
     value: bytes
     number: int
-    """Also the producer's id: each record has one of its own."""
+    """Also of its producer: each record has one of its own."""
 
 
 class Storm:
@@ -190,7 +192,7 @@ class Storm:
 
     def _send(self, node: SimNode, partition: int, number: int) -> None:
         value = (b"<%d>" % number).ljust(RECORD_BYTES, b".")
-        batch = batch_of(value=value, producer=Producer(number, 0, 0))
+        batch = batch_of(value=value, producer=Producer(FIRST_ID + number, 0, 0))
         message = produce_request("t", batch, partition=partition)
         self.conns += 1
         conn = 100 + self.conns

@@ -159,7 +159,7 @@ def _moves(seed: int) -> Tally:
     with _taken() as events, _calls(*harm) as faults:
         storm = _Moved(seed)
         storm.run()
-    return Tally(events.n, storm.faults + faults.n)
+    return Tally(events.n, storm.faults + faults.n + storm.blows.total())
 
 
 def _power(seed: int) -> Tally:

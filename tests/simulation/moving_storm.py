@@ -1,10 +1,16 @@
-"""Storms over four nodes whose replicas move: reassignments, drains, elections and a lost disk.
+"""Storms over four nodes whose replicas move: reassignments, balancing, drains and a lost disk.
 
 `python -m tests.simulation.moving_storm --seed N --count M`. Beside what cluster_storm.py does to
 nodes and networks and checks: replicas go to other nodes, become more and fewer, and are called
-back; nodes are drained; in half of the storms one comes back with an empty disk, and an operator
-says so. At the end everything is where it was asked for, and no acknowledged record is lost.
+back; nodes are drained and brought to their share; in half of the storms one comes back with an
+empty disk, and an operator says so. Blows are aimed, too: at the balancer (the controller's leader)
+while it has something to do, and at who leads a partition or is to have it while it moves: they
+die, or stop as by SIGSTOP, for longer than anybody waits, and go on as if nothing had been.
+At the end everything is where it was asked for, and no acknowledged record is lost.
 """
+
+from collections import Counter
+from typing import Final
 
 from corelane.model.ids import GroupId, NodeId
 from corelane.shard.events import OperatorRequest
@@ -17,6 +23,9 @@ from tests.simulation.sim_disk import SimDisk
 NUMBERS = (1, 2, 3, 4)
 HEAL_MS = 40_000
 FLIGHT_CONNS = 900_000
+AIMED: Final = 0.06
+STOPS_MS: Final = (300, 1_500, 6_000, 15_000)
+"""Of a process that is stopped and goes on; some are longer than any patience (PEER_SILENT_MS)."""
 
 
 class MovingStorm(Storm):
@@ -29,6 +38,8 @@ class MovingStorm(Storm):
         self.moves = 0
         self.lost: int | None = None
         self.may_lose = bool(seed % 2)
+        self.blows: Counter[str] = Counter()
+        """What was aimed, and at whom."""
 
     def _strike(self, dice: float) -> None:
         """Do one of what is new here, or else one of what was there before."""
@@ -43,6 +54,10 @@ class MovingStorm(Storm):
             self._lose(chance.choice(NUMBERS))
         elif which < 0.20 and self.lost is not None and up:
             self._say_lost(chance.choice(up), self.lost)
+        elif which < 0.24 and up:
+            self._rebalance(chance.choice(up))
+        elif which < 0.24 + AIMED:
+            self._aim()
         else:
             super()._strike(dice)
 
@@ -61,6 +76,35 @@ class MovingStorm(Storm):
 
     def _operate(self, node: SimNode, action: str, number: int) -> None:
         node.mail.append(OperatorRequest(1, "node", {"node": str(number), "action": action}))
+
+    def _rebalance(self, node: SimNode) -> None:
+        action = self.chance.choice(("start", "start", "plan", "cancel"))
+        node.mail.append(OperatorRequest(1, "rebalance", {"action": action}))
+
+    def _aim(self) -> None:
+        """Strike who has just something to do with a move."""
+        targets = [("balancer", node) for node in self.cluster.leaders(0) if self._fills(node)]
+        for node in self.cluster.up():
+            for group in node.shard.groups.cluster.changing:
+                member = node.members.get(group)
+                if member is not None:
+                    is_voter = member.raft.configuration.is_voter(member.raft.self_id)
+                    whom = "joining" if not is_voter else "leading" if member.serves else ""
+                    targets += [(whom, node)] if whom else []
+        if targets:
+            whom = self.chance.choice(sorted({name for name, _node in targets}))
+            self._blow(whom, self.chance.choice([node for name, node in targets if name == whom]))
+
+    def _fills(self, node: SimNode) -> bool:
+        return bool(node.shard.groups.cluster.states.filling)
+
+    def _blow(self, whom: str, node: SimNode) -> None:
+        if self.chance.random() < 0.3 and len(self.cluster.up()) == len(self.numbers):
+            self.cluster.kill(node.number)
+            self.blows[f"{whom} killed"] += 1
+        else:
+            node.paused_until_ms = self.cluster.now_ms + self.chance.choice(STOPS_MS)
+            self.blows[f"{whom} stopped"] += 1
 
     def _say_lost(self, through: SimNode, lost: int) -> None:
         """Say so once: who comes back with another disk meanwhile has not lost that one."""
@@ -90,12 +134,16 @@ class MovingStorm(Storm):
 
     def _is_settled(self) -> bool:
         known = self.cluster.nodes[1].shard.groups.cluster
-        if not known.topics or known.changing:
+        if not known.topics or known.changing or known.states.filling:
             return False
         if self.lost is None:
             return True
         row = known.nodes.get(NodeId(self.lost))
         return row is not None and bool(row.directory)
+
+    def run(self) -> str:
+        """Rage, heal, compare; return a line about it."""
+        return f"{super().run()}, {self.blows.total()} blows aimed"
 
     def homes(self, group: int) -> list[SimNode]:
         """Return the nodes that should have a group, as all of them know."""

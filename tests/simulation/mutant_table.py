@@ -37,6 +37,7 @@ from tests.simulation.suites import (
     CRASHES,
     FLEET,
     LOSSES,
+    MEMBERS,
     POWER,
     PRODUCER_TESTS,
     RAFT,
@@ -327,6 +328,7 @@ ROWS: Final = sorted(
     [
         *_numbered(RAFT, SIMULATED),
         *_numbered(RAFT_TESTS, SCRIPTED),
+        *_numbered(MEMBERS, CHANGES),
         *_numbered(RAFT_TESTS, CHANGES),
         *_rows(
             1,

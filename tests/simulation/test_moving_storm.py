@@ -9,8 +9,11 @@ class ShortStorm(MovingStorm):
     steps = 120
 
 
-def test_replicas_move_in_a_storm() -> None:
-    ShortStorm(2).run()
+def test_replicas_move_in_a_storm_and_who_moves_them_is_struck() -> None:
+    storm = ShortStorm(2)
+    storm.run()
+    assert {"balancer", "leading"} <= {name.split()[0] for name in storm.blows}
+    assert any(name.endswith("stopped") for name in storm.blows)
 
 
 def test_a_disk_is_lost_in_a_storm() -> None:

@@ -1,9 +1,13 @@
 """Replicas that move between simulated nodes: stories of one reassignment each."""
 
+from dataclasses import replace
+
 import pytest
 
+from corelane.cluster.replicas import Reassignment
 from corelane.model.errors import ErrorCode
-from corelane.model.ids import GroupId, Index, incarnation_of, node_of
+from corelane.model.ids import GroupId, Index, NodeId, incarnation_of, member_id, node_of
+from corelane.shard.reassigning import _Work
 from tests.simulation.cluster import Cluster
 from tests.simulation.reassigning import ongoing, plan, reassign, wait_done
 from tests.simulation.test_cluster_storm import produce
@@ -124,6 +128,36 @@ def test_a_member_that_does_not_know_its_group_yet_is_not_ready(
         work.end_index = Index(named_at - 1)
         leadership.followers[coming].acknowledged(end_index, end_index)
         assert changes._is_ready(member, change, (coming,), work) == is_ready
+
+
+def test_a_leader_that_goes_hands_over_to_who_is_heard_and_not_for_ever(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node whose disk was lost is there again, but not as the member that is to stay.
+
+    Found by moving_storm, seed 1: the leader handed over to it, again and again, and served nobody.
+    """
+    leader = cluster.leader(GROUP)
+    member, peering = leader.members[GROUP], leader.shard.groups.peering
+    assert peering is not None
+    others = [each for each in member.raft.configuration.voters if each != member.raft.self_id]
+    changes, work = peering._reassigning, _Work(leader.shard.now_ms)
+    monkeypatch.setattr(changes, "_is_heard", lambda _member, each: each == others[1])
+    changes._works[GroupId(GROUP)] = work
+    leadership = member.raft._leadership
+    assert leadership is not None
+    for each in leadership.followers.values():
+        each.match_index = Index(0)  # so that it waits
+    assert changes._hands_over(member, (*others, member_id(NodeId(4), 9)), work)
+    assert (leadership.transfer_to, member.serves) == (others[1], False)
+    monkeypatch.setattr(type(changes), "_go_on", lambda *_: None)
+    changed = replace(plan(cluster, 0), change=Reassignment(Index(9), tuple(others), (0, 0)))
+    fold = leader.shard.groups.cluster
+    monkeypatch.setattr(type(fold), "plan_of", lambda _fold, _group: changed)
+    fold.changing[GroupId(GROUP)] = None
+    changes._look_at_ms = 0
+    changes.turn()
+    assert changes._works[GroupId(GROUP)] is work, "how long it looks for another is remembered"
 
 
 @pytest.mark.parametrize("victim", [1, 2, 3, 4])

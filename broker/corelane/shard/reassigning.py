@@ -79,7 +79,11 @@ class Reassigning:
         for group in [*changing]:
             member = self._groups.members.get(group)
             plan = self._groups.cluster.plan_of(group)
-            if member is None or not member.serves or plan is None or plan.change is None:
+            if member is None or plan is None or plan.change is None:
+                continue
+            if not member.serves:  # while it hands over it does not, and may go on afterwards
+                if member.raft.is_leader and group in self._works:
+                    led[group] = self._works[group]
                 continue
             led[group] = self._works.get(group) or _Work(now_ms)
             self._works[group] = led[group]
@@ -162,7 +166,11 @@ class Reassigning:
         if now_ms - work.hands_over_ms >= HAND_OVER_MS:
             return False
         staying = [each for each in target if raft.configuration.is_voter(each)]
-        heirs = [each for each in staying if self._may_take_over(member, each)]
+        heirs = [
+            each
+            for each in staying
+            if self._is_heard(member, each) and self._may_take_over(member, each)
+        ]
         if heirs:
             member.step(now_ms, TransferLeadership(heirs[0]))
         return bool(heirs)
