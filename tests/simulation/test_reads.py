@@ -72,6 +72,7 @@ def test_a_leader_back_from_a_pause_does_not_name_the_end_it_knows(consistency: 
     answer = cluster.call(leader, request, 9, conn=61)
     assert answer.responses[0].partition_responses[0].error_code == 0
     assert end_at(cluster, leader).offset == 2
+    cluster.go(max(0, former.paused_until_ms - cluster.now_ms) + 1)  # it knows of its pause now
     assert former.members[GROUP].serves, "it believes to lead"
     row = end_at(cluster, former)
     assert row.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
