@@ -79,6 +79,8 @@ if TYPE_CHECKING:
 
 REPORT_MS: Final = 1_000
 _ENTRIES_SLACK_BYTES: Final = 64 * limits.KIB
+_PART_BYTES: Final = 64 * limits.KIB
+"""So much of a message's entries is worth taking."""
 _WARNING: Final = 30
 
 
@@ -337,7 +339,12 @@ class Peering:
         if payload and member.is_leaving:
             self.dropped += 1  # it is to come to an end first
             return
-        if payload and not self._shard.store.has_room(len(payload) + _ENTRIES_SLACK_BYTES):
+        # Of entries those that there is room for will do (E2 of storage/receiving.py). To wait for
+        # room for all would be for ever where only what they commit lets go of the log's files.
+        least = len(payload)
+        if isinstance(brought.message, Append):
+            least = min(least, _PART_BYTES)
+        if payload and not self._shard.store.has_room(least + _ENTRIES_SLACK_BYTES):
             self.dropped += 1
             return
         member.receive(self._shard.now_ms, RaftReceived(sender, brought.message), payload)
