@@ -143,7 +143,7 @@ FLEET: Final = seeded("fleet_storm", fleet_storm.run_seed, range(11, 31))
 CORES: Final = seeded("node_storm", _cores, range(1, 31))
 WORLD: Final = seeded("world", world.run_seed, range(1, 31))
 CRASHES: Final = seeded("storage crashes", _crashes, range(10))
-TRANSACTION_STORM: Final = seeded("transaction_storm", _storm, range(1, 41))
+TRANSACTION_STORM: Final = seeded("transaction_storm", _storm, range(1, 61))
 TRANSACTIONS: Final = seeded("transactions", _transactions, range(24))
 RAFT_TESTS: Final = from_files(
     "raft tests",
