@@ -11,12 +11,19 @@ from tests.unit.raft.script import Script
 from tests.unit.raft.test_scripts import SCRIPTS
 
 SEEDS_MAX = 150
+FIRST_SEEDS = {
+    "snapshot over what is there (14)": 70,
+    "write from before a truncation counted": 38,
+    "answers of any round counted (10)": 134,
+}
+"""Where to begin: shortly before the first seed that finds it, as those before take a while."""
 
 
 @pytest.mark.parametrize("mutant", SIMULATED, ids=lambda mutant: mutant.name)
 def test_the_simulation_catches(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mutant.owner, mutant.attribute, mutant.replacement)
-    assert any(is_caught_by_seed(seed) for seed in range(1, SEEDS_MAX + 1))
+    first = FIRST_SEEDS.get(mutant.name, 1)
+    assert any(is_caught_by_seed(seed) for seed in range(first, first + SEEDS_MAX))
 
 
 @pytest.mark.parametrize("mutant", SCRIPTED, ids=lambda mutant: mutant.name)
