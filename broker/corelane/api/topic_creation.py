@@ -48,7 +48,7 @@ class TopicReady:
         """Count a proposal as decided; *name* is a topic to wait for."""
         self.open_proposals -= 1
         if name is not None:
-            self.names.insert(0, name.encode())  # the last is being looked at
+            self.names.append(name.encode())
         self._look()
 
     def begin(self) -> None:
